@@ -1,0 +1,273 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from segpipe import __version__
+from segpipe.cli.output import guarded, set_up, show
+from segpipe.cli.usage import PathsCommand, SettingsCommand
+from segpipe.commands.outcome import Outcome
+from segpipe.errors import ConfigError
+
+app = typer.Typer(
+    help="From a folder of scans to a segmentation model: inspect, train, export, predict, evaluate.",
+    epilog="`segpipe COMMAND --help` shows an example of each.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Words = Annotated[list[str] | None, typer.Argument(metavar="SETTING=VALUE", show_default=False)]
+Cfg = Annotated[bool, typer.Option("--cfg", help="Print all settings as YAML and stop.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"segpipe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks, debug messages and the libraries' warnings.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results, warnings and errors only.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Options of the whole program."""
+    set_up(debug, quiet)
+
+
+@app.command(cls=SettingsCommand)
+@guarded
+def train(
+    words: Words = None,
+    multirun: Annotated[bool, typer.Option("-m", "--multirun", help="One run for each combination of several values.")] = False,
+    cfg: Cfg = False,
+) -> Outcome:
+    """Train a network on a data set and write its model file.
+
+    \b
+    segpipe train conf=hippocampus dataset.root=Task04_Hippocampus training.max_minutes=20
+    segpipe train conf=prostate dataset.root=scans network=vnet run_dir=runs/zones
+    segpipe train -m conf=prostate dataset.root=scans dataset.split=folds dataset.fold=0,1,2,3,4
+    """
+    if multirun:
+        return _train_all(words or [], cfg)
+    from segpipe.config.compose import compose_settings
+
+    composed = compose_settings(words or [])
+    if cfg:
+        return Outcome([composed.yaml.rstrip()])
+    from segpipe.commands.train import train as run
+
+    return run(composed.settings, composed.yaml)
+
+
+def _train_all(words: list[str], cfg: bool) -> Outcome:
+    """Each run of a sweep; the worst exit code. A signal ends the sweep, an error only its run."""
+    from segpipe.config.compose import Composed
+    from segpipe.config.sweep import sweep
+
+    codes: list[int] = []
+
+    def run(composed: Composed) -> None:
+        if cfg:
+            show(Outcome([f"# run_dir {composed.settings.run_dir}", composed.yaml.rstrip()]))
+            return
+        from segpipe.commands.train import train as run_one
+
+        try:
+            outcome = run_one(composed.settings, composed.yaml)
+        finally:
+            _leave_ranks()
+        show(outcome)
+        codes.append(outcome.exit_code)
+        if outcome.exit_code >= 128:  # ended by a signal
+            raise SystemExit(outcome.exit_code)
+
+    sweep(words, "train", run)
+    return Outcome([], max(codes, default=0))
+
+
+def _leave_ranks() -> None:
+    """Close the connection to a run's DDP ranks, which Lightning keeps for the life of the process."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+@app.command(cls=SettingsCommand)
+@guarded
+def plan(words: Words = None, cfg: Cfg = False) -> Outcome:
+    """Show what training would do with a data set, and why; out=FILE.json writes it.
+
+    \b
+    segpipe plan conf=prostate dataset.root=scans
+    """
+    from segpipe.config.compose import compose_settings
+
+    composed = compose_settings(words or [])
+    if cfg:
+        return Outcome([composed.yaml.rstrip()])
+    from segpipe.commands.plan import plan as run
+
+    return run(composed.settings)
+
+
+@app.command(cls=SettingsCommand)
+@guarded
+def preview(words: Words = None, cfg: Cfg = False) -> Outcome:
+    """Write one PNG of patches as they are and as augmentation makes them.
+
+    \b
+    segpipe preview conf=prostate dataset.root=scans augment=full out=preview.png
+    """
+    from segpipe.config.compose import compose_settings
+
+    composed = compose_settings(words or [])
+    if cfg:
+        return Outcome([composed.yaml.rstrip()])
+    from segpipe.commands.preview import preview as run
+
+    return run(composed.settings)
+
+
+@app.command()
+@guarded
+def inspect(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Folder of the data set, or a manifest (CSV or JSON).")],
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything that was found.")] = None,
+    layout: Annotated[str, typer.Option(metavar="NAME", help="auto, msd, nnunet, folders or manifest.")] = "auto",
+    images: Annotated[str, typer.Option(metavar="NAME", help="Image folder under DATA.")] = "",
+    labels: Annotated[str, typer.Option(metavar="NAME", help="Label folder under DATA.")] = "",
+    pattern: Annotated[str, typer.Option(metavar="REGEX", help="On image names: (?P<case>.+)_(?P<channel>t1|t2).")] = "",
+    group: Annotated[str, typer.Option(metavar="REGEX", help="On case names, first group: the patient.")] = "",
+) -> Outcome:
+    """Check a data set before training: counts, grids, intensities, labels, and every fault with its cure.
+
+    \b
+    segpipe inspect Task04_Hippocampus
+    segpipe inspect scans --images t2 --labels zones --json audit.json
+
+    Exit code 3 when training cannot start.
+    """
+    from segpipe.commands.inspect import inspect as run
+    from segpipe.config.check import to_settings
+
+    values = {"root": data, "layout": layout, "images": images, "labels": labels, "pattern": pattern, "group": group}
+    return run(to_settings({"dataset": values}).dataset, json)
+
+
+@app.command(cls=PathsCommand)
+@guarded
+def predict(
+    paths: Annotated[list[Path], typer.Argument(metavar="MODEL... IN OUT", help="Several models make an ensemble.", show_default=False)],
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:1.")] = "auto",
+    overlap: Annotated[float, typer.Option(metavar="SHARE", help="Overlap of windows, 0 to 0.95.")] = 0.5,
+    batch: Annotated[int, typer.Option(metavar="N", help="Windows a forward pass.")] = 2,
+    format: Annotated[str, typer.Option(metavar="EXT", help="nii.gz, nrrd, mha, png ...; default: each input's own.")] = "",
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write the probability of each class.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Segment scans again that are done already.")] = False,
+    precision: Annotated[str, typer.Option(metavar="NAME", help="fp32, bf16, or auto (bf16 where it is fast).")] = "fp32",
+) -> Outcome:
+    """Segment a scan, or a folder of scans with its subfolders.
+
+    \b
+    segpipe predict model.ts scans/ out/
+    segpipe predict fold0/model.ts fold1/model.ts scans/ out/ --probabilities
+
+    OUT gets a label map for each scan, on its own grid, and predictions.csv. Exit code 3 when some scans failed.
+    """
+    if len(paths) < 3:
+        raise ConfigError(f"predict: got {len(paths)} path(s); must be MODEL... IN OUT: segpipe predict model.ts scans/ out/")
+    _in_range("--overlap", overlap, 0.0, 0.95)
+    _in_range("--batch", batch, 1, 1024)
+    chosen: Any = _one_of("--precision", precision, ("auto", "fp32", "bf16"))
+    from segpipe.commands.predict import PredictOptions
+    from segpipe.commands.predict import predict as run
+
+    options = PredictOptions(device, overlap, batch, format, probabilities, overwrite, chosen)
+    return run(paths[:-2], paths[-2], paths[-1], options)
+
+
+def _in_range(option: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{option}: is {value:g}; must be {low:g} to {high:g}")
+
+
+def _one_of(option: str, value: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ConfigError(f"{option}: is {value!r}; must be one of {', '.join(choices)}")
+    return value
+
+
+@app.command()
+@guarded
+def evaluate(
+    prediction: Annotated[Path, typer.Argument(metavar="PRED", help="Label map, or folder of label maps.")],
+    truth: Annotated[Path, typer.Argument(metavar="TRUTH", help="The true one, or their folder.")],
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all results.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one row a case and label.")] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Write one box plot (PNG) a measure.")] = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="VALUE=NAME", help="Name of a label value; repeatable.")] = None,
+    tolerance: Annotated[float, typer.Option("--tolerance-mm", "--tolerance", metavar="MM", help="Of the surface Dice.")] = 1.0,
+    background: Annotated[int | None, typer.Option(metavar="VALUE", help="The value that is no label.", show_default="0")] = None,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Truths without a prediction are no failure.")] = False,
+    resamples: Annotated[int, typer.Option(metavar="N", help="Of the bootstrap behind the 95 % intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the bootstrap.")] = 0,
+    threads: Annotated[int, typer.Option(metavar="N", help="Cases at a time; 0: by the number of cores.")] = 0,
+) -> Outcome:
+    """Compare predictions with the truth: Dice, surface distances in mm, volumes in ml, with 95 % intervals.
+
+    \b
+    segpipe evaluate out/ labelsTs/ --json scores.json --plots plots/
+    segpipe evaluate out/ labelsTr/ --allow-missing --label 1=PZ --label 2=TZ
+    """
+    from segpipe.commands.evaluate import EvaluateOptions
+    from segpipe.commands.evaluate import evaluate as run
+
+    names = dict(_named_label(text) for text in label or [])
+    return run(prediction, truth, EvaluateOptions(json, csv, plots, tolerance, seed, resamples, names, background, allow_missing, threads))
+
+
+def _named_label(text: str) -> tuple[str, str]:
+    value, equals, name = text.partition("=")
+    if not (equals and name.strip() and value.strip().lstrip("-").isdigit()):
+        raise ConfigError(f"--label {text}: must be VALUE=NAME with a whole number, such as --label 1=PZ")
+    return str(int(value)), name.strip()
+
+
+@app.command()
+@guarded
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Model file to write.", show_default="RUN/model.ts")] = None,
+) -> Outcome:
+    """Write the model file of a run again, after proving it equal to the trained network.
+
+    \b
+    segpipe export runs/prostate --out prostate.ts
+    """
+    from segpipe.commands.export import export as write
+
+    return write(run, out)
+
+
+@app.command()
+@guarded
+def doctor(json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything as JSON.")] = None) -> Outcome:
+    """Show versions, devices, processor features, memory and disk, and what is missing for which feature.
+
+    \b
+    segpipe doctor --json machine.json
+    """
+    from segpipe.commands.doctor import doctor as look
+
+    return look(json)

@@ -1,0 +1,56 @@
+"""`segpipe plan`: what training would do, and why, without doing it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.table import Table
+
+from segpipe.commands.outcome import Outcome
+from segpipe.io.atomic import write_text
+from segpipe.plan.plan import Plan
+from segpipe.plan.planner import make_plan
+from segpipe.settings import Settings
+from segpipe.training.run import choose_compute
+from segpipe.training.survey import survey
+
+
+def plan(settings: Settings) -> Outcome:
+    """Audit the data, decide, show the decisions with their reasons; `out=FILE.json` writes the plan."""
+    _, fingerprint = survey(settings)
+    made = make_plan(settings.name, fingerprint, settings, choose_compute(settings).device)
+    shown: list[object] = [plan_table(made)]
+    if settings.out:
+        write_text(Path(settings.out), made.to_json())
+        shown.append(f"plan     {settings.out}")
+    return Outcome(shown)
+
+
+def plan_table(made: Plan) -> Table:
+    """Each decision, its value and its reason."""
+    table = Table(title=f"Plan of {made.task} (axes in the order of the network)")
+    for column in ("decision", "value", "reason"):
+        table.add_column(column)
+    network = made.network
+    values = {
+        "dims": f"{made.dims}D",
+        "axes": ", ".join("xyz"[axis] for axis in made.axes),
+        "spacing_mm": "own pixels" if made.spacing_mm is None else " x ".join(f"{mm:.3g}" if mm else "own" for mm in made.spacing_mm),
+        "patch_size": " x ".join(map(str, made.patch_size)),
+        "batch_size": str(made.batch_size),
+        "normalisation": ", ".join(f"{channel.name}: {channel.normalisation}" for channel in made.channels),
+        "nonzero": "crop to the non-zero box" if made.nonzero else "whole scan",
+        "flips": ", ".join("xyz"[axis] for axis, allowed in zip(made.axes, made.flips, strict=True) if allowed) or "none",
+        "features": f"{network.name} {'-'.join(map(str, network.features))}",
+    }
+    for key, value in values.items():
+        table.add_row(key, value, made.reasons.get(key, ""))
+    table.add_row("kernels", _stages(network.kernels), "1 along an axis until its spacing is within a factor of two of the finest")
+    table.add_row("strides", _stages(network.strides), "an axis is pooled while it is at least 8 voxels long")
+    labels = ", ".join(f"{label.name} ({label.value})" for label in made.labels)
+    table.add_row("labels", labels, "values of the files, in the network's order")
+    return table
+
+
+def _stages(rows: tuple[tuple[int, ...], ...]) -> str:
+    return " ".join("x".join(map(str, row)) for row in rows)

@@ -1,0 +1,89 @@
+"""`segpipe predict`: label maps for a scan or a folder of scans, from model files alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from segpipe.commands.outcome import Outcome
+from segpipe.errors import DataError
+from segpipe.inference.folder import FolderOptions, predict_folder
+from segpipe.inference.gather import TABLE
+from segpipe.inference.ledger import Row
+from segpipe.inference.predictor import Precision, Predictor
+from segpipe.package.device import choose_device
+from segpipe.package.model_file import load_model
+
+_MODEL = "model.ts"
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Attributes:
+    device: auto (a GPU where there is one), cpu, cuda or cuda:N.
+    overlap: of neighbouring windows, as a share of the window, 0 to below 1.
+    batch: windows a forward pass; lower it when memory is short.
+    format: extension of the label maps, `nii.gz`, `nrrd`, `mha`, `png` ...; empty: each input's own.
+    probabilities: also write the probability of each class, `<case>_probabilities.nii.gz`.
+    overwrite: segment scans again that are done already.
+    precision: fp32 (the same label map on every machine), bf16 (faster where the hardware has it), auto (bf16 where fast).
+    """
+
+    device: str = "auto"
+    overlap: float = 0.5
+    batch: int = 2
+    format: str = ""
+    probabilities: bool = False
+    overwrite: bool = False
+    precision: Precision = "fp32"
+
+
+def predict(models: list[Path], source: Path, out: Path, options: PredictOptions) -> Outcome:
+    """Segment `source` into the folder `out`; several models are an ensemble.
+
+    Args:
+        models: model files, or run folders that hold a `model.ts`.
+
+    Returns:
+        A closing table; exit code 0 when every scan has its label map, 3 when some failed.
+
+    Raises:
+        ModelError, ConfigError, DataError: see `load_model`, `Predictor`, `predict_folder`.
+    """
+    if not source.exists():  # before seconds go into loading models
+        raise DataError(f"{source}: no such file or folder; give a scan, or a folder with scans")
+    device = choose_device(options.device)
+    loaded = [load_model(path / _MODEL if path.is_dir() else path, device) for path in models]
+    predictor = Predictor(loaded, device, options.overlap, options.batch, options.precision)
+    rows = predict_folder(predictor, source, out, FolderOptions(options.format, options.probabilities, options.overwrite))
+    failed = any(row.status == "failed" for row in rows)
+    return Outcome([_table(rows), *_failures(rows), f"label maps and {TABLE} in {out}"], DataError.exit_code if failed else 0)
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    counts = Counter(row.status for row in rows)
+    seconds = sum(sum(row.seconds.values()) for row in rows if row.status == "done")
+    table = Table(title=f"{len(rows)} scan(s)")
+    for column in ("done", "skipped (done before)", "failed", "seconds a scan"):
+        table.add_column(column, justify="right")
+    each = f"{seconds / counts['done']:.2f}" if counts["done"] else "-"
+    table.add_row(str(counts["done"]), str(counts["skipped"]), str(counts["failed"]), each)
+    return table
+
+
+def _failures(rows: Sequence[Row]) -> list[str]:
+    """One line a reason, with the cases that it stopped."""
+    cases: dict[str, list[str]] = {}
+    for row in rows:
+        if row.status == "failed":
+            cases.setdefault(row.reason, []).append(row.case)
+    return [f"failed  {_some(names)}: {reason}" for reason, names in cases.items()]
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

@@ -1,0 +1,45 @@
+"""`segpipe train`: from a data set to a model file."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from rich.table import Table
+
+from segpipe.commands.outcome import Outcome
+from segpipe.settings import Settings
+from segpipe.training.finish import Finished
+from segpipe.training.run import run_training
+
+_EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+
+
+def train(settings: Settings, config_yaml: str) -> Outcome:
+    """Train, validate, export. Exit code 130 or 143 when a signal ended it early (the model is usable all the same)."""
+    done = run_training(settings, config_yaml)
+    if done is None:
+        return Outcome()
+    return Outcome([_table(done), *_where(done)], _EXIT_CODES.get(done.signal, 0))
+
+
+def _table(done: Finished) -> Table:
+    table = Table(title=f"Dice on {done.cases} held-out cases after {done.steps} steps")
+    table.add_column("label")
+    table.add_column("mean Dice", justify="right")
+    for name, value in [*done.dice.items(), ("mean", done.mean_dice)]:
+        table.add_row(name, "n/a" if math.isnan(value) else f"{value:.4f}")
+    return table
+
+
+def _where(done: Finished) -> list[str]:
+    lines = [f"model    {done.model}", f"run      {done.root} (curves.png, overlays/, metrics.csv, validation.json)"]
+    if done.signal:
+        lines.append("stopped  early; go on with the same command and training.resume=auto")
+    lines.append(f"next     segpipe predict {_quoted(done.model)} SCANS OUT")
+    return lines
+
+
+def _quoted(path: Path) -> str:
+    text = str(path)
+    return f"'{text}'" if " " in text else text

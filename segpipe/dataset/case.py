@@ -1,0 +1,54 @@
+"""`Case`: the scan(s) of one examination, one a channel, and its label map; `DataSet`: the cases of one folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from segpipe.dataset.finding import Finding
+
+DEFAULT_CHANNEL = "image"
+"""Name of the only channel where the data set gives none."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Attributes:
+    name: unique in the data set; file name without extension and channel suffix.
+    images: one file a channel (an RGB picture is one file with three channels), in channel order.
+    label: label map, or None when the case is not annotated.
+    group: patient or site, cases of one group never part in a split; the empty string when unknown.
+    fold: fold that the user's manifest fixed, or None.
+    """
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path | None
+    group: str = ""
+    fold: int | None = None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The cases of one folder, as its layout tells them; nothing has been read but names and lists.
+
+    Attributes:
+        root: folder of the data set, or its manifest file.
+        layout: `msd`, `nnunet`, `folders` or `manifest`.
+        cases: sorted by name, names are unique, every file of a case exists; a case whose label is missing has `label=None`.
+        channels: names in channel order; one name for a single file with several channels (RGB) stands for all of them.
+        label_names: declared label values and their names, 0 among them or not; empty when nothing is declared.
+        findings: faults of the layout itself: missing partners, a case named twice, contradictory groups.
+    """
+
+    root: Path
+    layout: str
+    cases: tuple[Case, ...]
+    channels: tuple[str, ...]
+    label_names: dict[int, str] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def labelled(self) -> tuple[Case, ...]:
+        """The cases that can be trained on."""
+        return tuple(case for case in self.cases if case.label is not None)

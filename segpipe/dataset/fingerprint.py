@@ -1,0 +1,166 @@
+"""What the planner knows of a data set: sizes, spacings, intensities, label values; never the scans themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from segpipe.dataset.case import DEFAULT_CHANNEL, DataSet
+from segpipe.dataset.facts import CaseFacts, Values
+from segpipe.errors import DataError
+
+_RGB = 3
+
+
+@dataclass(frozen=True)
+class ChannelStats:
+    """Intensities of one channel in the foreground of the whole data set, in the scans' own unit; each case counts alike.
+
+    Attributes:
+        p005, p50, p995: the 0.5, 50 and 99.5 percentiles.
+    """
+
+    name: str
+    minimum: float
+    maximum: float
+    mean: float
+    std: float
+    p005: float
+    p50: float
+    p995: float
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Measured on the cases with an image and a label map that can be read.
+
+    Attributes:
+        cases: how many those are.
+        picture: whether they are pictures (no millimetres).
+        spacings_mm: of each case along x, y, z (the scan's axes closest to RAS).
+        shapes: voxels of each case along x, y, z.
+        channels: intensities where a label is, else in the whole scan.
+        label_values: that occur, ascending, background included.
+        label_voxels: value to voxels in the data set.
+        label_cases: value to number of cases in which it occurs.
+        label_names: value to name, for every declared and every found value.
+        nonzero_share: median share of a scan that the bounding box of its non-zero voxels takes.
+    """
+
+    cases: int
+    picture: bool
+    spacings_mm: tuple[tuple[float, float, float], ...]
+    shapes: tuple[tuple[int, int, int], ...]
+    channels: tuple[ChannelStats, ...]
+    label_values: tuple[int, ...]
+    label_voxels: dict[int, int]
+    label_cases: dict[int, int]
+    label_names: dict[int, str]
+    nonzero_share: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, in which the keys of the label dicts become text."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Fingerprint:
+        """What `to_dict` gave, through JSON or not.
+
+        Raises:
+            DataError: a key is missing or has another type.
+        """
+        try:
+            return cls(
+                cases=int(values["cases"]),
+                picture=bool(values["picture"]),
+                spacings_mm=tuple((float(x), float(y), float(z)) for x, y, z in values["spacings_mm"]),
+                shapes=tuple((int(x), int(y), int(z)) for x, y, z in values["shapes"]),
+                channels=tuple(ChannelStats(**channel) for channel in values["channels"]),
+                label_values=tuple(int(value) for value in values["label_values"]),
+                label_voxels={int(value): int(count) for value, count in values["label_voxels"].items()},
+                label_cases={int(value): int(count) for value, count in values["label_cases"].items()},
+                label_names={int(value): str(name) for value, name in values["label_names"].items()},
+                nonzero_share=float(values["nonzero_share"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"fingerprint is damaged ({type(error).__name__}: {error}); measure the data set again") from error
+
+
+def fingerprint(data: DataSet, facts: list[CaseFacts]) -> Fingerprint:
+    """Sum up what `measure` found.
+
+    Raises:
+        DataError: no case has an image and a label map that can be read, or the cases differ in their channels.
+    """
+    usable = [case for case in facts if case.readable and case.images and case.label is not None]
+    if not usable:
+        raise DataError(f"{data.root}: no case has an image and a label map that can be read; run segpipe inspect for the reasons")
+    voxels: dict[int, int] = {}
+    cases: dict[int, int] = {}
+    for case in usable:
+        for value, count in (case.label.voxels if case.label else {}).items():
+            voxels[value] = voxels.get(value, 0) + count
+            cases[value] = cases.get(value, 0) + 1
+    names = {value: "background" if value == 0 else f"label {value}" for value in voxels}
+    return Fingerprint(
+        cases=len(usable),
+        picture=all(image.picture for case in usable for image in case.images),
+        spacings_mm=tuple(case.ras_spacing_mm for case in usable),
+        shapes=tuple(case.ras_shape for case in usable),
+        channels=_channels(data, usable),
+        label_values=tuple(sorted(voxels)),
+        label_voxels=dict(sorted(voxels.items())),
+        label_cases=dict(sorted(cases.items())),
+        label_names=dict(sorted((names | data.label_names).items())),
+        nonzero_share=float(np.median([case.nonzero_share for case in usable])),
+    )
+
+
+def _channels(data: DataSet, usable: list[CaseFacts]) -> tuple[ChannelStats, ...]:
+    each = [channel_values(case) for case in usable]
+    counts = {len(values) for values in each}
+    if len(counts) > 1:
+        found = " or ".join(map(str, sorted(counts)))
+        raise DataError(f"{data.root}: cases have {found} channels; all must have the same number: see segpipe inspect")
+    picture = all(image.picture for case in usable for image in case.images)
+    names = channel_names(data.channels, counts.pop(), picture)
+    return tuple(_joined(name, [values[number] for values in each]) for number, name in enumerate(names))
+
+
+def channel_values(case: CaseFacts) -> list[Values]:
+    """Intensities of each channel of a case: where a label is, else in the whole scan."""
+    return [values for image in case.images for values in (image.foreground or image.whole)]
+
+
+def channel_names(declared: tuple[str, ...], count: int, picture: bool) -> tuple[str, ...]:
+    """One name a channel; a colour picture's single name stands for all three."""
+    if len(declared) == count:
+        return declared
+    if len(declared) != 1:
+        raise DataError(f"{len(declared)} channels are named ({', '.join(declared)}), but each case has {count}: correct dataset.channels")
+    name = "rgb" if picture and count == _RGB and declared[0] == DEFAULT_CHANNEL else declared[0]
+    return (name,) * count if name.lower() == "rgb" else tuple(f"{name} {number}" for number in range(count))
+
+
+def _joined(name: str, each: list[Values]) -> ChannelStats:
+    """Every case with the same weight: mean of the means, and the spread within and between cases."""
+    measured = [values for values in each if values.count]
+    if not measured:
+        return ChannelStats(name, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+    means = np.array([values.mean for values in measured])
+    squares = np.array([values.std**2 for values in measured])
+    sample = np.concatenate([np.array(values.sample) for values in measured])
+    low, middle, high = (float(p) for p in np.percentile(sample, [0.5, 50.0, 99.5]))
+    return ChannelStats(
+        name,
+        minimum=min(values.minimum for values in measured),
+        maximum=max(values.maximum for values in measured),
+        mean=float(means.mean()),
+        std=float(np.sqrt(squares.mean() + means.var())),
+        p005=low,
+        p50=middle,
+        p995=high,
+    )

@@ -1,0 +1,1 @@
+"""How data sets lie on disk, one module a layout; each has `found(root)` and `load(root, settings)`."""

@@ -1,0 +1,78 @@
+"""Resampling between regular grids that share their outer faces, in torch.
+
+The convention: `n_in` voxels and `n_out` voxels fill the same extent, so that output index `o` lies at input index
+`(o + 0.5) * n_in / n_out - 0.5`; positions beyond the outermost voxel centres take the value of the border voxel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from segpipe.geometry.grid import Shape
+
+
+def resampled_shape(shape: Shape, spacing: Sequence[float], new_spacing: Sequence[float]) -> Shape:
+    """Voxels along each axis when a grid's extent is kept and its spacing (mm) changes; rounded half up, at least 1."""
+    i, j, k = (max(1, math.floor(n * old / new + 0.5)) for n, old, new in zip(shape, spacing, new_spacing, strict=True))
+    return i, j, k
+
+
+def resample_linear(t: Tensor, shape: Shape) -> Tensor:
+    """Linear interpolation of each channel onto `shape`; no smoothing before shrinking.
+
+    Args:
+        t: (C, I, J, K), floating point.
+        shape: spatial shape of the result.
+
+    Returns:
+        (C, *shape), same dtype; `t` itself when it has that shape already. Positions are computed in t's precision: for float32
+        they are right to 1e-4 voxel up to 1000 voxels an axis.
+    """
+    if tuple(t.shape[1:]) == tuple(shape):
+        return t
+    # torch's trilinear kernel makes one pass over memory; three passes of gathering and blending took 3 to 7 times as long.
+    return functional.interpolate(t[None], size=tuple(shape), mode="trilinear", align_corners=False)[0]
+
+
+def resample_axis(t: Tensor, axis: int, coordinates: Tensor) -> Tensor:
+    """Linear interpolation along one axis.
+
+    Args:
+        t: any shape, floating point.
+        axis: the axis to sample along.
+        coordinates: (n,) floating point voxel indices in any order; below the first or above the last voxel centre, the border's value.
+
+    Returns:
+        t's shape with n entries along `axis`, same dtype.
+    """
+    last = t.shape[axis] - 1
+    at = coordinates.to(device=t.device, dtype=torch.float64).clamp(0, last)
+    low = at.floor().long()
+    high = (low + 1).clamp(max=last)
+    weight_shape = [1] * t.ndim
+    weight_shape[axis] = -1
+    weight = (at - low).to(t.dtype).view(weight_shape)
+    return torch.lerp(t.index_select(axis, low), t.index_select(axis, high), weight)
+
+
+def resample_nearest(t: Tensor, shape: Shape) -> Tensor:
+    """The value of the nearest voxel (the higher of two equally near ones), for label maps.
+
+    Args:
+        t: (C, I, J, K), any dtype.
+        shape: spatial shape of the result.
+
+    Returns:
+        (C, *shape), same dtype; `t` itself when it has that shape already.
+    """
+    for axis, (n_in, n_out) in enumerate(zip(t.shape[1:], shape, strict=True), start=1):
+        if n_in != n_out:
+            o = torch.arange(n_out, device=t.device)
+            # floor(x + 1/2) at x = (o + 1/2) * n_in / n_out - 1/2, in whole numbers
+            t = t.index_select(axis, (2 * o + 1) * n_in // (2 * n_out))
+    return t

@@ -1,0 +1,176 @@
+"""A folder of scans -> a folder of label maps, one broken scan never stopping the others."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from segpipe.errors import ConfigError, DataError, SegpipeError
+from segpipe.geometry.grid import Volume
+from segpipe.inference.gather import TABLE, Examination, gather
+from segpipe.inference.ledger import Ledger, Row, stamp
+from segpipe.inference.predictor import Predictor
+from segpipe.io.atomic import write_text
+from segpipe.io.find import SUFFIXES, split_name
+from segpipe.io.read import read_channels, read_volume
+from segpipe.io.write import label_suffix, write_label_map, write_volume
+from segpipe.plan.plan import Label
+from segpipe.progress import track
+
+log = logging.getLogger(__name__)
+
+LABELS = "labels.json"
+"""Names of the label values, beside the label maps."""
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """Attributes:
+    format: extension of the label maps (`nii.gz`, `nrrd`, `mha`, `png` ...); empty: each input's own.
+    probabilities: also write `<case>_probabilities.nii.gz` (float32, one component a class, background first).
+    overwrite: segment scans again that are done already.
+    """
+
+    format: str = ""
+    probabilities: bool = False
+    overwrite: bool = False
+
+
+def predict_folder(predictor: Predictor, source: Path, out: Path, options: FolderOptions) -> list[Row]:
+    """Segment a scan, or every scan below a folder, into `out`.
+
+    `IN/sub/case.nii.gz` becomes `OUT/sub/case.nii.gz`; `OUT/predictions.csv` is written after every scan, `OUT/labels.json` at
+    the start. Scans that the table has as done, with this model and these options, unchanged since and with their label map
+    still there, are skipped.
+
+    Returns:
+        One row for each scan of `source`, in order.
+
+    Raises:
+        DataError: `source` is missing, or holds no scan.
+        ConfigError: `out` is the input folder or cannot be written; unknown format.
+    """
+    suffix = _suffix(options.format)
+    _check_places(source, out)
+    scans = gather(source, out, [channel.name for channel in predictor.plan.channels])
+    _make_folder(out)
+    _write_labels(out / LABELS, predictor.plan.labels)
+    ledger = Ledger(out / TABLE)
+    task = _Task(predictor, out, suffix, options, frozenset(path.resolve() for scan in scans for path in scan.images))
+    rows = []
+    for scan in track(scans, f"segmenting {len(scans)} scan(s)"):
+        row = task.segment(scan, None if options.overwrite else ledger.get(scan.case))
+        ledger.put(row)
+        rows.append(row)
+    return rows
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is the same for every scan of a call."""
+
+    predictor: Predictor
+    out: Path
+    suffix: str
+    options: FolderOptions
+    inputs: frozenset[Path]
+
+    def segment(self, scan: Examination, before: Row | None) -> Row:
+        """The scan's row, its files written.
+
+        Raises:
+            ConfigError: the output cannot be written; every further scan would fail likewise.
+        """
+        row = Row(
+            case=scan.case,
+            input=";".join(str(path.resolve()) for path in scan.images),
+            output=scan.case + (self.suffix or label_suffix(scan.suffix)),
+            status="failed",
+            model_sha256=self.predictor.sha256,
+            options=self._options(),
+        )
+        try:
+            row = replace(row, input_stamp=stamp(scan.images))
+            if before is not None and self._is_done(before, row):
+                return replace(before, status="skipped", reason="done before")
+            return self._segment(scan, row)
+        except ConfigError:
+            raise
+        except SegpipeError as error:
+            reason = str(error)
+        except Exception as error:  # a fault in one scan must not stop a night's work on the others
+            log.debug("%s", scan.case, exc_info=True)
+            reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
+        log.warning("%s failed: %s", scan.case, reason)
+        return replace(row, output="", reason=reason)
+
+    def _segment(self, scan: Examination, row: Row) -> Row:
+        if scan.problem:
+            raise DataError(scan.problem)
+        target = self._target(row.output)
+        start = time.perf_counter()
+        volume = read_volume(scan.images[0]) if len(scan.images) == 1 else read_channels(scan.images)
+        read = time.perf_counter()
+        prediction = self.predictor.predict(volume, self.options.probabilities)
+        predicted = time.perf_counter()
+        _make_folder(target.parent)
+        if prediction.probabilities is not None:
+            write_volume(self._probabilities(row.case), Volume(prediction.probabilities, volume.grid))
+        write_label_map(target, prediction.labels, volume.grid)
+        seconds = {"read": read - start, **prediction.seconds, "write": time.perf_counter() - predicted}
+        return replace(row, status="done", seconds=seconds, volumes_ml=prediction.volumes_ml)
+
+    def _target(self, output: str) -> Path:
+        target = self.out / output
+        if target.resolve() in self.inputs:
+            raise ConfigError(f"{target} is an input and would be overwritten: choose another output folder")
+        return target
+
+    def _probabilities(self, case: str) -> Path:
+        return self.out / f"{case}_probabilities.nii.gz"
+
+    def _options(self) -> str:
+        precision = "bf16" if self.predictor.bf16 else "fp32"
+        return f"overlap={self.predictor.overlap:g} precision={precision}"
+
+    def _is_done(self, before: Row, now: Row) -> bool:
+        same = all(getattr(before, key) == getattr(now, key) for key in ("output", "input_stamp", "model_sha256", "options"))
+        there = (self.out / now.output).is_file() and (not self.options.probabilities or self._probabilities(now.case).is_file())
+        return before.status in ("done", "skipped") and same and there
+
+
+def _suffix(name: str) -> str:
+    """`nii.gz` or `.nii.gz` -> `.nii.gz`; the empty string stays."""
+    suffix = f".{name.lower().lstrip('.')}" if name else ""
+    if suffix and (suffix not in SUFFIXES or label_suffix(suffix) != suffix):
+        allowed = ", ".join(known.lstrip(".") for known in SUFFIXES if label_suffix(known) == known)
+        raise ConfigError(f"format is {name!r}; must be one of {allowed}")
+    return suffix
+
+
+def _check_places(source: Path, out: Path) -> None:
+    if not source.exists():
+        raise DataError(f"{source}: no such file or folder; give a scan, or a folder with scans")
+    if source.is_dir() and source.resolve() == out.resolve():
+        raise ConfigError(f"{out} is the input folder, whose scans would be overwritten: choose another output folder")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file; must be a folder for the label maps")
+    if not out.exists() and split_name(out)[1].lower() in SUFFIXES:
+        raise ConfigError(f"{out} names a file; must be a folder for the label maps (use --format for their format)")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made: {error.strerror}: choose an output folder that you may write to") from error
+
+
+def _write_labels(path: Path, labels: Sequence[Label]) -> None:
+    names: dict[str, Any] = {str(label.value): label.name for label in labels[1:]}
+    write_text(path, json.dumps({"background": labels[0].value, "labels": names}, indent=2))

@@ -1,0 +1,159 @@
+"""Files below a folder -> the scans to segment: channels of one examination brought together, their outputs named."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from segpipe.errors import DataError, SegpipeError
+from segpipe.io.find import find_scans, is_scan, split_name
+from segpipe.io.read import read_volume
+
+log = logging.getLogger(__name__)
+
+TABLE = "predictions.csv"
+"""Written into every output folder; a folder that holds one is not searched for scans."""
+
+_NNUNET_FOLDERS = ("imagesTr", "imagesTs", "imagesVal")
+_NUMBERED = re.compile(r"^(?P<case>.+)_(?P<number>\d{4})$")
+
+
+@dataclass(frozen=True)
+class Examination:
+    """One scan to segment.
+
+    Attributes:
+        case: path below the searched folder, `/` between folders, without extension and channel suffix; names the output.
+        images: one file a channel in channel order, or one file with all channels.
+        problem: why it cannot be segmented; the empty string when it can.
+    """
+
+    case: str
+    images: tuple[Path, ...]
+    problem: str = ""
+
+    @property
+    def suffix(self) -> str:
+        """Extension of the (first) input file, `.nii.gz` whole."""
+        return split_name(self.images[0])[1]
+
+
+def gather(source: Path, out: Path, channels: Sequence[str]) -> list[Examination]:
+    """Every examination in `source`, a file or a folder, sorted by case.
+
+    A model with one channel takes each file as a scan. A model with several takes files of one folder together whose names
+    end in `_0000, _0001 ...` or in `_<channel name>` (any case); a file that holds all channels itself (an RGB picture) is a
+    scan of its own. With one channel, too, `_0000` is no part of the case where it ends **every** name: of two files and
+    more, or in an nnU-Net folder (`imagesTr`, `imagesTs`). Outputs of earlier predictions are not scans: `out` and folders
+    that hold a `predictions.csv` are passed over.
+
+    Raises:
+        DataError: `source` is missing, or holds no scan.
+    """
+    files = find_scans(source)
+    root = source.parent if source.is_file() else source
+    if not source.is_file():
+        files = _without_outputs(files, source, out)
+    elif len(channels) > 1:  # the other channels lie beside it
+        files = sorted({source, *(path for path in root.iterdir() if path.is_file() and is_scan(path))})
+    found: list[Examination] = []
+    for folder in sorted({path.parent for path in files}):
+        siblings = [path for path in files if path.parent == folder]
+        prefix = folder.relative_to(root).as_posix()
+        found += _in_folder(siblings, "" if prefix == "." else f"{prefix}/", channels)
+    if source.is_file():
+        found = [one for one in found if source in one.images]
+    if len(channels) == 1:
+        found = _without_zeros(found)
+    return _marked_twice(sorted(found, key=lambda one: (one.case, one.images)))
+
+
+def _without_outputs(files: list[Path], source: Path, out: Path) -> list[Path]:
+    inside = out.resolve()
+    kept, passed = [], set()
+    for path in files:
+        outputs = [folder for folder in path.parents if folder != source and folder.is_relative_to(source) and (folder / TABLE).exists()]
+        if path.resolve().is_relative_to(inside) and inside.is_relative_to(source.resolve()):
+            outputs.append(out)
+        if outputs:
+            passed.add(outputs[-1])
+        else:
+            kept.append(path)
+    for folder in sorted(passed):
+        log.info("%s holds outputs of a prediction: its files are not taken as scans", folder)
+    if not kept:
+        raise DataError(f"{source} holds nothing but outputs of predictions; give the folder of the scans")
+    return kept
+
+
+def _in_folder(files: list[Path], prefix: str, channels: Sequence[str]) -> list[Examination]:
+    """Examinations of one folder."""
+    marks = {path: _channel_of(split_name(path)[0], channels) for path in files}
+    if len(channels) == 1 or _hold_all([path for path in files if marks[path] is not None], len(channels)):
+        return [Examination(prefix + split_name(path)[0], (path,)) for path in files]
+    result, sets = [], dict[str, dict[int, Path]]()
+    for path in files:
+        mark = marks[path]
+        if mark is None:
+            result.append(Examination(prefix + split_name(path)[0], (path,)))
+        elif mark[1] in sets.setdefault(mark[0], {}):
+            twice = f"channel {channels[mark[1]]} is there twice ({sets[mark[0]][mark[1]].name}, {path.name}): keep one of them"
+            result.append(Examination(prefix + path.name, (path,), twice))
+        else:
+            sets[mark[0]][mark[1]] = path
+    return result + [_complete(prefix + case, found, channels) for case, found in sets.items()]
+
+
+def _channel_of(stem: str, channels: Sequence[str]) -> tuple[str, int] | None:
+    """Case and channel number that a file's name tells; None when it names no channel."""
+    for number, name in sorted(enumerate(channels), key=lambda one: -len(one[1])):
+        ending = f"_{name}".lower()
+        if len(stem) > len(ending) and stem.lower().endswith(ending):
+            return stem[: -len(ending)], number
+    match = _NUMBERED.match(stem)
+    if match and int(match["number"]) < len(channels):
+        return match["case"], int(match["number"])
+    return None
+
+
+def _hold_all(files: list[Path], channels: int) -> bool:
+    """Whether the first readable one of `files` holds all channels by itself, as RGB pictures called `x_0000.png` do."""
+    for path in files:
+        try:
+            return bool(read_volume(path).channels == channels)
+        except SegpipeError as error:
+            log.debug("%s: %s", path, error)
+    return False
+
+
+def _complete(case: str, found: dict[int, Path], channels: Sequence[str]) -> Examination:
+    images = tuple(found[number] for number in sorted(found))
+    missing = [f"{name} (…_{number:04d} or …_{name})" for number, name in enumerate(channels) if number not in found]
+    problem = f"channel {', '.join(missing)} is missing: put its file beside {images[0].name}" if missing else ""
+    return Examination(case, images, problem)
+
+
+def _without_zeros(found: list[Examination]) -> list[Examination]:
+    matches = [_NUMBERED.match(one.case) for one in found]
+    if not all(match and int(match["number"]) == 0 for match in matches):
+        return found
+    if len(found) == 1 and found[0].images[0].absolute().parent.name not in _NNUNET_FOLDERS:
+        return found
+    return [Examination(match["case"], one.images, one.problem) for one, match in zip(found, matches, strict=True) if match]
+
+
+def _marked_twice(found: list[Examination]) -> list[Examination]:
+    """Two files whose names differ in the extension alone are one case twice; the second is not segmented."""
+    first: dict[str, Examination] = {}
+    return [_or_twice(one, first.setdefault(one.case, one)) for one in found]
+
+
+def _or_twice(one: Examination, first: Examination) -> Examination:
+    if first is one:
+        return one
+    name = one.images[0].name
+    case = one.case.rpartition("/")[0] + "/" + name if "/" in one.case else name
+    return Examination(case, one.images, f"{first.images[0].name} has the same case name {one.case}: rename one of them")

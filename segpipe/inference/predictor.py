@@ -1,0 +1,184 @@
+"""One volume in, its label map out: prepare, sliding window, restore."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from segpipe.errors import ConfigError, ModelError
+from segpipe.geometry.grid import Volume
+from segpipe.inference.ensemble import check_agreement, mean_log_probabilities, prepared_alike
+from segpipe.inference.memory import memory_guard
+from segpipe.package.model_file import Model
+from segpipe.package.precision import fast_bf16
+from segpipe.patches.sliding_window import sliding_window
+from segpipe.plan.plan import Label, Plan
+from segpipe.prepare.prepare import prepare
+from segpipe.prepare.prepared import Trace
+from segpipe.prepare.restore import restore_labels, restore_probabilities, to_values
+
+Precision = Literal["fp32", "bf16", "auto"]
+"""fp32: the same label map on every machine; bf16: faster where the hardware has it; auto: bf16 where it is fast, else fp32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What is known of one scan, on its own grid.
+
+    Attributes:
+        labels: (I, J, K) of the user's label values, smallest integer type.
+        probabilities: (N, I, J, K) float32, background first, where they were asked for.
+        seconds: of the phases `prepare`, `network`, `restore`.
+        volumes_ml: millilitres of each label but the background, by name.
+    """
+
+    labels: NDArray[Any]
+    probabilities: NDArray[np.float32] | None
+    seconds: dict[str, float]
+    volumes_ml: dict[str, float]
+
+
+class Predictor:
+    """One or more models, ready to segment volumes on one device.
+
+    Args:
+        models: loaded on `device`; several are an ensemble whose class probabilities are averaged.
+        device: where the networks are and compute.
+        overlap: of neighbouring windows, as a share of the window, 0 to below 1.
+        batch: windows a forward pass.
+        precision: of the network; sums over windows are always fp32.
+
+    Raises:
+        ModelError: models that disagree on labels or channels.
+        ConfigError: an argument out of range.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        device: torch.device | str = "cpu",
+        overlap: float = 0.5,
+        batch: int = 2,
+        precision: Precision = "fp32",
+    ) -> None:
+        check_agreement(models)
+        if not 0.0 <= overlap < 1.0:
+            raise ConfigError(f"overlap is {overlap}; must be at least 0 and below 1")
+        if batch < 1:
+            raise ConfigError(f"batch is {batch}; must be at least 1")
+        if precision not in ("fp32", "bf16", "auto"):
+            raise ConfigError(f"precision is {precision!r}; must be fp32, bf16 or auto")
+        self.models = tuple(models)
+        self.device = torch.device(device)
+        self.overlap = overlap
+        self.batch = batch
+        self.bf16 = precision == "bf16" or (precision == "auto" and fast_bf16(self.device))
+
+    @property
+    def plan(self) -> Plan:
+        """The first model's plan; labels and channels are those of all."""
+        return self.models[0].plan
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of every model file, joined by `+`."""
+        return "+".join(model.sha256 for model in self.models)
+
+    def predict(self, volume: Volume, probabilities: bool = False) -> Prediction:
+        """Segment one volume.
+
+        Args:
+            volume: (C, I, J, K) in the scan's own unit, any grid.
+            probabilities: also return the probability of each class.
+
+        Raises:
+            DataError: wrong channels, NaN or infinite voxels, out of memory.
+            ModelError: the network gives NaN or infinity.
+        """
+        clock = _Clock(self.device, self.batch)
+        results = []
+        for group in prepared_alike(self.models):
+            with clock.phase("prepare"):
+                prepared = prepare(volume, group[0].plan)
+            with clock.phase("network"):
+                results.append((self._scores(group, prepared.image), prepared.trace, len(group)))
+        with clock.phase("restore"):
+            indices, shares = _on_scan(results, len(self.models), probabilities)
+        labels = self.plan.labels
+        volumes = _volumes_ml(indices, labels, volume.grid.voxel_volume_ml)
+        return Prediction(to_values(indices, labels), shares, clock.seconds, volumes)
+
+    def _scores(self, group: Sequence[Model], image: torch.Tensor) -> torch.Tensor:
+        """(N, I, J, K) float32: logits of a single model, mean log-probabilities of several."""
+        image = image.to(self.device)
+        with torch.inference_mode():
+            every = (self._logits(model, image) for model in group)
+            scores = next(every) if len(self.models) == 1 else mean_log_probabilities(every, len(group))
+        if not bool(torch.isfinite(scores.sum())):
+            raise ModelError(f"{group[0].path}: the network gives NaN or infinity on this scan: check its intensities, or train again")
+        return scores
+
+    def _logits(self, model: Model, image: torch.Tensor) -> torch.Tensor:
+        flat = model.plan.dims == 2  # a 2D network sees windows of one slice
+
+        def network(windows: torch.Tensor) -> torch.Tensor:
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+                logits = model.network(windows.squeeze(-1) if flat else windows)
+            return (logits.unsqueeze(-1) if flat else logits).float()
+
+        return sliding_window(image, network, model.plan.patch_size, self.overlap, self.batch)
+
+
+class _Clock:
+    """Seconds of each phase, added up over the models; a failed allocation is told by phase."""
+
+    def __init__(self, device: torch.device, batch: int) -> None:
+        self.seconds = {"prepare": 0.0, "network": 0.0, "restore": 0.0}
+        self._device = device
+        self._batch = batch
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        with memory_guard(name, self._device, self._batch):
+            yield
+            if self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)
+        self.seconds[name] += time.perf_counter() - start
+
+
+def _on_scan(results: list[tuple[torch.Tensor, Trace, int]], models: int, wanted: bool) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+    """Class indices on the scan's grid, and probabilities where `wanted`.
+
+    Models that were prepared differently (2D and 3D, other spacings) only meet on the scan's grid: this needs memory for
+    classes x scan.
+    """
+    if len(results) == 1:
+        scores, trace, _ = results[0]
+        return restore_labels(scores, trace), restore_probabilities(scores, trace) if wanted else None
+    total: NDArray[np.float32] | None = None
+    for scores, trace, count in results:
+        share = restore_probabilities(scores, trace) * np.float32(count / models)
+        total = share if total is None else np.add(total, share, out=total)
+    if total is None:
+        raise ModelError("no model was given; give at least one model file")
+    dtype = np.min_scalar_type(total.shape[0] - 1)
+    indices = np.stack([plane.argmax(axis=0).astype(dtype) for plane in np.moveaxis(total, 1, 0)])
+    return indices, total if wanted else None
+
+
+def _volumes_ml(indices: NDArray[Any], labels: tuple[Label, ...], voxel_ml: float) -> dict[str, float]:
+    counts = np.zeros(len(labels), dtype=np.int64)
+    for plane in indices:
+        counts += np.bincount(plane.ravel(), minlength=len(labels))
+    volumes: dict[str, float] = {}
+    for label in labels[1:]:
+        volumes[label.name] = volumes.get(label.name, 0.0) + float(counts[label.index]) * voxel_ml
+    return volumes

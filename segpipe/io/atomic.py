@@ -1,0 +1,129 @@
+"""Files that are whole or absent: written next to their place, flushed to disk, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from segpipe.errors import ConfigError
+from segpipe.io.find import split_name
+
+_CURES = {
+    errno.ENOSPC: "free some space or choose another folder",
+    errno.EDQUOT: "free some of your quota or choose another folder",
+    errno.EFBIG: "raise the file size limit or choose another folder",
+    errno.EROFS: "the disk is read-only: choose another folder",
+    errno.EACCES: "choose a folder that you may write to",
+    errno.EPERM: "choose a folder that you may write to",
+    errno.ENOTDIR: "part of the path is a file: choose another folder",
+    errno.EEXIST: "part of the path is a file: choose another folder",
+    errno.EISDIR: "a folder has that name: choose another name",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a hidden temporary path in the folder of `path`, with its ending, to be written; then put it in the place of `path`.
+
+    Folders are made as needed. When the block raises, the temporary file is removed and `path` is left as it was.
+
+    Raises:
+        ConfigError: the folder cannot be written to: no space, no permission, read-only.
+    """
+    stem, suffix = split_name(path)
+    temporary = path.with_name(f".{stem[:100]}.{_token()}{suffix}")
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()  # says at once what is wrong with the folder, in words that every library shares
+        try:
+            yield temporary
+            _flush(temporary)
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        _flush_folder(path.parent)
+
+
+@contextlib.contextmanager
+def replacing_all(*paths: Path) -> Iterator[Path]:
+    """Give a hidden temporary folder next to `paths` (all in one folder), in which files of these names are to be written.
+
+    They are then moved in the order given. The last one is the one that makes the others count (a header): an old one is removed
+    first, so that a cut in between leaves no header rather than one that belongs to other data.
+
+    Raises:
+        ConfigError: as for `replacing`.
+    """
+    folder = paths[-1].parent
+    temporary = folder / f".{_token()}"
+    with _explained(paths[-1]):
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            for path in paths:
+                _flush(temporary / path.name)
+            paths[-1].unlink(missing_ok=True)
+            for path in paths:
+                (temporary / path.name).replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        _flush_folder(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` in UTF-8; see `replacing`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data`; see `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _token() -> str:
+    return f"{os.getpid()}-{secrets.token_hex(4)}"
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write into a ConfigError; a refusal to read some other file passes."""
+    try:
+        yield
+    except OSError as error:
+        if not _is_about(error, path.parent):
+            raise
+        cure = _CURES.get(error.errno or 0, "choose another folder")
+        raise ConfigError(f"{path}: cannot be written ({error.strerror or error}); its folder must be writable: {cure}") from error
+
+
+def _is_about(error: OSError, folder: Path) -> bool:
+    """Whether the error names no file, or one in `folder` or one of its parents."""
+    if error.filename is None:
+        return True
+    named = Path(os.fsdecode(error.filename))
+    return folder in named.parents or named == folder or named in folder.parents
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the rename itself durable, where the system can do that."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,126 @@
+"""NRRD and MetaImage (.nrrd, .mha, .mhd) through SimpleITK. Messages name the fault; `io.read` and `io.write` add the file.
+
+ITK's world is LPS+ (DICOM's); ours is RAS+: x and y change sign. Both formats hold any invertible matrix of directions, sheared ones
+too, in 17 digits, and ITK hands it on, so that grids come back exactly.
+"""
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813 - the name of SimpleITK's own documentation
+from numpy.typing import NDArray
+
+from segpipe.errors import DataError
+from segpipe.geometry.grid import Grid, Volume
+from segpipe.io import metaimage
+from segpipe.io.dimensions import space_and_channels
+from segpipe.io.find import split_name
+
+log = logging.getLogger(__name__)
+
+_READERS = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_SPACE = 3
+
+
+def read(path: Path) -> Volume:
+    """The whole file: (C, I, J, K), integers in the file's own type, else float32."""
+    with _quiet():
+        reader = _opened(path)
+        grid, channels = _grid(reader, path)
+        if _is_meta(path):
+            metaimage.check_voxels(path)
+        array = _real(sitk.GetArrayFromImage(reader.Execute()))
+    if reader.GetNumberOfComponents() > 1:
+        array = np.moveaxis(array, -1, 0)  # (C, [T,] K, J, I)
+    array = array.reshape(channels, *reversed(grid.shape))
+    return Volume(array.transpose(0, 3, 2, 1), grid)  # (C, I, J, K)
+
+
+def _real(array: NDArray[Any]) -> NDArray[Any]:
+    """Integers as they are, floats as float32."""
+    if array.dtype.kind in "iu":
+        return array
+    if array.dtype.kind != "f":
+        raise DataError(f"its voxels are of type {array.dtype}; must be real numbers: save magnitude or real part")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and the audit reports that
+        return array.astype(np.float32, copy=False)
+
+
+def read_grids(path: Path) -> list[Grid]:
+    """The one grid that the header states."""
+    with _quiet():
+        return [_grid(_opened(path), path)[0]]
+
+
+def _opened(path: Path) -> sitk.ImageFileReader:
+    if _is_meta(path):
+        metaimage.check_header(path)
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(_READERS[split_name(path)[1]])
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return reader
+
+
+def _is_meta(path: Path) -> bool:
+    return _READERS[split_name(path)[1]] == "MetaImageIO"
+
+
+def _grid(reader: sitk.ImageFileReader, path: Path) -> tuple[Grid, int]:
+    """Grid and number of channels."""
+    sizes = list(reader.GetSize())
+    components = reader.GetNumberOfComponents()
+    if components > 1:
+        sizes = [*sizes, *[1] * (4 - len(sizes)), components]
+    shape, channels = space_and_channels(sizes)
+    if split_name(path)[1] == ".nrrd" and not reader.HasMetaDataKey("NRRD_space"):
+        log.warning("%s: its header does not say how it lies in the patient (no `space`), left and right are a guess", path)
+    n = reader.GetDimension()
+    used = min(n, _SPACE)
+    affine = np.eye(4)
+    direction = np.array(reader.GetDirection()).reshape(n, n)[:used, :used]
+    affine[:used, :used] = direction * np.array(reader.GetSpacing())[:used]
+    affine[:used, 3] = np.array(reader.GetOrigin())[:used]
+    return Grid(shape, _LPS_TO_RAS @ affine), channels
+
+
+def write(path: Path, volume: Volume) -> None:
+    """Write compressed, except .mhd, whose voxels go uncompressed into a .raw file beside it."""
+    array: NDArray[Any] = volume.array.transpose(0, 3, 2, 1)  # (C, K, J, I)
+    image = sitk.GetImageFromArray(array[0]) if volume.channels == 1 else sitk.GetImageFromArray(np.moveaxis(array, 0, -1), isVector=True)
+    affine = _LPS_TO_RAS @ volume.grid.affine
+    spacing = volume.grid.spacing_mm
+    image.SetSpacing(spacing)
+    image.SetOrigin(affine[:3, 3].tolist())
+    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    with _quiet():
+        try:
+            sitk.WriteImage(image, str(path), useCompression=path.suffix != ".mhd")
+        except RuntimeError as error:
+            raise OSError(reason(error)) from error
+
+
+def reason(error: Exception) -> str:
+    """An exception's text on one line, without the source positions, addresses and call stack that ITK puts before it."""
+    text = " ".join(str(error).split())
+    itk = text.rpartition("ITK ERROR: ")[2].partition("): ")[2].rpartition("[nrrd] ")[2]
+    return itk or text or type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep ITK's warnings from the terminal; what matters is checked here."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)

@@ -1,0 +1,139 @@
+"""`model.ts`: one file that is the model: TorchScript network, weights, and `segpipe.json` with the plan and all that is known of it.
+
+Reading it runs no Python from the file: torch's own loader reads the network (its unpickler knows tensors and TorchScript
+classes only), everything else is JSON that is checked against the plan's types.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segpipe.errors import ModelError
+from segpipe.package.torchscript import Network, load_network
+from segpipe.plan.plan import Plan, plan_from_dict
+
+FORMAT = "segpipe-model"
+FORMAT_VERSION = 1
+DOCUMENT = "segpipe.json"
+"""Name of the JSON document among the extra files of the TorchScript archive."""
+
+_ZIP_START = b"PK\x03\x04"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model file in memory.
+
+    Attributes:
+        plan: how scans are prepared, and what the outputs mean.
+        document: the whole `segpipe.json`.
+        network: (B, C, *spatial) -> logits (B, N, *spatial), on the device that it was loaded on.
+        sha256: of the file, 64 hexadecimal digits; names the model in every output.
+        path: where it was read.
+    """
+
+    plan: Plan
+    document: dict[str, Any]
+    network: Network
+    sha256: str
+    path: Path
+
+
+def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
+    """Read a model file, checked from end to end.
+
+    Raises:
+        ModelError: no such file, not a model file, cut off or damaged, another format version, a plan that does not fit.
+    """
+    data = _read(path)
+    document = _document(data, path)
+    try:
+        plan = plan_from_dict(document.get("plan", {}))
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    try:
+        _, network = load_network(data, device)
+    except (RuntimeError, ValueError, KeyError, EOFError) as error:
+        made, here = document.get("torch_version", "an unknown version"), torch.__version__
+        raise ModelError(f"{path}: torch {here} cannot read the network, made with torch {made}: use that version or newer") from error
+    return Model(plan, document, network, hashlib.sha256(data).hexdigest(), path)
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The `segpipe.json` of a model file, without building the network.
+
+    Raises:
+        ModelError: as `load_model`.
+    """
+    return _document(_read(path), path)
+
+
+def document_text(document: dict[str, Any]) -> str:
+    """JSON of a document; NaN and infinity, which JSON does not know, become null."""
+    return json.dumps(_json_safe(document), indent=2, allow_nan=False)
+
+
+def _read(path: Path) -> bytes:
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder; must be a model file, such as RUN/model.ts")
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such file; give a model file, such as RUN/model.ts (`segpipe export RUN` writes it)") from error
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _document(data: bytes, path: Path) -> dict[str, Any]:
+    text = _extra_file(data, path)
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise ModelError(f"{path}: its {DOCUMENT} is not JSON: export the model again") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ModelError(f"{path}: its {DOCUMENT} is not of the format {FORMAT}: give a file that `segpipe export` wrote")
+    version = document.get("format_version")
+    if version != FORMAT_VERSION:
+        made = document.get("segpipe_version", "unknown")
+        raise ModelError(
+            f"{path} has model format {version}, written by segpipe {made}; this segpipe reads format {FORMAT_VERSION}: "
+            "use the segpipe that made it, or export the run again"
+        )
+    return document
+
+
+def _extra_file(data: bytes, path: Path) -> bytes:
+    """`segpipe.json` from the archive, all of whose checksums are verified."""
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        if data.startswith(_ZIP_START):
+            raise ModelError(f"{path} is cut off: copy it again, or export the run again")
+        raise ModelError(f"{path} is not a model file: give one that `segpipe export` wrote, such as RUN/model.ts")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            found = [name for name in archive.namelist() if name.endswith(f"/extra/{DOCUMENT}")]
+            if not found:
+                raise ModelError(f"{path} holds no {DOCUMENT}, so it is not a segpipe model: give a file that `segpipe export` wrote")
+            if archive.testzip() is not None:
+                raise ModelError(f"{path} is damaged (a checksum is wrong): copy it again, or export the run again")
+            return archive.read(found[0])
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise ModelError(f"{path} is damaged: copy it again, or export the run again") from error
+
+
+def _json_safe(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _json_safe(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_safe(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

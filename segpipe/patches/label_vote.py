@@ -1,0 +1,67 @@
+"""Interpolation of label maps: each neighbour votes for its class with its linear weight, and the heaviest class wins.
+
+The same as linear interpolation of one channel a class followed by arg-max, at a cost that does not grow with the number of classes:
+only voxels whose neighbours disagree are counted. Never invents a class. A rotated label map of a structure 10 to 30 voxels wide
+agrees with the truth to a Dice of 0.957 this way and 0.936 with the nearest voxel (`tests/patches/test_label_vote.py` measures it).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def vote_labels(label: Tensor, places: Tensor) -> Tensor:
+    """Label maps at other places.
+
+    Args:
+        label: (B, *space) class indices, any integer type; two or three axes of space.
+        places: (axes, B, *new) float32 coordinates in voxels, 0 at the centre of the first. What lies outside is background, 0.
+
+    Returns:
+        (B, *new) of the label's type. A tie goes to the class of the neighbour that comes first.
+    """
+    space = label.shape[1:]
+    padded = functional.pad(label, [1, 2] * len(space))  # background around, wide enough for every clamped place
+    memory = padded.reshape(-1)
+    strides = [math.prod(padded.shape[axis + 2 :]) for axis in range(len(space))]
+    flat = [place.reshape(-1).clamp(-1, size) for place, size in zip(places, space, strict=True)]  # (P,) each
+    cases = torch.arange(len(label), device=label.device) * padded[0].numel() + sum(strides)
+    first = cases.repeat_interleave(places[0, 0].numel())  # to become the neighbour with the smallest index, in memory
+    for place, stride in zip(flat, strides, strict=True):
+        first += place.floor().long().mul_(stride)
+    result = memory.index_select(0, first)
+    rows = torch.nonzero(_mixed(padded).reshape(-1).index_select(0, first))[:, 0]  # (M,) places whose neighbours disagree
+    corners = list(itertools.product((0, 1), repeat=len(space)))
+    offsets = [sum(step * stride for step, stride in zip(corner, strides, strict=True)) for corner in corners]
+    near = first[rows]
+    classes = torch.stack([memory.index_select(0, near + offset) for offset in offsets])  # (corners, M)
+    result[rows] = _winners(classes, corners, [place[rows].remainder(1) for place in flat])
+    return result.reshape(places.shape[1:])
+
+
+def _mixed(padded: Tensor) -> Tensor:
+    """Whether the cell of neighbours that begins at each voxel holds more than one class; the last of each axis is never looked up."""
+    mixed = torch.zeros_like(padded, dtype=torch.bool)
+    for axis in range(1, padded.ndim):
+        size = padded.shape[axis] - 1
+        here, next_one = padded.narrow(axis, 0, size), padded.narrow(axis, 1, size)
+        before = mixed.narrow(axis, 0, size) | mixed.narrow(axis, 1, size)  # along the axes before, on this face of the cell or the other
+        mixed.narrow(axis, 0, size).copy_(before | (here != next_one))
+    return mixed
+
+
+def _winners(classes: Tensor, corners: list[tuple[int, ...]], shares: list[Tensor]) -> Tensor:
+    """Heaviest class of each place: `classes` (corners, M), `shares` (M,) for each axis -> (M,)."""
+    weights = torch.ones(classes.shape, device=classes.device)
+    for row, corner in enumerate(corners):
+        for step, share in zip(corner, shares, strict=True):
+            weights[row] *= share if step else 1 - share
+    votes = torch.zeros_like(weights)
+    for other, weight in zip(classes, weights, strict=True):
+        votes += torch.where(classes == other, weight, 0.0)
+    return classes.gather(0, votes.argmax(0, keepdim=True))[0]

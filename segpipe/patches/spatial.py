@@ -1,0 +1,234 @@
+"""Random changes of place: rotation, shear, zoom, shift, elastic deformation, crop and mirroring, in one resampling.
+
+All that is drawn for a patch becomes one map from the voxels of the patch to the voxels of the larger piece it is read from, so
+that values are interpolated once, linearly; labels take the class with the largest linear weight, so that no class is ever invented.
+What the map finds outside the piece is 0 in the image and background in the label, as everywhere else where a window reaches
+beyond a volume: the network meets the same edge in training and in use.
+
+Strongly anisotropic 3D patches are changed in the plane of their two longer axes only, and moved by whole slices across it
+(after Isensee et al. 2021, supplementary note 4): turning thick slices into one another would mix what lies far apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from segpipe.geometry.grid import Shape
+from segpipe.patches.chance import happens, strength, strengths
+from segpipe.patches.label_vote import vote_labels
+from segpipe.settings import AugmentSettings, Effect
+
+ANISOTROPY = 3.0
+"""A patch whose longest axis is more than this many times its shortest one is treated slice by slice."""
+
+CONTROL_SPACING = 8
+"""Voxels between the control points of the elastic deformation."""
+
+
+def plane_axes(patch_size: Shape, dims: int) -> tuple[int, ...]:
+    """Axes between which voxels may be mixed: all three, or the two longer ones of a 2D or strongly anisotropic patch."""
+    if dims == 2:
+        return 0, 1
+    shortest = min(range(3), key=lambda axis: patch_size[axis])
+    if max(patch_size) > ANISOTROPY * patch_size[shortest]:
+        return tuple(axis for axis in range(3) if axis != shortest)
+    return 0, 1, 2
+
+
+def read_size(settings: AugmentSettings, patch_size: Shape, plane: Sequence[int]) -> Shape:
+    """Voxels to be read around a patch so that each effect alone, at its strongest, finds real tissue.
+
+    Rotation counts about one axis at a time, and of rotation, shear and zoom the one that reaches farthest; the larger of translation
+    and crop is added. Where more coincide, corners of the patch may lie outside and are filled: reading for the worst case of all
+    of them would mean several times the voxels for a few corners.
+
+    Returns:
+        `patch_size` plus an even number along each axis, so that both have the same middle.
+    """
+    low, high = settings.scale.low, settings.scale.high
+    zoom_out = 1 / min(low, high, 1.0) if _on(settings.scale) else 1.0
+    angle = math.radians(_largest(settings.rotate))
+    sizes = []
+    for axis, size in enumerate(patch_size):
+        others = [patch_size[a] for a in plane if a != axis] if axis in plane else []
+        turned = [size * math.cos(a) + other * math.sin(a) for other in others for a in [min(angle, math.atan2(other, size))]]
+        sheared = size + _largest(settings.shear) * sum(others)
+        reach = max([size * zoom_out if others else size, sheared, *turned]) - size
+        shift = size * max(_largest(settings.translate), _largest(settings.crop)) if size > 1 else 0.0
+        bend = 2 * _largest(settings.elastic) if others else 0.0
+        sizes.append(size + 2 * math.ceil(round(reach / 2 + shift + bend, 6)))
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _on(effect: Effect) -> bool:
+    return effect.probability > 0
+
+
+def _largest(effect: Effect) -> float:
+    return max(abs(effect.low), abs(effect.high)) if _on(effect) else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Move:
+    """What was drawn for one patch, in voxels of the patch, counted from its middle.
+
+    Attributes:
+        matrix: (3, 3) float64, where structures go: turned, sheared, enlarged.
+        shift: how far structures go along each axis.
+        crop: whole voxels by which the patch is cut beside its chosen place.
+        bend: standard deviation of the elastic displacement; 0 for none.
+        flip: axes to be mirrored, last of all.
+        resampled: whether anything but crop and flip was drawn.
+    """
+
+    matrix: Tensor
+    shift: tuple[float, float, float]
+    crop: Shape
+    bend: float
+    flip: tuple[int, ...]
+    resampled: bool
+
+
+def draw_move(
+    settings: AugmentSettings, patch_size: Shape, plane: Sequence[int], flips: Sequence[bool], generator: torch.Generator
+) -> Move:
+    """One patch's change of place; each effect with its own probability, mirroring for each allowed axis on its own."""
+    pairs = [(a, b) for a, b in ((1, 2), (2, 0), (0, 1)) if a in plane and b in plane]
+    matrix = torch.eye(3, dtype=torch.float64)
+    rotated, sheared, scaled = (happens(e, generator) for e in (settings.rotate, settings.shear, settings.scale))
+    if scaled:
+        zoom = strength(settings.scale, generator)
+        matrix = torch.diag(torch.tensor([zoom if axis in plane else 1.0 for axis in range(3)], dtype=torch.float64))
+    if sheared:
+        matrix = _shear(pairs, strengths(settings.shear, 2 * len(pairs), generator)) @ matrix
+    if rotated:
+        for pair, degrees in zip(pairs, strengths(settings.rotate, len(pairs), generator), strict=True):
+            matrix = _rotation(pair, math.radians(degrees)) @ matrix
+    moved, bent, cropped = (happens(e, generator) for e in (settings.translate, settings.elastic, settings.crop))
+    shift = _voxels(strengths(settings.translate, 3, generator), patch_size) if moved else [0.0, 0.0, 0.0]
+    shift = [s if axis in plane else float(round(s)) for axis, s in enumerate(shift)]
+    crop = [round(s) for s in _voxels(strengths(settings.crop, 3, generator), patch_size)] if cropped else [0, 0, 0]
+    return Move(
+        matrix=matrix,
+        shift=(shift[0], shift[1], shift[2]),
+        crop=(crop[0], crop[1], crop[2]),
+        bend=strength(settings.elastic, generator) if bent else 0.0,
+        flip=tuple(axis for axis in range(3) if flips[axis] and patch_size[axis] > 1 and happens(settings.flip, generator)),
+        resampled=rotated or sheared or scaled or moved or bent,
+    )
+
+
+def _voxels(shares: Sequence[float], patch_size: Shape) -> list[float]:
+    return [share * size if size > 1 else 0.0 for share, size in zip(shares, patch_size, strict=True)]
+
+
+def _rotation(pair: tuple[int, int], angle: float) -> Tensor:
+    """Turns axis `pair[0]` towards axis `pair[1]` by `angle` radians."""
+    a, b = pair
+    matrix = torch.eye(3, dtype=torch.float64)
+    matrix[a, a] = matrix[b, b] = math.cos(angle)
+    matrix[b, a], matrix[a, b] = math.sin(angle), -math.sin(angle)
+    return matrix
+
+
+def _shear(pairs: Sequence[tuple[int, int]], factors: Sequence[float]) -> Tensor:
+    matrix = torch.eye(3, dtype=torch.float64)
+    for number, (a, b) in enumerate(pairs):
+        matrix[a, b], matrix[b, a] = factors[2 * number], factors[2 * number + 1]
+    return matrix
+
+
+def move_patches(
+    image: Tensor, label: Tensor, moves: Sequence[Move], patch_size: Shape, plane: Sequence[int], generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Cut the patches out of the pieces that were read around them, each moved as drawn.
+
+    A patch without resampling is copied voxel by voxel; the others share one call of `grid_sample`.
+
+    Args:
+        image: (B, C, *read) float32.
+        label: (B, *read) integer class indices.
+        moves: one a patch.
+        plane: axes in which the elastic deformation moves voxels.
+        generator: draws the elastic deformation.
+
+    Returns:
+        New tensors (B, C, *patch_size) and (B, *patch_size) of the same types on the same device.
+    """
+    new_image = image.new_empty((*image.shape[:2], *patch_size))
+    new_label = label.new_empty((label.shape[0], *patch_size))
+    for number, move in enumerate(moves):
+        if not move.resampled:
+            i, j, k = _place(label.shape[1:], patch_size, move.crop)
+            new_image[number] = image[number, :, i, j, k]
+            new_label[number] = label[number, i, j, k]
+    rows = [number for number, move in enumerate(moves) if move.resampled]
+    if rows:
+        places = _places([moves[row] for row in rows], label.shape[1:], patch_size, plane, generator, image.device)
+        new_image[rows], new_label[rows] = _resampled(image[rows], label[rows], places)
+    for number, move in enumerate(moves):
+        if move.flip:
+            new_image[number] = new_image[number].flip([axis + 1 for axis in move.flip])
+            new_label[number] = new_label[number].flip(move.flip)
+    return new_image, new_label
+
+
+def _place(read: Sequence[int], patch_size: Shape, crop: Shape) -> list[slice]:
+    """The patch within its piece, `crop` voxels beside the middle."""
+    starts = [(r - p) // 2 + c for r, p, c in zip(read, patch_size, crop, strict=True)]
+    return [slice(start, start + p) for start, p in zip(starts, patch_size, strict=True)]
+
+
+def _places(
+    moves: Sequence[Move], read: Sequence[int], patch_size: Shape, plane: Sequence[int], generator: torch.Generator, device: torch.device
+) -> Tensor:
+    """Where each voxel of each patch comes from: (3, R, *patch) float32, coordinates `i, j, k` in voxels of the piece."""
+    places = torch.empty((3, len(moves), *patch_size), device=device)
+    i, j, k = (torch.arange(size, device=device) - (size - 1) / 2 for size in patch_size)
+    for number, move in enumerate(moves):
+        back = torch.linalg.inv(move.matrix)  # patch voxels to read voxels
+        shifted = back @ torch.tensor(move.shift, dtype=torch.float64)
+        for axis, (to_i, to_j, to_k) in enumerate(back.tolist()):
+            origin = (read[axis] - 1) / 2 + move.crop[axis] - float(shifted[axis])
+            torch.add((to_i * i + origin)[:, None, None] + (to_j * j)[:, None], to_k * k, out=places[axis, number])
+            if move.bend and axis in plane:
+                places[axis, number] += move.bend * smooth_field(patch_size, generator).to(device)
+    return places
+
+
+def smooth_field(shape: Shape, generator: torch.Generator) -> Tensor:
+    """Cubic B-splines over `shape` with a random value every `CONTROL_SPACING` voxels; standard deviation 1 at each voxel."""
+    bases = [_spline_basis(size) for size in shape]
+    field = torch.randn([basis.shape[1] for basis in bases], generator=generator)
+    for basis in bases:
+        field = torch.tensordot(field, basis, dims=([0], [1]))  # the first axis goes, the fine one is appended
+    return field
+
+
+def _spline_basis(size: int) -> Tensor:
+    """(size, control points): cubic B-spline weights of each voxel, scaled to unit square sum."""
+    position = torch.arange(size, dtype=torch.float64) / CONTROL_SPACING + 1
+    control = torch.arange(int(position[-1]) + 3, dtype=torch.float64)
+    distance = (position[:, None] - control[None, :]).abs()
+    near = 2 / 3 - distance**2 + distance**3 / 2
+    weights = torch.where(distance < 1, near, (2 - distance).clamp_min(0) ** 3 / 6)
+    return (weights / weights.square().sum(1, keepdim=True).sqrt()).float()
+
+
+def _resampled(image: Tensor, label: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Image (R, C, *read) and label (R, *read) at `places` (3, R, *patch)."""
+    flat = label.shape[-1] == 1 and places.shape[-1] == 1
+    if flat:  # two dimensions have a much faster routine of their own
+        image, label, places = image[..., 0], label[..., 0], places[:2, ..., 0]
+    grid = torch.empty((*places.shape[1:], len(places)), device=places.device)  # (R, *patch, axes), last axis first, -1..1 edge to edge
+    for axis, size in enumerate(label.shape[1:]):
+        grid[..., len(places) - 1 - axis] = places[axis] * (2 / size) + (1 / size - 1)
+    new_image = functional.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    new_label = vote_labels(label, places)
+    return (new_image[..., None], new_label[..., None]) if flat else (new_image, new_label)

@@ -1,0 +1,169 @@
+"""What was decided about the data: `Plan`, frozen and versioned, the one thing that training and inference share."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from segpipe.errors import ModelError
+
+PLAN_VERSION = 1
+
+Normalisation = Literal["zscore", "ct", "rescale", "none"]
+"""zscore: per scan; ct: clip to lower..upper, then data-set mean and std; rescale: (value - lower) / (upper - lower); none."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One input channel: its name and how its values are normalised (bounds, mean, std in the scan's own unit)."""
+
+    name: str
+    normalisation: Normalisation
+    lower: float = 0.0
+    upper: float = 0.0
+    mean: float = 0.0
+    std: float = 1.0
+
+
+@dataclass(frozen=True)
+class Label:
+    """One class: `index` is the network's output channel (0 = background), `value` what the user's files hold."""
+
+    index: int
+    value: int
+    name: str
+
+
+@dataclass(frozen=True)
+class NetworkPlan:
+    """All that is needed to build the network again. Per-stage lists have one entry a stage, finest first.
+
+    Attributes:
+        features: channels of each stage.
+        kernels: kernel size of each stage, one number an axis (`dims` numbers).
+        strides: step into each stage, one number an axis; the first is all ones.
+    """
+
+    name: str
+    features: tuple[int, ...]
+    kernels: tuple[tuple[int, ...], ...]
+    strides: tuple[tuple[int, ...], ...]
+    convolutions: int = 2
+    block: str = "plain"
+    norm: str = "instance"
+    activation: str = "leaky_relu"
+    pooling: str = "stride"
+    padding: str = "zeros"
+    dropout: float = 0.0
+    deep_supervision: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Frozen decisions. Axes are those of the prepared volume (after `orient` and `axes`).
+
+    Attributes:
+        task: name of the task.
+        dims: 2 or 3, the network's spatial dimensions. A 2D network sees slices along the last prepared axis.
+        channels: input channels in order.
+        labels: classes in network order; `labels[0]` is the background.
+        orient: bring volumes to the closest RAS axes first (false for pictures).
+        axes: permutation of the RAS axes, so that the last prepared axis is the through-plane one.
+        spacing_mm: spacing of the network's grid; 0 leaves an axis at the scan's own (slices of a 2D network), `None` all (pictures).
+        patch_size: voxels of one patch and window; the last is 1 for a 2D network.
+        batch_size: patches a step.
+        nonzero: normalise inside the non-zero region and crop to it.
+        flips: for each prepared axis, whether mirroring is allowed in training and at test time.
+        network: how the network is built.
+        reasons: for each decision, why; for people.
+    """
+
+    task: str
+    dims: int
+    channels: tuple[Channel, ...]
+    labels: tuple[Label, ...]
+    orient: bool
+    axes: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float] | None
+    patch_size: tuple[int, int, int]
+    batch_size: int
+    nonzero: bool
+    flips: tuple[bool, bool, bool]
+    network: NetworkPlan
+    reasons: dict[str, str] = field(default_factory=dict)
+    version: int = PLAN_VERSION
+
+    @property
+    def classes(self) -> int:
+        """Number of network outputs, background included."""
+        return len(self.labels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2)
+
+
+def plan_from_dict(values: dict[str, Any]) -> Plan:
+    """The plan that `Plan.to_dict` wrote.
+
+    Raises:
+        ModelError: unknown version, missing or unknown key, wrong type.
+    """
+    if not isinstance(values, dict) or values.get("version") != PLAN_VERSION:
+        found = values.get("version") if isinstance(values, dict) else None
+        raise ModelError(
+            f"plan version is {found}; this segpipe reads version {PLAN_VERSION}: use the segpipe that made it, or export again"
+        )
+    plan: Plan = _build(Plan, values, "plan")
+    if plan.dims not in (2, 3):
+        raise ModelError(f"plan.dims is {plan.dims}; must be 2 or 3")
+    return plan
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    """Check `value` against the type `kind` and build it; the few kinds that plans are made of."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _build_dataclass(kind, value, where)
+    if origin is tuple:
+        items = _expect(value, (list, tuple), where)
+        if args[-1] is Ellipsis:
+            return tuple(_build(args[0], item, where) for item in items)
+        if len(items) != len(args):
+            raise ModelError(f"{where} has {len(items)} values; must have {len(args)}")
+        return tuple(_build(kind_, item, where) for kind_, item in zip(args, items, strict=True))
+    if origin is Literal:
+        if value not in args:
+            raise ModelError(f"{where} is {value!r}; must be one of {', '.join(args)}")
+        return value
+    if origin is dict:
+        return {str(key): str(item) for key, item in _expect(value, dict, where).items()}
+    if type(None) in args:
+        return None if value is None else _build(args[0], value, where)
+    if kind is float:
+        return float(_expect(value, (int, float), where))
+    return _expect(value, kind, where)
+
+
+def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    values = _expect(value, dict, where)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ModelError(f"{where} has the unknown key {unknown[0]!r}; known: {', '.join(hints)}")
+    try:
+        return kind(**{key: _build(hints[key], item, f"{where}.{key}") for key, item in values.items()})
+    except TypeError as error:
+        raise ModelError(f"{where} is incomplete: {error}") from error
+
+
+def _expect(value: Any, kind: Any, where: str) -> Any:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ModelError(f"{where} is {value!r}; must be of type {kind}")
+    return value

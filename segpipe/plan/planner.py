@@ -1,0 +1,257 @@
+"""Fingerprint + settings -> `Plan`: each rule a small function with its source, each decision with its reason."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import numpy as np
+
+from segpipe.dataset.fingerprint import Fingerprint
+from segpipe.errors import ConfigError, DataError
+from segpipe.plan.plan import Channel, Label, NetworkPlan, Normalisation, Plan
+from segpipe.plan.topology import Topology, topology
+from segpipe.settings import NetworkSettings, PlanSettings, Settings
+
+log = logging.getLogger(__name__)
+
+ANISOTROPIC = 3.0
+"""An axis is anisotropic when its spacing exceeds the next by this factor (Isensee et al. 2021, Suppl. 2)."""
+BATCH_VOXELS = 360_000
+"""Voxels of one training step: four patches of 40x56x40; more cost steps, fewer cost a steady gradient."""
+LARGEST_BATCH = 32
+NONZERO_SHARE = 0.75
+"""Scans whose non-zero box is smaller than this share are cropped to it (Isensee et al. 2021, Suppl. 2)."""
+MOST_FEATURES = {2: 512, 3: 320}
+FIRST_FEATURES = {("unet", 3): 16, ("vnet", 3): 8, ("unet", 2): 32, ("vnet", 2): 16}
+"""Width of the first stage: narrow networks take many more steps in the same time."""
+PATCH_VOXELS = {("cpu", 3): 2**17, ("cpu", 2): 2**16, ("cuda", 3): 2**21, ("cuda", 2): 2**18}
+_SIDES = re.compile(r"(^|[^a-z])(left|right|lh|rh|l|r)([^a-z]|$)", re.IGNORECASE)
+_SIDE_AXIS = 0  # RAS: x runs from left to right
+
+
+def make_plan(task: str, data: Fingerprint, settings: Settings, device: str = "cpu") -> Plan:
+    """Decide everything that training and inference share.
+
+    Args:
+        task: name of the task, written into the plan.
+        device: `cpu` or `cuda`; the patch is sized for it.
+
+    Raises:
+        ConfigError: a setting contradicts the data (number of channels, of axes).
+        DataError: the data set has no label besides the background.
+    """
+    wanted = settings.plan
+    reasons: dict[str, str] = {}
+    dims = _decide_dims(wanted, data, reasons)
+    axes = _decide_axes(dims, data, reasons)
+    spacing = _decide_spacing(wanted, data, dims, axes, reasons)
+    median = _median_shape(data, axes, spacing)
+    limit = wanted.patch_voxels or PATCH_VOXELS[(device, dims)]
+    layout = _decide_patch(wanted, settings.network, (dims, axes), spacing, (median, limit), reasons)
+    return Plan(
+        task=task,
+        dims=dims,
+        channels=_decide_channels(wanted, data, reasons),
+        labels=_decide_labels(data),
+        orient=not data.picture,
+        axes=axes,
+        spacing_mm=spacing,
+        patch_size=layout.patch,
+        batch_size=_decide_batch(wanted, layout, reasons),
+        nonzero=_decide_nonzero(data, reasons),
+        flips=_decide_flips(wanted, data, axes, dims, reasons),
+        network=_network(settings.network, dims, layout, reasons),
+        reasons=reasons,
+    )
+
+
+def _decide_dims(wanted: PlanSettings, data: Fingerprint, reasons: dict[str, str]) -> int:
+    if wanted.dims == 1:
+        raise ConfigError("plan.dims is 1; must be 2 or 3, or 0 to let the planner decide")
+    if data.picture and wanted.dims == 3:
+        raise ConfigError("plan.dims is 3, but the scans are pictures: set plan.dims=2, or 0 to let the planner decide")
+    flat = all(min(shape) == 1 for shape in data.shapes)
+    dims = wanted.dims or (2 if data.picture or flat else 3)
+    reasons["dims"] = "set by hand" if wanted.dims else "pictures" if data.picture or flat else "volumes"
+    return dims
+
+
+def _decide_axes(dims: int, data: Fingerprint, reasons: dict[str, str]) -> tuple[int, int, int]:
+    """Slices of a 2D network lie across the axis with the largest spacing (Isensee et al. 2021, Suppl. 2)."""
+    if dims == 3 or data.picture:
+        reasons["axes"] = "pictures as they are" if data.picture else "x, y, z"
+        return (0, 1, 2)
+    spacing = np.median(np.array(data.spacings_mm), axis=0)
+    shape = np.median(np.array(data.shapes), axis=0)
+    through = int(np.argmin(shape)) if shape.min() == 1 else 2 - int(np.argmax(spacing[::-1]))
+    inside = [a for a in range(3) if a != through]
+    reasons["axes"] = f"slices across {'xyz'[through]}, the axis with the largest spacing ({spacing[through]:.3g} mm)"
+    return (inside[0], inside[1], through)
+
+
+def _decide_spacing(
+    wanted: PlanSettings, data: Fingerprint, dims: int, axes: tuple[int, int, int], reasons: dict[str, str]
+) -> tuple[float, float, float] | None:
+    """Median spacing an axis; the 10th percentile on a strongly anisotropic one (Isensee et al. 2021, Suppl. 2)."""
+    if data.picture:
+        if wanted.spacing_mm:
+            raise ConfigError("plan.spacing_mm is set, but pictures have no spacing: remove it")
+        reasons["spacing_mm"] = "pictures keep their pixels"
+        return None
+    all_mm = np.array(data.spacings_mm)
+    spacing = np.median(all_mm, axis=0)
+    reasons["spacing_mm"] = "median of the data set"
+    worst = int(np.argmax(spacing))
+    others = np.delete(spacing, worst)
+    if spacing[worst] > ANISOTROPIC * others.max():
+        spacing[worst] = max(float(np.percentile(all_mm[:, worst], 10)), float(others.max()))
+        reasons["spacing_mm"] += f", 10th percentile along the anisotropic {'xyz'[worst]}"
+    if wanted.spacing_mm:
+        if len(wanted.spacing_mm) != 3 or min(wanted.spacing_mm) <= 0:
+            raise ConfigError(f"plan.spacing_mm is {wanted.spacing_mm}; must be three numbers above 0 (x, y, z)")
+        spacing = np.array(wanted.spacing_mm, dtype=np.float64)
+        reasons["spacing_mm"] = "set by hand"
+    ordered = [float(np.round(spacing[a], 6)) for a in axes]
+    if dims == 2:
+        ordered[2] = 0.0
+        reasons["spacing_mm"] += "; slices stay where they are (0)"
+    return (ordered[0], ordered[1], ordered[2])
+
+
+def _median_shape(data: Fingerprint, axes: tuple[int, int, int], spacing: tuple[float, float, float] | None) -> tuple[int, int, int]:
+    """Median shape on the network's grid, in prepared axes."""
+    shapes = np.array(data.shapes, dtype=np.float64)
+    if spacing is not None:
+        target = np.empty(3)
+        target[list(axes)] = spacing
+        own = np.array(data.spacings_mm)
+        shapes = np.where(target > 0, shapes * own / np.where(target > 0, target, 1.0), shapes)
+    median = np.maximum(1, np.round(np.median(shapes, axis=0)))
+    return (int(median[axes[0]]), int(median[axes[1]]), int(median[axes[2]]))
+
+
+def _decide_patch(
+    wanted: PlanSettings,
+    network: NetworkSettings,
+    frame: tuple[int, tuple[int, int, int]],
+    spacing: tuple[float, float, float] | None,
+    size: tuple[tuple[int, int, int], int],
+    reasons: dict[str, str],
+) -> Topology:
+    (dims, axes), (median, limit) = frame, size
+    own_mm = tuple(spacing[:dims]) if spacing else (1.0,) * dims
+    fixed: tuple[int, ...] | None = None
+    if wanted.patch_size:
+        if len(wanted.patch_size) < dims or min(wanted.patch_size) < 1:
+            raise ConfigError(f"plan.patch_size is {wanted.patch_size}; must be {dims} numbers of at least 1")
+        world = [*wanted.patch_size, 1][:3]
+        fixed = tuple(world[axes[a]] for a in range(dims)) if len(wanted.patch_size) == 3 else tuple(wanted.patch_size[:dims])
+    result = topology(median[:dims], own_mm, limit, fixed, network.stages)
+    reasons["patch_size"] = "set by hand" if fixed else f"median scan is {'x'.join(map(str, median))} on this grid, at most {limit} voxels"
+    return result
+
+
+def _decide_batch(wanted: PlanSettings, layout: Topology, reasons: dict[str, str]) -> int:
+    if wanted.batch_size:
+        reasons["batch_size"] = "set by hand"
+        return wanted.batch_size
+    voxels = int(np.prod(layout.patch))
+    batch = int(np.clip(round(BATCH_VOXELS / voxels), 2, LARGEST_BATCH))
+    reasons["batch_size"] = f"about {BATCH_VOXELS} voxels a step, 2 to {LARGEST_BATCH} patches"
+    return batch
+
+
+def _decide_channels(wanted: PlanSettings, data: Fingerprint, reasons: dict[str, str]) -> tuple[Channel, ...]:
+    """`CT` is clipped and scaled by the data set, everything else scan by scan (Isensee et al. 2021, Suppl. 2)."""
+    if wanted.normalisation and len(wanted.normalisation) != len(data.channels):
+        raise ConfigError(
+            f"plan.normalisation has {len(wanted.normalisation)} entries; the data has {len(data.channels)} channels: give one a channel"
+        )
+    kinds: dict[str, Normalisation] = {"zscore": "zscore", "ct": "ct", "rescale": "rescale", "none": "none"}
+    channels = []
+    for number, stats in enumerate(data.channels):
+        automatic = "ct" if stats.name.strip().lower() in ("ct", "hu", "cect", "cbct") else "zscore"
+        chosen = wanted.normalisation[number] if wanted.normalisation else automatic
+        if chosen not in kinds:
+            raise ConfigError(f"plan.normalisation has {chosen!r}; allowed: {', '.join(kinds)}")
+        lower, upper = (stats.minimum, stats.maximum) if chosen == "rescale" else (stats.p005, stats.p995)
+        channels.append(Channel(stats.name, kinds[chosen], float(lower), float(upper), float(stats.mean), max(float(stats.std), 1e-8)))
+    reasons["normalisation"] = "set by hand" if wanted.normalisation else "CT by the data set, the rest by each scan's mean and deviation"
+    return tuple(channels)
+
+
+def _decide_labels(data: Fingerprint) -> tuple[Label, ...]:
+    """Values become 0..n in their order; the background is the value 0, or the lowest where there is no 0."""
+    values = sorted(data.label_values)
+    if len(values) < 2:
+        raise DataError(f"the labels hold only the value(s) {values}; at least a background and one structure are needed")
+    background = 0 if 0 in values else values[0]
+    ordered = [background, *[value for value in values if value != background]]
+    names = data.label_names
+    return tuple(
+        Label(index, value, names.get(value, "background" if index == 0 else f"label {value}")) for index, value in enumerate(ordered)
+    )
+
+
+def _decide_nonzero(data: Fingerprint, reasons: dict[str, str]) -> bool:
+    nonzero = not data.picture and data.nonzero_share < NONZERO_SHARE
+    reasons["nonzero"] = f"non-zero voxels fill a box of {100 * data.nonzero_share:.0f} % of the median scan" + (
+        f", below {100 * NONZERO_SHARE:.0f} %: crop to it" if nonzero else ""
+    )
+    return nonzero
+
+
+def _decide_flips(
+    wanted: PlanSettings, data: Fingerprint, axes: tuple[int, int, int], dims: int, reasons: dict[str, str]
+) -> tuple[bool, bool, bool]:
+    """Mirroring is allowed but where it would exchange left and right labels."""
+    sided = sorted(name for value, name in data.label_names.items() if value in data.label_values and _SIDES.search(name.replace("_", " ")))
+    world = [True, True, True]
+    reasons["flips"] = "no label has a side in its name"
+    if wanted.flips:
+        if len(wanted.flips) not in (dims, 3):
+            raise ConfigError(f"plan.flips is {wanted.flips}; must be three of true or false (x, y, z)")
+        world = [*wanted.flips, True][:3]
+        reasons["flips"] = "set by hand"
+    if sided:
+        dropped = range(2) if data.picture else (_SIDE_AXIS,)
+        for axis in dropped:
+            world[axis] = False
+        reasons["flips"] = f"mirroring would exchange left and right: {', '.join(sided)}"
+        if wanted.flips and any(wanted.flips[axis] for axis in dropped):
+            log.warning("plan.flips allows a flip that exchanges left and right labels (%s): it is dropped", ", ".join(sided))
+    ordered = [world[a] for a in axes]
+    if dims == 2:
+        ordered[2] = False
+    return (ordered[0], ordered[1], ordered[2])
+
+
+def _network(wanted: NetworkSettings, dims: int, layout: Topology, reasons: dict[str, str]) -> NetworkPlan:
+    stages = len(layout.strides)
+    size = wanted.kernel_size or (5 if wanted.name == "vnet" else 3)
+    if size % 2 == 0:
+        raise ConfigError(f"network.kernel_size is {size}; must be odd")
+    if wanted.features and len(wanted.features) != stages:
+        raise ConfigError(
+            f"network.features has {len(wanted.features)} numbers; the plan has {stages} stages: give {stages}, or set network.stages"
+        )
+    first = FIRST_FEATURES[(wanted.name, dims)]
+    features = tuple(wanted.features) or tuple(min(first * 2**stage, MOST_FEATURES[dims]) for stage in range(stages))
+    reasons["features"] = (
+        "set by hand" if wanted.features else f"{first}, doubled each stage: a narrow network takes more steps in the same time"
+    )
+    return NetworkPlan(
+        name=wanted.name,
+        features=features,
+        kernels=tuple(tuple(size if wide else 1 for wide in stage) for stage in layout.wide),
+        strides=layout.strides,
+        convolutions=wanted.convolutions,
+        block=wanted.block,
+        norm=wanted.norm,
+        activation=wanted.activation if wanted.name == "unet" else "prelu",
+        pooling=wanted.pooling if wanted.name == "unet" else "stride",
+        padding=wanted.padding,
+        dropout=wanted.dropout,
+        deep_supervision=wanted.deep_supervision and wanted.name == "unet",
+    )

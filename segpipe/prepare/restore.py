@@ -1,0 +1,100 @@
+"""Network grid -> scan grid: the way back of `prepare`, slab by slab so that classes x scan is never in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from segpipe.errors import GeometryError
+from segpipe.geometry.grid import Box, Shape
+from segpipe.geometry.orient import undo_permute_flip
+from segpipe.geometry.resample import resample_axis, resample_linear
+from segpipe.prepare.labels import to_indices, to_values
+from segpipe.prepare.prepared import Trace
+
+__all__ = ["restore_labels", "restore_probabilities", "to_indices", "to_values"]
+
+_SLAB_BYTES = 16 * 2**20
+"""Size of the logits of one slab on the scan's grid."""
+_MOST_UINT8 = 256
+
+
+def restore_labels(logits: torch.Tensor, trace: Trace) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Class of the largest logit at each voxel of the scan, the logits interpolated linearly; 0 outside the crop.
+
+    Args:
+        logits: (N, *trace.shape), any floating type, logits or log-probabilities.
+
+    Returns:
+        (I, J, K) class indices on `trace.scan_grid`; uint8 up to 256 classes, else uint16.
+    """
+    _check(logits, trace)
+    dtype = np.uint8 if logits.shape[0] <= _MOST_UINT8 else np.uint16
+    permuted = np.zeros(_permuted_shape(trace), dtype=dtype)
+    inside = permuted[_slices(trace.box)]
+    for start, stop, slab in _slabs(logits, trace):
+        inside[start:stop] = _largest(slab).cpu().numpy()
+    return np.ascontiguousarray(undo_permute_flip(permuted[None], trace.axes, trace.flipped)[0])
+
+
+def restore_probabilities(logits: torch.Tensor, trace: Trace) -> NDArray[np.float32]:
+    """Probability of each class at each voxel of the scan: the softmax of the logits that `restore_labels` compares.
+
+    Outside the crop the background has probability 1.
+
+    Returns:
+        (N, I, J, K) float32 on `trace.scan_grid`; sums to 1 over N.
+    """
+    _check(logits, trace)
+    permuted = np.zeros((logits.shape[0], *_permuted_shape(trace)), dtype=np.float32)
+    permuted[0] = 1.0
+    inside = permuted[(slice(None), *_slices(trace.box))]
+    for start, stop, slab in _slabs(logits, trace):
+        inside[:, start:stop] = slab.float().softmax(dim=0).cpu().numpy()
+    return np.ascontiguousarray(undo_permute_flip(permuted, trace.axes, trace.flipped))
+
+
+def _check(logits: torch.Tensor, trace: Trace) -> None:
+    if tuple(logits.shape[1:]) != tuple(trace.shape):
+        raise GeometryError(f"logits are {tuple(logits.shape)}; must be (classes, {', '.join(map(str, trace.shape))}) as prepared")
+
+
+def _permuted_shape(trace: Trace) -> Shape:
+    shape = trace.scan_grid.shape
+    return (shape[trace.axes[0]], shape[trace.axes[1]], shape[trace.axes[2]])
+
+
+def _slices(box: Box) -> tuple[slice, slice, slice]:
+    return (slice(*box[0]), slice(*box[1]), slice(*box[2]))
+
+
+def _slabs(logits: torch.Tensor, trace: Trace) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """Logits (N, stop - start, J, K) of each slab of the crop, on the scan's voxels."""
+    crop = [stop - start for start, stop in trace.box]
+    thickness = max(1, _SLAB_BYTES // (4 * logits.shape[0] * crop[1] * crop[2]))
+    for start in range(0, crop[0], thickness):
+        stop = min(start + thickness, crop[0])
+        yield start, stop, _on_scan(logits, crop, start, stop)
+
+
+def _on_scan(logits: torch.Tensor, crop: list[int], start: int, stop: int) -> torch.Tensor:
+    """One slab; an axis that was not resampled is only sliced, so that the way back is exact."""
+    if crop[0] == logits.shape[1]:
+        slab = logits[:, start:stop]
+    else:  # where the centres of the scan's voxels lie on the network's axis: both cover the same millimetres
+        scan = torch.arange(start, stop, dtype=torch.float64)
+        slab = resample_axis(logits, 1, (scan + 0.5) * (logits.shape[1] / crop[0]) - 0.5)
+    return resample_linear(slab, (stop - start, crop[1], crop[2]))
+
+
+def _largest(slab: torch.Tensor) -> torch.Tensor:
+    """Index of the largest of N along the first axis, the lower one of two equals; several times as fast as `argmax` there."""
+    best = slab[0].clone()
+    index = torch.zeros(best.shape, dtype=torch.int32, device=best.device)
+    for number in range(1, slab.shape[0]):
+        index.masked_fill_(slab[number] > best, number)
+        torch.maximum(best, slab[number], out=best)
+    return index

@@ -1,0 +1,226 @@
+"""Every setting of the program, as plain frozen dataclasses: name, default, unit, range.
+
+YAML files in `conf/` set them, `config` checks them, and everything below takes plain values from them. An empty list, 0 or
+the empty string means "the planner decides" where the docstring says *auto*.
+"""
+
+# ruff: noqa: RUF009 - `_in` and `_of` only build `dataclasses.field`
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def _in(low: float, high: float, default: Any) -> Any:
+    """A number (or each number of a list) in low..high."""
+    meta = {"low": low, "high": high}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=meta)
+    return field(default=default, metadata=meta)
+
+
+def _of(*choices: str) -> Any:
+    """One word of a closed choice; the first is the default."""
+    return field(default=choices[0], metadata={"choices": choices})
+
+
+@dataclass(frozen=True)
+class DatasetSettings:
+    root: str = ""
+    """Folder of the data set, or a manifest file (CSV or JSON). Relative paths count from the current folder."""
+    layout: str = _of("auto", "msd", "nnunet", "folders", "manifest")
+    """How the folder is laid out; auto looks for each in turn."""
+    images: str = ""
+    """folders: name of the image folder under root; auto: images, imagesTr, image, img, scans, volumes."""
+    labels: str = ""
+    """folders: name of the label folder under root; auto: labels, labelsTr, label, masks, mask, segmentations."""
+    pattern: str = ""
+    """folders: regular expression on an image's name without extension, with the group `case` and, with several files a case,
+    `channel`: `(?P<case>.+)_(?P<channel>flair|t1c)`. Auto finds common `_suffix` channels by itself."""
+    channels: list[str] = field(default_factory=list)
+    """Names of the channels in order (`CT` is normalised as CT, the rest by z-score); auto: from the data set."""
+    label_names: dict[str, str] = field(default_factory=dict)
+    """Names of label values, `{"1": "PZ", "2": "TZ"}`; auto: from the data set, else `label 1`, `label 2`."""
+    group: str = ""
+    """Regular expression on the case name whose first group is the patient (or site): `(patient\\d+)_`."""
+    split: str = _of("fraction", "folds")
+    """fraction: hold out a share; folds: k folds, of which `fold` is held out."""
+    fraction: float = _in(0.0, 0.9, 0.2)
+    """Share of the cases (of the groups, where known) that is held out."""
+    folds: int = _in(2, 100, 5)
+    """Number of folds."""
+    fold: int = _in(0, 99, 0)
+    """Fold held out for validation."""
+    validation_cases: list[str] = field(default_factory=list)
+    """Names of the cases to hold out; overrides split when not empty."""
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    dims: int = _in(0, 3, 0)
+    """2 or 3; 0: auto (2 for pictures, else 3)."""
+    spacing_mm: list[float] = _in(0.0, 1000.0, [])
+    """Spacing of the network's grid along x, y, z; auto: median, 10th percentile on an anisotropic axis."""
+    patch_size: list[int] = _in(1, 4096, [])
+    """Voxels of a patch along x, y, z (x, y for 2D); auto."""
+    batch_size: int = _in(0, 4096, 0)
+    """Patches a step; auto."""
+    normalisation: list[str] = field(default_factory=list)
+    """For each channel one of zscore, ct, rescale, none; auto: by channel name."""
+    flips: list[bool] = field(default_factory=list)
+    """Whether mirroring is allowed along x, y, z; auto: allowed unless labels are lateralised (left/right in their names)."""
+    patch_voxels: int = _in(0, 2**30, 0)
+    """Most voxels in one patch; auto: 131072 (3D) or 65536 (2D) on a CPU, 2097152 (3D) or 262144 (2D) on a GPU."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One random change: how often, and the range from which its strength is drawn uniformly."""
+
+    probability: float = _in(0.0, 1.0, 0.0)
+    low: float = 0.0
+    high: float = 0.0
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    rotate: Effect = field(default_factory=Effect)
+    """Angle in degrees about each axis (2D and strongly anisotropic patches: in the plane only)."""
+    translate: Effect = field(default_factory=Effect)
+    """Shift along each axis, as a share of the patch."""
+    shear: Effect = field(default_factory=Effect)
+    """Shear factor between axes."""
+    scale: Effect = field(default_factory=Effect)
+    """Zoom factor, above 1 makes structures larger; one factor for all axes."""
+    flip: Effect = field(default_factory=Effect)
+    """Mirroring of each axis that the plan allows; the range is not used."""
+    elastic: Effect = field(default_factory=Effect)
+    """Displacement in voxels (standard deviation) of a smooth random field with a control point every 8 voxels."""
+    crop: Effect = field(default_factory=Effect)
+    """Random shift of the patch around its chosen centre, as a share of the patch size."""
+    whitening: Effect = field(default_factory=Effect)
+    """Jitter of the normalisation: an error of the scan's mean and of its relative standard deviation, in standard deviations."""
+    noise: Effect = field(default_factory=Effect)
+    """Gaussian noise, standard deviation in units of the normalised image."""
+    channel_shift: Effect = field(default_factory=Effect)
+    """Value added to each channel on its own, in units of the normalised image."""
+    brightness: Effect = field(default_factory=Effect)
+    """Factor on all values."""
+    contrast: Effect = field(default_factory=Effect)
+    """Factor on the distance from the patch's mean, result kept in the patch's range."""
+    gamma: Effect = field(default_factory=Effect)
+    """Exponent on values scaled to the patch's range; mean and standard deviation are kept. Half of the draws on the inverted image."""
+    blur: Effect = field(default_factory=Effect)
+    """Standard deviation of a Gaussian blur, in voxels."""
+    low_resolution: Effect = field(default_factory=Effect)
+    """Zoom factor (below 1) to which the patch is shrunk (nearest) and from which it is enlarged again (linear)."""
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    name: str = _of("unet", "vnet")
+    """Architecture: U-Net (Ronneberger 2015) or V-Net (Milletari 2016)."""
+    target: str = ""
+    """Import path of your own network class, `my_package.MyNet`, built with (in_channels, classes, dims); overrides name."""
+    features: list[int] = _in(1, 4096, [])
+    """Channels of each stage, finest first; auto: doubled each stage, from 16 (3D U-Net), 8 (3D V-Net), 32 (2D U-Net)."""
+    stages: int = _in(0, 8, 0)
+    """Number of resolutions; auto: until the coarsest is 4 voxels wide."""
+    kernel_size: int = _in(0, 9, 0)
+    """Kernel size, odd; auto: 3 (U-Net), 5 (V-Net); 1 along an axis that is still too coarse."""
+    convolutions: int = _in(1, 4, 2)
+    """Convolutions a stage (U-Net)."""
+    block: str = _of("plain", "residual")
+    """Blocks of the U-Net."""
+    norm: str = _of("instance", "batch", "group", "none")
+    """Normalisation after each convolution."""
+    activation: str = _of("leaky_relu", "relu", "prelu", "elu")
+    """Activation of the U-Net; the V-Net always has PReLU."""
+    pooling: str = _of("stride", "max", "average")
+    """How the U-Net steps down: strided convolution, or max or average pooling."""
+    padding: str = _of("zeros", "reflect", "replicate")
+    """How convolutions pad at the border of the patch."""
+    dropout: float = _in(0.0, 0.95, 0.0)
+    """Share of channels dropped after each block."""
+    deep_supervision: bool = False
+    """Loss at each resolution but the coarsest, weights 1, 1/2, 1/4 ... (U-Net)."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    max_steps: int = _in(0, 100_000_000, 0)
+    """Number of steps; when above 0 it rules, and max_minutes is not used. Repeatable bit for bit on a CPU."""
+    max_minutes: float = _in(0.0, 100_000.0, 0.0)
+    """Time for the whole training, data preparation and validation included; 0 with max_steps 0 means 30 minutes."""
+    optimiser: str = _of("adamw", "sgd")
+    lr: float = _in(0.0, 10.0, 2e-3)
+    """Highest learning rate."""
+    weight_decay: float = _in(0.0, 1.0, 1e-2)
+    momentum: float = _in(0.0, 1.0, 0.99)
+    """Nesterov momentum (SGD only)."""
+    schedule: str = _of("cosine", "poly")
+    """How the learning rate falls to zero at the end of the budget; poly has the exponent 0.9."""
+    warmup: float = _in(0.0, 0.5, 0.02)
+    """Share of the budget during which the learning rate rises linearly."""
+    schedule_file: str = ""
+    """`schedule.json` of an earlier run: repeats its steps and learning rates exactly."""
+    loss: str = _of("dice_ce", "dice", "focal", "tversky")
+    """Loss function."""
+    clip: float = _in(0.0, 1e6, 1.0)
+    """Largest gradient norm; 0 switches clipping off."""
+    ema: float = _in(0.0, 0.99999, 0.99)
+    """Decay of the averaged weights that are validated and exported; 0 switches averaging off."""
+    precision: str = _of("auto", "fp32", "bf16")
+    """auto: bf16 where the processor or GPU computes it fast, else fp32."""
+    foreground: float = _in(0.0, 1.0, 0.67)
+    """Share of each batch's patches that is centred on a labelled voxel, guaranteed."""
+    validate_steps: int = _in(0, 100_000_000, 0)
+    """Steps between validations on whole volumes; auto: five in a step budget, about a twentieth of the time in a time budget."""
+    validate_cases: int = _in(0, 100_000, 8)
+    """Held-out cases that are validated during training; all of them at the end."""
+    overlays: int = _in(0, 1000, 8)
+    """Validation cases that are drawn into overlays/."""
+    resume: str = _of("never", "auto")
+    """auto: go on from the last checkpoint in run_dir where there is one."""
+    devices: int = _in(1, 1024, 1)
+    """Processes (CPU) or GPUs; above 1 trains with DDP."""
+    workers: int = _in(0, 64, 0)
+    """Loader processes; 0 cuts patches in the training process."""
+    cache_gb: float = _in(0.0, 10_000.0, 4.0)
+    """Prepared cases are kept in memory up to this size, else on disk in run_dir/cache."""
+    tensorboard: bool = False
+    """Write TensorBoard logs into run_dir/tensorboard (extra `segpipe[tensorboard]`)."""
+    mlflow: str = ""
+    """MLflow tracking address, `file:./mlruns` (extra `segpipe[mlflow]`)."""
+    callback: str = ""
+    """Import path of your own Lightning callback class, built without arguments."""
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    overlap: float = _in(0.0, 0.95, 0.5)
+    """Overlap of neighbouring windows, as a share of the window."""
+    batch: int = _in(1, 1024, 2)
+    """Windows a forward pass."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    name: str = "task"
+    """Name of the task, written into the model file."""
+    run_dir: str = ""
+    """Folder of the run; empty: runs/NAME."""
+    seed: int = _in(0, 2**31 - 1, 0)
+    """Seed of everything random: split, initial weights, patches, augmentation."""
+    device: str = _of("auto", "cpu", "cuda")
+    """Where to compute; auto takes a GPU where there is one."""
+    threads: int = _in(0, 1024, 0)
+    """Processor threads; 0: all cores."""
+    out: str = ""
+    """Output file of `segpipe preview`."""
+    dataset: DatasetSettings = field(default_factory=DatasetSettings)
+    plan: PlanSettings = field(default_factory=PlanSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    inference: InferenceSettings = field(default_factory=InferenceSettings)

@@ -1,0 +1,150 @@
+"""Patches for training: prepared cases in memory or on disk, cut so that batch number `step` is the same in every run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from segpipe.dataset.case import Case
+from segpipe.errors import DataError, SegpipeError
+from segpipe.geometry.grid import Shape
+from segpipe.io.read import read_beside, read_channels
+from segpipe.patches.sampling import cut, draw_centre, positions
+from segpipe.plan.plan import Plan
+from segpipe.prepare.prepare import prepare
+from segpipe.prepare.prepared import Prepared
+from segpipe.progress import track
+from segpipe.training.seed import generator
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """A prepared case with its name and the voxels of each class (flat indices)."""
+
+    name: str
+    prepared: Prepared
+    positions: dict[int, Tensor]
+
+    @property
+    def label(self) -> Tensor:
+        if self.prepared.label is None:
+            raise DataError(f"{self.name}: has no label map; only annotated cases can be trained or validated")
+        return self.prepared.label
+
+
+def prepare_case(case: Case, plan: Plan) -> TrainingCase:
+    """Read and prepare one case.
+
+    Raises:
+        DataError, GeometryError: naming the file.
+    """
+    try:
+        label = read_beside(case.label, case.images[0]) if case.label else None
+        prepared = prepare(read_channels(case.images), plan, label)
+    except SegpipeError as error:
+        raise type(error)(f"case {case.name}: {error}") from error
+    found = positions(prepared.label) if prepared.label is not None else {}
+    return TrainingCase(case.name, prepared, found)
+
+
+def prepare_cases(cases: Sequence[Case], plan: Plan, threads: int, cache: tuple[float, Path]) -> list[TrainingCase]:
+    """Prepare all cases in parallel, in the order given.
+
+    Args:
+        cache: gigabytes that may be kept in memory, and the folder that takes what is over (memory-mapped arrays).
+    """
+    limit_gb, folder = cache
+    kept: list[TrainingCase] = []
+    used = 0.0
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        # In chunks, so that no more than a few cases wait in memory before they are written to the cache.
+        for start in track(range(0, len(cases), 8), f"preparing {len(cases)} cases"):
+            for done in pool.map(lambda case: prepare_case(case, plan), cases[start : start + 8]):
+                size = (done.prepared.image.numel() * 4 + done.label.numel()) / 1e9
+                if used + size <= limit_gb:
+                    used += size
+                    kept.append(done)
+                else:
+                    kept.append(_on_disk(done, folder))
+    return kept
+
+
+def _on_disk(case: TrainingCase, folder: Path) -> TrainingCase:
+    """Move the arrays of a case into memory-mapped files: a patch is then read alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = []
+    for kind, tensor in (("image", case.prepared.image), ("label", case.label)):
+        path = folder / f"{case.name}.{kind}.npy"
+        np.save(path, tensor.numpy())
+        arrays.append(torch.from_numpy(np.load(path, mmap_mode="c")))
+    return replace(case, prepared=replace(case.prepared, image=arrays[0], label=arrays[1]))
+
+
+class PatchBatches(IterableDataset[dict[str, Any]]):
+    """Endless batches of patches; batch number `step` depends on seed, step and rank alone.
+
+    Each item holds `image` (B, C, *size) float32, `label` (B, *size) uint8, `cases` (names) and `step`. The last
+    `ceil(foreground x B)` patches of every batch are centred on a labelled voxel, so the share is guaranteed.
+    """
+
+    def __init__(self, cases: Sequence[TrainingCase], size: Shape, batch: int, foreground: float, seed: int) -> None:
+        super().__init__()
+        self.cases, self.size, self.batch, self.seed = cases, size, batch, seed
+        self.forced = int(np.ceil(round(foreground * batch, 6)))
+        self.first_step, self.rank = 0, 0
+        self._with_foreground = [n for n, case in enumerate(cases) if any(index > 0 for index in case.positions)]
+        if not self._with_foreground:
+            raise DataError("no training case has a labelled voxel: check the label maps and dataset.label_names")
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        worker = get_worker_info()
+        step, stride = self.first_step, 1
+        if worker is not None:
+            step, stride = step + worker.id, worker.num_workers
+        while True:
+            yield self.draw(step)
+            step += stride
+
+    def draw(self, step: int) -> dict[str, Any]:
+        """Batch number `step` (counted from 0)."""
+        random = generator(self.seed, "patch", step, self.rank)
+        images, labels, names = [], [], []
+        for number in range(self.batch):
+            forced = number >= self.batch - self.forced
+            case = self._choose(forced, random)
+            centre = draw_centre(case.label.shape, case.positions, forced, self.size, random)
+            image, label = cut(case.prepared.image, case.label, centre, self.size)
+            images.append(image)
+            labels.append(label)
+            names.append(case.name)
+        return {"image": torch.stack(images), "label": torch.stack(labels), "cases": names, "step": step}
+
+    def _choose(self, forced: bool, random: torch.Generator) -> TrainingCase:
+        pool = self._with_foreground if forced else range(len(self.cases))
+        return self.cases[pool[int(torch.randint(len(pool), (1,), generator=random))]]
+
+
+class PatchData(pl.LightningDataModule):
+    """Lightning's door to `PatchBatches`."""
+
+    def __init__(self, batches: PatchBatches, workers: int) -> None:
+        super().__init__()
+        self.batches, self.workers = batches, workers
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        trainer = self.trainer
+        if trainer is not None:
+            self.batches.first_step, self.batches.rank = trainer.global_step, trainer.global_rank
+        return DataLoader(self.batches, batch_size=None, num_workers=self.workers)

@@ -1,0 +1,110 @@
+"""The end of a run: validation of all held-out cases, pictures, and the model file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from segpipe.io.atomic import write_text
+from segpipe.package.export import export_model
+from segpipe.plan.plan import Plan
+from segpipe.progress import track
+from segpipe.settings import Settings
+from segpipe.training.callbacks import Record
+from segpipe.training.data import TrainingCase
+from segpipe.training.document import model_document
+from segpipe.training.module import SegmentationModule
+from segpipe.training.pictures import draw_curves, draw_overlay
+from segpipe.training.run_folder import MetricsFile, RunFolder
+from segpipe.training.validation import CaseDice, class_means, mean_dice, validate
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What came out of a run.
+
+    Attributes:
+        root: the run folder.
+        model: the model file.
+        dice: mean Dice on the validated cases of each label, by name (NaN where undefined).
+        mean_dice: mean over the labels.
+        cases: number of validated cases.
+        steps: optimiser steps taken.
+        signal: name of the signal that ended it early, or the empty string.
+    """
+
+    root: Path
+    model: Path
+    dice: dict[str, float]
+    mean_dice: float
+    cases: int
+    steps: int
+    signal: str
+
+
+def finish(
+    settings: Settings,
+    compute: tuple[str, bool],
+    run: RunFolder,
+    learner: tuple[SegmentationModule, Record],
+    cases: Sequence[TrainingCase],
+    stopped_by: str,
+) -> Finished:
+    """Validate, draw, export. A run that was stopped early validates only the few cases that it validated while it went."""
+    module, record = learner
+    plan = module.plan
+    chosen = list(cases[: settings.training.validate_cases] if stopped_by else cases)
+    network = module.inference_network().to(compute[0])
+    draw = _overlays(run, plan, {case.name for case in chosen[: settings.training.overlays]})
+    window = (settings.inference.overlap, settings.inference.batch)
+    scores: list[CaseDice] = []
+    for case in track(chosen, f"validating {len(chosen)} cases"):
+        scores += validate(network, [case], plan, window, compute, draw)
+    names = [label.name for label in plan.labels[1:]]
+    write_text(run.validation, json.dumps(_report(names, scores), indent=1))
+    means, mean = dict(zip(names, class_means(scores), strict=False)), mean_dice(scores)
+    record.add({"step": len(module.budget.rates), "seconds": round(module.budget.elapsed_seconds, 2), "dice mean": mean} | _columns(means))
+    rows = MetricsFile.read(run.metrics)
+    if rows:
+        draw_curves(rows, names, run.curves)
+    export_model(network.cpu().float().eval(), plan, model_document(run.root, plan), run.model)
+    return Finished(run.root, run.model, means, mean, len(scores), len(module.budget.rates), stopped_by)
+
+
+def _report(names: list[str], scores: Sequence[CaseDice]) -> dict[str, Any]:
+    return {
+        "checkpoint": "last",
+        "cases": len(scores),
+        "dice": {name: _known(value) for name, value in zip(names, class_means(scores), strict=False)},
+        "mean_dice": _known(mean_dice(scores)),
+        "each": [{"case": score.case, "dice": dict(zip(names, map(_known, score.dice), strict=True))} for score in scores],
+    }
+
+
+def _columns(means: dict[str, float]) -> dict[str, float]:
+    return {f"dice {name}": value for name, value in means.items()}
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 6)
+
+
+def _overlays(run: RunFolder, plan: Plan, names: set[str]) -> Callable[[TrainingCase, Tensor], None]:
+    def draw(case: TrainingCase, indices: Tensor) -> None:
+        if case.name not in names:
+            return
+        truth, prediction = case.label.numpy().astype(np.uint8), indices.numpy().astype(np.uint8)
+        image = case.prepared.image[0].numpy()
+        draw_overlay(image, truth, prediction, case.name, run.overlays / f"{case.name}.png")
+
+    return draw

@@ -1,0 +1,116 @@
+"""The Lightning module: one step of training, and the averaged network that is validated and exported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from segpipe.errors import DataError
+from segpipe.patches.augment import Augment
+from segpipe.plan.plan import Plan
+from segpipe.settings import TrainingSettings
+from segpipe.training.loss import build_loss, supervised
+from segpipe.training.schedule import Budget, lr_factor
+from segpipe.training.seed import derived_seed, generator
+
+Predict = Callable[[Tensor], Tensor]
+
+
+def forward_windows(network: Callable[[Tensor], Tensor], dims: int) -> Predict:
+    """A predictor on (B, C, i, j, k) windows; a 2D network sees (B, C, i, j) with k = 1."""
+
+    def predict(windows: Tensor) -> Tensor:
+        return network(windows) if dims == 3 else network(windows.squeeze(-1)).unsqueeze(-1)
+
+    return predict
+
+
+class SegmentationModule(pl.LightningModule):
+    """Trains a network on augmented patches.
+
+    Args:
+        network: has `forward_all(x) -> [logits]`, finest first.
+        plan: its `dims` says how patches meet the network.
+        augment: applied to the batch where the batch is.
+        settings: optimiser, loss, averaging.
+        budget: says how far the run is.
+        seed: of augmentation and dropout.
+    """
+
+    def __init__(self, network: nn.Module, plan: Plan, augment: Augment, settings: TrainingSettings, budget: Budget, seed: int) -> None:
+        super().__init__()
+        self.network = network
+        self.averaged = _averaged(network, settings.ema) if settings.ema else None
+        self.loss = build_loss(settings.loss)
+        self.plan, self.augment, self.settings, self.budget, self.seed = plan, augment, settings, budget, seed
+        self.losses: list[float] = []
+        self.stop_requested = False
+
+    def inference_network(self) -> nn.Module:
+        """The network that is validated and exported: averaged weights where averaging is on."""
+        return self.network if self.averaged is None else self.averaged.module
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        step = int(self.global_step)
+        rate = self._rate(step)
+        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+            group["lr"] = rate
+        self.budget.rates.append(rate)
+        # Dropout draws from the global generator: tie it to the step, so that a resumed run drops the same channels.
+        torch.manual_seed(derived_seed(self.seed, "dropout", step, self.global_rank))
+
+    def _rate(self, step: int) -> float:
+        if self.budget.replay:
+            return self.budget.replay[min(step, len(self.budget.replay) - 1)]
+        progress = self.budget.progress(step)
+        if self.trainer.world_size > 1 and not self.budget.max_steps:
+            progress = float(self.trainer.strategy.broadcast(progress))
+        return self.settings.lr * lr_factor(progress, self.settings.schedule, self.settings.warmup)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        random = generator(self.seed, "augment", batch["step"], self.global_rank)
+        with torch.no_grad():
+            image, label = self.augment(batch["image"], batch["label"], random)
+        if self.plan.dims == 2:
+            image, label = image.squeeze(-1), label.squeeze(-1)
+        heads = self.network.forward_all(image)  # type: ignore[operator]
+        loss = supervised(self.loss, heads, label)
+        if not torch.isfinite(loss):
+            names = ", ".join(sorted(set(batch["cases"])))
+            raise DataError(
+                f"the loss became {loss.detach().item()} at step {batch['step']} with patches of {names}: "
+                "look at these cases with `segpipe inspect`, or lower training.lr"
+            )
+        self.losses.append(float(loss.detach()))
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.network)
+        done = self.stop_requested or self.budget.progress(int(self.global_step)) >= 1.0
+        if self.trainer.world_size > 1:
+            done = bool(self.trainer.strategy.reduce_boolean_decision(done, all=False))
+        if done:
+            self.trainer.should_stop = True
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        weights = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        # Norms, biases and slopes carry no weight decay: it would pull them towards a network that does nothing.
+        groups = [
+            {"params": [w for w in weights if w.ndim > 1], "weight_decay": self.settings.weight_decay},
+            {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0},
+        ]
+        if self.settings.optimiser == "sgd":
+            return torch.optim.SGD(groups, lr=self.settings.lr, momentum=self.settings.momentum, nesterov=self.settings.momentum > 0)
+        return torch.optim.AdamW(groups, lr=self.settings.lr)
+
+
+def _averaged(network: nn.Module, decay: float) -> AveragedModel:
+    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    averaged.requires_grad_(False)
+    return averaged

@@ -1,0 +1,81 @@
+"""Pictures of a run: curves, and validation cases with truth and prediction outlined."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from segpipe.io.atomic import replacing
+
+_COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#ffe119", "#f58231", "#911eb4", "#42d4f4", "#f032e6", "#bfef45", "#fabed4")
+_SLICES = 4
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG whole or not at all."""
+    with replacing(path) as temporary:
+        FigureCanvasAgg(figure)
+        figure.savefig(temporary, format="png")
+
+
+def draw_curves(rows: list[dict[str, str]], labels: list[str], path: Path) -> None:
+    """Loss and learning rate, and Dice per label, over steps, from the rows of metrics.csv."""
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _curve(left, rows, "loss", "tab:blue")
+    left.set(xlabel="step", ylabel="loss", title="training loss")
+    twin = left.twinx()
+    _curve(twin, rows, "lr", "tab:grey")
+    twin.set_ylabel("learning rate")
+    for number, name in enumerate([*labels, "mean"]):
+        _curve(right, rows, f"dice {name}", "black" if name == "mean" else _COLOURS[number % len(_COLOURS)], name)
+    right.set(xlabel="step", ylabel="Dice", ylim=(0, 1), title="whole validation scans")
+    if right.lines:
+        right.legend(loc="lower right")
+    save_figure(figure, path)
+
+
+def _curve(axes: object, rows: list[dict[str, str]], column: str, colour: str, label: str | None = None) -> None:
+    points = [(int(row["step"]), float(row[column])) for row in rows if row.get(column)]
+    if points:
+        axes.plot(*zip(*points, strict=True), color=colour, label=label, marker="." if len(points) < 50 else None)  # type: ignore[attr-defined]
+
+
+def draw_overlay(image: NDArray[np.float32], truth: NDArray[np.uint8], prediction: NDArray[np.uint8], title: str, path: Path) -> None:
+    """Slices along the last axis: truth outlined with full lines, prediction with dashed ones.
+
+    Args:
+        image: (I, J, K) first channel.
+        truth, prediction: (I, J, K) class indices.
+    """
+    slices = _busy_slices(truth | prediction)
+    figure = Figure(figsize=(3.2 * len(slices), 3.7), layout="constrained")
+    picture = image.shape[2] == 1
+    for axes, k in zip(np.atleast_1d(figure.subplots(1, len(slices))), slices, strict=True):
+        low, high = np.percentile(image[:, :, k], (1, 99))
+        axes.imshow(_upright(image[:, :, k], picture), cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
+        for index in range(1, int(max(truth.max(), prediction.max())) + 1):
+            colour = _COLOURS[(index - 1) % len(_COLOURS)]
+            for mask, style in ((truth, "solid"), (prediction, "dashed")):
+                if (mask[:, :, k] == index).any() and not (mask[:, :, k] == index).all():
+                    axes.contour(_upright(mask[:, :, k] == index, picture), [0.5], colors=colour, linestyles=style, linewidths=1.0)
+        axes.set(xticks=[], yticks=[], xlabel="" if picture else f"slice {k}")
+    figure.suptitle(f"{title}\nfull: truth, dashed: prediction", fontsize=9)
+    save_figure(figure, path)
+
+
+def _upright(plane: NDArray[np.generic], picture: bool) -> NDArray[np.generic]:
+    """Pictures as they are (rows, columns); slices of RAS volumes with anterior up, as radiologists see them (right on the left)."""
+    return plane if picture else plane.T[::-1, ::-1]
+
+
+def _busy_slices(labels: NDArray[np.uint8]) -> list[int]:
+    """Evenly spaced slices through the labelled part."""
+    busy = np.flatnonzero(labels.any(axis=(0, 1)))
+    if busy.size == 0:
+        busy = np.arange(labels.shape[2])
+    return sorted({int(busy[round(at)]) for at in np.linspace(0, busy.size - 1, min(_SLICES, busy.size) + 2)[1:-1]})

@@ -1,0 +1,253 @@
+"""One training from settings to a finished run folder: audit, plan, prepare, learn, prove, report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from segpipe.dataset.case import Case
+from segpipe.dataset.fingerprint import Fingerprint
+from segpipe.dataset.split import Split, check_split, load_split, make_split, save_split
+from segpipe.errors import ConfigError
+from segpipe.io.atomic import write_text
+from segpipe.package.device import choose_device
+from segpipe.package.precision import fast_bf16
+from segpipe.patches.augment import Augment
+from segpipe.plan.plan import Plan
+from segpipe.plan.planner import make_plan
+from segpipe.settings import Settings
+from segpipe.training.callbacks import OrderlyStop, ProgressDisplay, Record, Validation
+from segpipe.training.checkpoint import read_checkpoint
+from segpipe.training.custom import build_callback, build_trainable
+from segpipe.training.data import PatchBatches, PatchData, TrainingCase, prepare_cases
+from segpipe.training.finish import Finished, finish
+from segpipe.training.module import SegmentationModule
+from segpipe.training.run_folder import RunFolder, is_first_rank, open_run, read_plan, write_environment
+from segpipe.training.schedule import Budget, load_schedule, save_schedule
+from segpipe.training.seed import derived_seed
+from segpipe.training.survey import survey
+
+log = logging.getLogger(__name__)
+
+DEFAULT_MINUTES = 30.0
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how: `cpu` or `cuda`, and whether in bf16."""
+
+    device: str
+    bf16: bool
+
+
+def choose_compute(settings: Settings) -> Compute:
+    """Device and precision from the settings and the machine; sets torch's threads."""
+    device = choose_device(settings.device).type
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    wanted = settings.training.precision
+    return Compute(device, wanted == "bf16" or (wanted == "auto" and fast_bf16(device)))
+
+
+def run_training(settings: Settings, config_yaml: str) -> Finished | None:
+    """Train as the settings say; returns None in a DDP process that is not the first.
+
+    Args:
+        config_yaml: the resolved configuration, kept in the run folder.
+
+    Raises:
+        ConfigError, DataError, GeometryError, ModelError: see `errors`.
+    """
+    budget = make_budget(settings)
+    compute = choose_compute(settings)
+    run = open_run(Path(settings.run_dir or f"runs/{settings.name}"), settings.training.resume == "auto")
+    with _log_file(run):
+        resumed = settings.training.resume == "auto" and run.last.exists()
+        cases, fingerprint = survey(settings)
+        plan, split = _decide(run, settings, compute, (cases, fingerprint), resumed)
+        if is_first_rank():
+            write_text(run.config, config_yaml)
+            write_environment(run.environment, compute.device, "bf16" if compute.bf16 else "fp32")
+        by_name = {case.name: case for case in cases}
+        threads = torch.get_num_threads()
+        cache = (settings.training.cache_gb, run.cache)
+        training = prepare_cases([by_name[name] for name in split.train], plan, threads, cache)
+        validation = prepare_cases([by_name[name] for name in split.validation], plan, threads, cache)
+        module = _module(settings, plan, budget)
+        record = Record(run.metrics if is_first_rank() else None, plan, plan.batch_size * settings.training.devices)
+        stop = _fit(settings, compute, (run, resumed), (module, record), (training, validation))
+        if not is_first_rank():
+            return None
+        save_schedule(run.schedule, budget, settings.training.schedule)
+        return finish(settings, (compute.device, compute.bf16), run, (module, record), validation, stop)
+
+
+def make_budget(settings: Settings) -> Budget:
+    """Steps rule where they are given, then an earlier run's schedule, then minutes."""
+    training = settings.training
+    if training.schedule_file:
+        rates = load_schedule(Path(training.schedule_file))
+        return Budget(max_steps=len(rates), replay=rates)
+    if training.max_steps:
+        return Budget(max_steps=training.max_steps)
+    if not training.max_minutes:
+        log.info("no training.max_minutes and no training.max_steps: training for %g minutes", DEFAULT_MINUTES)
+    return Budget(max_seconds=60.0 * (training.max_minutes or DEFAULT_MINUTES))
+
+
+def _decide(
+    run: RunFolder, settings: Settings, compute: Compute, data: tuple[Sequence[Case], Fingerprint], resumed: bool
+) -> tuple[Plan, Split]:
+    """Plan and split: made and frozen, or read from the run that goes on (and by the other ranks of a DDP run)."""
+    cases, fingerprint = data
+    if resumed or not is_first_rank():
+        split = load_split(run.splits)
+        check_split(run.splits, split, cases)
+        return read_plan(run.plan), split
+    plan = make_plan(settings.name, fingerprint, settings, compute.device)
+    split = make_split(cases, settings.dataset, settings.seed)
+    write_text(run.plan, plan.to_json())
+    write_text(run.fingerprint, json.dumps(fingerprint.to_dict(), indent=1))
+    save_split(run.splits, split)
+    log.info("%d cases to train, %d to validate; %s", len(split.train), len(split.validation), describe(plan))
+    return plan, split
+
+
+def describe(plan: Plan) -> str:
+    """One line for people."""
+    spacing = "own pixels" if plan.spacing_mm is None else "x".join(f"{mm:.3g}" if mm else "own" for mm in plan.spacing_mm) + " mm"
+    patch = "x".join(map(str, plan.patch_size[: plan.dims]))
+    features = "-".join(map(str, plan.network.features))
+    return f"{plan.dims}D {plan.network.name} {features}, {spacing}, {plan.batch_size} patches of {patch} a step"
+
+
+def _module(settings: Settings, plan: Plan, budget: Budget) -> SegmentationModule:
+    torch.manual_seed(derived_seed(settings.seed, "weights"))
+    network: nn.Module = build_trainable(plan, settings.network.target)
+    augment = Augment(settings.augment, plan.dims, plan.flips, plan.patch_size)
+    return SegmentationModule(network, plan, augment, settings.training, budget, settings.seed)
+
+
+def _fit(
+    settings: Settings,
+    compute: Compute,
+    place: tuple[RunFolder, bool],
+    learner: tuple[SegmentationModule, Record],
+    cases: tuple[list[TrainingCase], list[TrainingCase]],
+) -> str:
+    """Train; returns the name of the signal that ended it early, or the empty string."""
+    (run, resumed), (module, record), (training, validation) = place, learner, cases
+    wanted, plan = settings.training, module.plan
+    batches = PatchBatches(training, module.augment.read_size, plan.batch_size, wanted.foreground, settings.seed)
+    window = (settings.inference.overlap, settings.inference.batch)
+    validator = Validation(validation[: wanted.validate_cases], len(validation), wanted, window, run, record)
+    stop, display = OrderlyStop(), ProgressDisplay(record)
+    callbacks: list[pl.Callback] = [display, validator, stop, *build_callback(wanted.callback)]
+    trainer = _trainer(settings, compute, run, module.budget, callbacks)
+    checkpoint = run.last if resumed else None
+    if checkpoint is not None and _is_spent(module.budget, checkpoint):
+        log.info("%s: its budget is spent; nothing is left to train", run.root)
+        module.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
+        return ""
+    try:
+        with _memory_advice(plan):
+            trainer.fit(module, PatchData(batches, wanted.workers), ckpt_path=checkpoint, weights_only=True)
+    finally:
+        display.close()
+        stop.restore()
+    return stop.signal_name
+
+
+def _is_spent(budget: Budget, checkpoint: Path) -> bool:
+    kept = read_checkpoint(checkpoint)
+    if budget.max_steps:
+        spent = int(kept["global_step"]) >= budget.max_steps
+    else:
+        spent = float(kept["segpipe"]["seconds"]) + float(kept["segpipe"]["reserved_seconds"]) >= budget.max_seconds
+    if spent:
+        budget.rates = list(kept["segpipe"]["learning_rates"])
+        budget.used_seconds += float(kept["segpipe"]["seconds"])
+    return spent
+
+
+def _trainer(settings: Settings, compute: Compute, run: RunFolder, budget: Budget, callbacks: list[pl.Callback]) -> pl.Trainer:
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning_fabric")
+    wanted = settings.training
+    return pl.Trainer(
+        accelerator="gpu" if compute.device == "cuda" else "cpu",
+        devices=wanted.devices,
+        strategy="ddp" if wanted.devices > 1 else "auto",
+        precision="bf16-mixed" if compute.bf16 else "32-true",
+        max_steps=budget.max_steps or -1,
+        max_epochs=-1,
+        gradient_clip_val=wanted.clip or None,
+        logger=_loggers(settings, run),
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        deterministic="warn" if compute.device == "cuda" else None,
+        default_root_dir=run.root,
+    )
+
+
+def _loggers(settings: Settings, run: RunFolder) -> list[pl.loggers.Logger]:
+    found: list[pl.loggers.Logger] = []
+    try:
+        if settings.training.tensorboard:
+            found.append(pl.loggers.TensorBoardLogger(run.root, name="tensorboard", version=""))
+        if settings.training.mlflow:
+            found.append(pl.loggers.MLFlowLogger(settings.name, tracking_uri=settings.training.mlflow, run_name=run.root.name))
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{error}: install it with `pip install 'segpipe[tensorboard,mlflow]'`, or switch that logger off") from error
+    return found
+
+
+@contextmanager
+def _memory_advice(plan: Plan) -> Iterator[None]:
+    """Turn out-of-memory into a line that says which setting to lower, and to what."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error).lower()
+        if not (isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text):
+            raise
+        half = max(1, plan.batch_size // 2)
+        smaller = [max(8, size * 3 // 4) if size > 1 else 1 for size in plan.patch_size]
+        cure = f"plan.batch_size={half}" if plan.batch_size > 1 else f"plan.patch_size={smaller[: plan.dims]}"
+        raise ConfigError(
+            f"not enough memory for {plan.batch_size} patches of {'x'.join(map(str, plan.patch_size))}: "
+            f"set {cure}, or a smaller network.features"
+        ) from error
+
+
+@contextmanager
+def _log_file(run: RunFolder) -> Iterator[None]:
+    if not is_first_rank():
+        yield
+        return
+    handler = logging.FileHandler(run.log, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    logger = logging.getLogger("segpipe")
+    logger.addHandler(handler)
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        log.debug("ended by %s: %s (process %d)", type(error).__name__, error, os.getpid())
+        raise
+    finally:
+        logger.removeHandler(handler)
+        handler.close()

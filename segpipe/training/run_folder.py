@@ -1,0 +1,143 @@
+"""The folder of one training: what lies where, and when it may be written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from segpipe import __version__
+from segpipe.errors import ConfigError
+from segpipe.io.atomic import write_text
+from segpipe.plan.plan import Plan, plan_from_dict
+
+log = logging.getLogger(__name__)
+
+_PACKAGES = ("torch", "monai", "pytorch-lightning", "hydra-core", "omegaconf", "numpy", "scipy", "nibabel", "SimpleITK", "pillow")
+
+
+class RunFolder:
+    """Paths of a run; the folder is made by `open_run`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = root / "config.yaml"
+        self.plan = root / "plan.json"
+        self.splits = root / "splits.json"
+        self.fingerprint = root / "fingerprint.json"
+        self.environment = root / "environment.json"
+        self.metrics = root / "metrics.csv"
+        self.validation = root / "validation.json"
+        self.schedule = root / "schedule.json"
+        self.log = root / "log.txt"
+        self.curves = root / "curves.png"
+        self.overlays = root / "overlays"
+        self.checkpoints = root / "checkpoints"
+        self.last = self.checkpoints / "last.ckpt"
+        self.best = self.checkpoints / "best.ckpt"
+        self.model = root / "model.ts"
+        self.cache = root / "cache"
+
+
+def is_first_rank() -> bool:
+    """Whether this process is the one that writes (the only one, or rank 0 of a DDP run)."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) or 0) == 0
+
+
+def open_run(root: Path, resume: bool) -> RunFolder:
+    """Make the folder, or open it to go on.
+
+    Raises:
+        ConfigError: it holds a run already and `resume` is off, or it cannot be written.
+    """
+    run = RunFolder(root)
+    if not is_first_rank():
+        return run
+    if run.last.exists() and not resume:
+        raise ConfigError(f"{root}: holds a run already; choose another run_dir=..., go on with training.resume=auto, or delete the folder")
+    try:
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{root}: cannot be made ({error.strerror}); choose a run_dir=... that you may write to") from error
+    if not os.access(root, os.W_OK):
+        raise ConfigError(f"{root}: is not writable; choose a run_dir=... that you may write to")
+    return run
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan of a run folder.
+
+    Raises:
+        ConfigError: no such file, or not a plan.
+    """
+    try:
+        return plan_from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the folder of a run that segpipe train made") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: is not JSON ({error}); the file is damaged: train again or restore it") from error
+
+
+def environment() -> dict[str, Any]:
+    """What the run ran on."""
+    return {
+        "segpipe": __version__,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "command": sys.argv,
+    }
+
+
+def write_environment(path: Path, device: str, precision: str) -> None:
+    write_text(path, json.dumps(environment() | {"device": device, "precision": precision}, indent=2))
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        log.debug("no /proc/cpuinfo")
+    return platform.processor() or "unknown"
+
+
+class MetricsFile:
+    """`metrics.csv`: one row a report; a resumed run appends, and drops rows that it repeats."""
+
+    def __init__(self, path: Path, columns: list[str], first_step: int = 0) -> None:
+        self.path, self.columns = path, columns
+        kept = [row for row in self.read(path) if int(row["step"]) <= first_step] if first_step else []
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(kept)
+
+    @staticmethod
+    def read(path: Path) -> list[dict[str, str]]:
+        """All rows, or none where there is no file."""
+        if not path.exists():
+            return []
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def add(self, row: Mapping[str, object]) -> None:
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self.columns, restval="").writerow({key: row[key] for key in self.columns if key in row})

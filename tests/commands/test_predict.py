@@ -1,0 +1,155 @@
+"""segpipe predict, from model files to a closing table."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from segpipe.commands.predict import PredictOptions, predict
+from segpipe.errors import ConfigError, DataError, ModelError
+from segpipe.geometry.grid import Grid, Volume
+from segpipe.io.read import read_grid, read_volume
+from segpipe.io.write import write_volume
+from segpipe.network.build import build_network
+from segpipe.package.export import export_model
+from segpipe.plan.plan import Channel, Label, NetworkPlan, Plan
+
+DATA = Path(os.environ.get("SEGPIPE_DATA", Path(__file__).parents[3] / "shared" / "data"))
+CPU = PredictOptions(device="cpu")
+
+
+def untrained_model(path: Path, dims: int = 3, channels: tuple[str, ...] = ("MR",), **changes: Any) -> Path:
+    """A small U-Net with random weights; `changes` go into the plan."""
+    spec = NetworkPlan("unet", (4, 8), ((3,) * dims,) * 2, ((1,) * dims, (2,) * dims))
+    plan = Plan(
+        task="test",
+        dims=dims,
+        channels=tuple(Channel(name, "zscore") for name in channels),
+        labels=(Label(0, 0, "background"), Label(1, 1, "one"), Label(2, 2, "two")),
+        orient=True,
+        axes=(0, 1, 2),
+        spacing_mm=None,
+        patch_size=(48, 48, 16) if dims == 3 else (128, 128, 1),
+        batch_size=1,
+        nonzero=False,
+        flips=(True, True, True),
+        network=spec,
+    )
+    plan = dataclasses.replace(plan, **changes)
+    torch.manual_seed(0)
+    export_model(build_network(spec, len(channels), 3, dims), plan, {}, path)
+    return path
+
+
+def printed(shown: list[Any]) -> str:
+    console = Console(record=True, width=200, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
+    for item in shown:
+        console.print(item)
+    console.file.close()
+    return console.export_text()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b", "c"):
+        array = rng.normal(size=(1, 12, 10, 8)).astype(np.float32)
+        write_volume(tmp_path / "in" / f"{name}.nii.gz", Volume(array, Grid((12, 10, 8), np.eye(4))))
+    return tmp_path / "in"
+
+
+def test_exit_code_0_when_all_went_well_and_3_when_one_failed(source: Path, tmp_path: Path) -> None:
+    model = untrained_model(tmp_path / "model.ts")
+    done = predict([model], source, tmp_path / "out", CPU)
+    assert done.exit_code == 0
+    (source / "b.nii.gz").write_bytes(b"no scan")
+    outcome = predict([model], source, tmp_path / "out", CPU)
+    text = printed(outcome.shown)
+    assert outcome.exit_code == 3
+    assert "failed  b: " in text
+    assert "b.nii.gz" in text
+    (row,) = [line.split() for line in text.splitlines() if "│" in line]
+    assert [cell for cell in row if cell.isdigit()] == ["0", "2", "1"]
+
+
+def test_a_run_folder_stands_for_its_model_and_several_models_are_an_ensemble(source: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    models = [run, untrained_model(run / "model.ts")]
+    assert predict(models, source, tmp_path / "out", CPU).exit_code == 0
+
+
+def test_what_is_missing_is_named_with_its_exit_code(source: Path, tmp_path: Path) -> None:
+    model = untrained_model(tmp_path / "model.ts")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match="no such file"):
+        predict([tmp_path / "none.ts"], source, tmp_path / "out", CPU)
+    with pytest.raises(DataError, match="none"):
+        predict([model], tmp_path / "none", tmp_path / "out", CPU)
+    with pytest.raises(DataError, match="empty"):
+        predict([model], tmp_path / "empty", tmp_path / "out", CPU)
+    with pytest.raises(ConfigError, match="device"):
+        predict([model], source, tmp_path / "out", PredictOptions(device="tpu"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_a_config_error(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="finds no NVIDIA GPU"):
+        predict([untrained_model(tmp_path / "model.ts")], source, tmp_path / "out", PredictOptions(device="cuda"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_gpu_gives_the_label_maps_of_the_cpu(source: Path, tmp_path: Path, precision: Any) -> None:
+    model = untrained_model(tmp_path / "model.ts", spacing_mm=(0.8, 0.8, 1.2))
+    predict([model], source, tmp_path / "cpu", CPU)
+    predict([model], source, tmp_path / "gpu", PredictOptions(device="cuda", precision=precision))
+    for name in ("a", "b", "c"):
+        same = read_volume(tmp_path / f"cpu/{name}.nii.gz").array == read_volume(tmp_path / f"gpu/{name}.nii.gz").array
+        assert same.mean() > (0.99 if precision == "fp32" else 0.95)
+
+
+REAL: list[tuple[str, list[str], dict[str, Any]]] = [
+    ("Task04_Hippocampus/imagesTr", ["hippocampus_378.nii.gz", "hippocampus_075.nii.gz"], {"spacing_mm": (1.0, 1.0, 1.0)}),
+    ("prostate_t2", [], {"spacing_mm": (1.5, 1.5, 3.0), "channels": ("T2",)}),
+    ("prostate_t2", [], {"spacing_mm": (1.5, 1.5, 0.0), "dims": 2}),
+    ("drive_retina_rgb", [], {"dims": 2, "orient": False, "channels": ("red", "green", "blue")}),
+    ("brats_two_channel", [], {"spacing_mm": (4.0, 4.0, 4.0), "nonzero": True, "channels": ("flair", "t1c")}),
+    ("nrrd_pairs", [], {"spacing_mm": (2.0, 2.0, 0.0)}),
+]
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"no real scans in {DATA} (set SEGPIPE_DATA)")
+@pytest.mark.parametrize(("folder", "names", "changes"), REAL)
+def test_label_maps_of_real_scans_lie_on_the_scans_grid(folder: str, names: list[str], changes: dict[str, Any], tmp_path: Path) -> None:
+    scans = real_scans(DATA / folder, names, len(changes.get("channels", ("MR",))))
+    for path in scans:
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / path.name).symlink_to(path.resolve())
+    model = untrained_model(tmp_path / "model.ts", **changes)
+    outcome = predict([model], tmp_path / "in", tmp_path / "out", PredictOptions(device="cpu", overlap=0.0))
+    assert outcome.exit_code == 0, printed(outcome.shown)
+    outputs = [path for path in (tmp_path / "out").iterdir() if path.suffix not in (".csv", ".json")]
+    assert outputs
+    for path in outputs:
+        scan = next(one for one in scans if one.name.startswith(path.name.split(".")[0]))
+        assert read_grid(path).distance_mm(read_grid(scan)) < 1e-3
+        assert set(np.unique(read_volume(path).array)) <= {0, 1, 2}
+
+
+def real_scans(root: Path, names: list[str], channels: int) -> list[Path]:
+    """The named files, or the first case found by its name."""
+    if names:
+        return [root / name for name in names]
+    found = sorted(path for path in root.rglob("*") if path.is_file() and not path.name.startswith("."))
+    images = [path for path in found if path.name.endswith((".nii.gz", ".nrrd", ".tif")) and path.parent.name == "images"]
+    return images[: 2 if channels == 2 else 1]

@@ -1,0 +1,67 @@
+"""What all tests share: the real scans, the program as a user calls it, and clean logging."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+os.environ.setdefault("MPLBACKEND", "Agg")  # pictures without a screen
+hypothesis.settings.register_profile("segpipe", deadline=None, print_blob=True)  # a shared machine has no even pace
+hypothesis.settings.load_profile("segpipe")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture
+def real_scans() -> Path:
+    """The folder of real scans, from SEGPIPE_DATA or beside the repository."""
+    folder = Path(os.environ.get("SEGPIPE_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real scans in {folder}; set SEGPIPE_DATA")
+    return folder
+
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def segpipe(tmp_path: Path) -> Run:
+    """Call the program in a process of its own, from an empty folder: `segpipe("train", "conf=phantom")`."""
+
+    def run(*arguments: str, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
+        paths = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
+        variables = {**os.environ, "PYTHONPATH": paths, **environment}
+        command = [sys.executable, "-m", "segpipe", *arguments]
+        return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=240)
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_found() -> Iterator[None]:
+    """The command line directs logs and warnings for its process; a test that calls it in ours must leave no trace."""
+    own, root = logging.getLogger("segpipe"), logging.getLogger()
+    before = (list(own.handlers), own.level, own.propagate, list(root.handlers))
+    yield
+    own.handlers[:], own.level, own.propagate, root.handlers[:] = before
+    own.setLevel(before[1])
+    logging.captureWarnings(False)

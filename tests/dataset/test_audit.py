@@ -1,0 +1,195 @@
+"""Each fault is found once, at its file, with a cure, and stops the training or not as it should."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from segpipe.dataset.audit import audit, can_train
+from segpipe.dataset.finding import Finding
+from segpipe.dataset.load import load_dataset
+from segpipe.dataset.measure import measure
+from segpipe.settings import DatasetSettings
+
+Write = Callable[..., Path]
+
+
+def findings(root: Path, **values: object) -> list[Finding]:
+    data = load_dataset(replace(DatasetSettings(root=str(root)), **values))
+    return audit(data, measure(data, workers=1))
+
+
+def change(path: Path, edit: Callable[[np.ndarray], np.ndarray | None], affine: np.ndarray | None = None) -> None:
+    scan = nib.load(path)
+    array = np.asanyarray(scan.dataobj).copy()
+    result = edit(array)
+    nib.save(nib.Nifti1Image(array if result is None else result, scan.affine if affine is None else affine), path)
+
+
+def keep(array: np.ndarray) -> np.ndarray:
+    return array
+
+
+def put(value: float) -> Callable[[np.ndarray], np.ndarray]:
+    def _put(array: np.ndarray) -> np.ndarray:
+        array = array.astype(np.float32)
+        array[1, 1, 1] = value
+        return array
+
+    return _put
+
+
+def one(found: list[Finding]) -> Finding:
+    assert len(found) == 1, found
+    assert found[0].cure
+    return found[0]
+
+
+def test_a_clean_data_set_has_no_finding(pairs: Callable[..., Path]) -> None:
+    assert findings(pairs(4)) == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "edit", "severity", "what"),
+    [
+        ("images", put(np.nan), "error", "NaN or Inf in 1 voxel(s)"),
+        ("images", put(np.inf), "error", "NaN or Inf in 1 voxel(s)"),
+        ("images", lambda array: array * 0 + 7, "warning", "constant: every voxel is 7"),
+        ("images", lambda array: array[:-1], "error", "shape 6x5x4 differs from 5x5x4 of the image"),
+        ("labels", lambda array: array[:, :, :-1], "error", "shape 6x5x3 differs from 6x5x4 of the image"),
+        ("labels", put(0.5), "error", "no whole number in 1 voxel(s)"),
+        ("labels", put(np.nan), "error", "no whole number in 1 voxel(s)"),
+        ("labels", put(-1), "error", "negative value(s) -1"),
+        ("labels", lambda array: array * 0, "warning", "the label map is empty"),
+        ("labels", lambda array: np.stack([array, array], -1), "error", "the label map has 2 channels"),
+    ],
+)
+def test_a_fault_in_one_file_is_found(
+    pairs: Callable[..., Path], folder: str, edit: Callable[[np.ndarray], np.ndarray], severity: str, what: str
+) -> None:
+    root = pairs(4)
+    change(root / folder / "b.nii.gz", edit)
+    finding = one(findings(root))
+    at = "labels" if "shape" in what else folder
+    assert (finding.severity, finding.case, finding.file) == (severity, "b", str(root / at / "b.nii.gz"))
+    assert what in finding.what
+    assert can_train([finding]) == (severity == "warning")
+
+
+def test_a_shift_is_told_in_mm_and_header_noise_passes(pairs: Callable[..., Path]) -> None:
+    root = pairs(2)
+    noise, shift = np.eye(4), np.eye(4)
+    noise[:3, :3] += 1e-5
+    shift[0, 3] = 0.002
+    change(root / "labels" / "a.nii.gz", keep, noise)
+    change(root / "labels" / "b.nii.gz", keep, shift)
+    finding = one(findings(root))
+    assert (finding.severity, finding.case) == ("error", "b")
+    assert "lies 0.002 mm away" in finding.what
+
+
+def test_unreadable_files_are_findings_and_do_not_stop_the_audit(pairs: Callable[..., Path]) -> None:
+    root = pairs(3)
+    (root / "images" / "a.nii.gz").write_bytes(b"rubbish")
+    (root / "labels" / "c.nii.gz").write_bytes(b"")
+    found = findings(root)
+    assert [(finding.severity, finding.case) for finding in found] == [("error", "a"), ("error", "c")]
+    assert all("cannot be" in finding.what for finding in found)
+
+
+def test_label_values_must_be_declared_where_names_are_given(pairs: Callable[..., Path]) -> None:
+    root = pairs(2)
+    unknown = findings(root, label_names={"1": "PZ"})
+    assert [(finding.severity, finding.case) for finding in unknown] == [("error", "a"), ("error", "b")]
+    assert "unknown label value(s) 2; declared are 1 PZ" in unknown[0].what
+    missing = one(findings(root, label_names={"1": "PZ", "2": "TZ", "7": "lesion"}))
+    assert (missing.severity, "7 lesion" in missing.what) == ("warning", True)
+    same = one(findings(root, label_names={"1": "PZ", "2": "PZ"}))
+    assert (same.severity, "share the name 'PZ'" in same.what) == ("error", True)
+
+
+def test_masks_and_gaps_and_float_labels_are_no_fault(pairs: Callable[..., Path]) -> None:
+    root = pairs(2)
+    for name in "ab":
+        change(root / "labels" / f"{name}.nii.gz", lambda array: np.choose(array, [0, 7, 255]).astype(np.float32))
+    assert findings(root) == []
+
+
+def test_duplicate_content_is_a_warning_but_an_error_across_groups_and_folds(tmp_path: Path, write: Write) -> None:
+    array = np.random.default_rng(0).integers(0, 9, (4, 4, 4)).astype(np.int16)
+    for name in "abc":
+        write(tmp_path / f"{name}.nii.gz", array + (name == "c"))
+    write(tmp_path / "l.nii.gz", (array > 4).astype(np.uint8))
+    results = []
+    for a, b in ((",,", ",,"), (",p,0", ",p,0"), (",p,", ",q,"), (",,0", ",,1")):
+        rows = ["case,image,label,group,fold", f"a,a.nii.gz,l.nii.gz{a}", f"b,b.nii.gz,l.nii.gz{b}"]
+        rows.append("c,c.nii.gz,l.nii.gz,r," + ("0" if a[-1] == "0" else ""))
+        (tmp_path / "manifest.csv").write_text("\n".join(rows))
+        results.append(one(findings(tmp_path)))
+    assert [finding.severity for finding in results] == ["warning", "warning", "error", "error"]
+    assert [finding.what.split(":")[0] for finding in results] == [
+        "duplicate content",
+        "duplicate content",
+        "same patient in two groups",
+        "same scan in two folds",
+    ]
+
+
+def test_a_group_in_two_folds_and_folds_for_some_cases_only_are_errors(tmp_path: Path, write: Write) -> None:
+    random = np.random.default_rng(0)
+    rows = ["case,image,label,group,fold"]
+    for name, group, fold in (("a", "p", "0"), ("b", "p", "1"), ("c", "q", "")):
+        write(tmp_path / f"{name}.nii.gz", random.normal(size=(3, 3, 3)).astype(np.float32))
+        rows.append(f"{name},{name}.nii.gz,l.nii.gz,{group},{fold}")
+    write(tmp_path / "l.nii.gz", np.arange(27, dtype=np.uint8).reshape(3, 3, 3) % 2)
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    found = findings(tmp_path)
+    assert [(finding.severity, finding.case) for finding in found] == [("error", "b"), ("error", "c")]
+    assert "same patient in two folds: the group p" in found[0].what
+    assert "1 of 3 labelled cases have no fold" in found[1].what
+
+
+def test_cases_must_have_the_same_channels_and_as_many_as_are_named(pairs: Callable[..., Path]) -> None:
+    root = pairs(3)
+    assert "2 channels are named" in one(findings(root, channels=["T2", "ADC"])).what
+    change(root / "images" / "b.nii.gz", lambda array: np.stack([array, array + 1], -1))
+    finding = one(findings(root))
+    assert (finding.severity, finding.case, finding.what) == ("error", "b", "has 2 channel(s); most cases have 1")
+
+
+def test_pictures_among_volumes_are_an_error(pairs: Callable[..., Path]) -> None:
+    root = pairs(2)
+    for folder in ("images", "labels"):
+        Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4) % 3).save(root / folder / "p.png")
+    assert "pictures lie among volumes" in one(findings(root)).what
+
+
+def test_nothing_to_learn_is_an_error(pairs: Callable[..., Path]) -> None:
+    root = pairs(2)
+    for name in "ab":
+        change(root / "labels" / f"{name}.nii.gz", lambda array: array * 0)
+    found = findings(root)
+    assert "nothing to learn" in found[0].what
+    assert not can_train(found)
+    for name in "ab":
+        (root / "images" / f"{name}.nii.gz").write_bytes(b"x")
+    assert any("none of 2 cases" in finding.what for finding in findings(root))
+
+
+def test_labels_without_a_zero_are_pointed_out(pairs: Callable[..., Path]) -> None:
+    root = pairs(2)
+    for name in "ab":
+        change(root / "labels" / f"{name}.nii.gz", lambda array: array + 1)
+    finding = one(findings(root))
+    assert (finding.severity, "lowest value, 1" in finding.what) == ("warning", True)
+
+
+def test_errors_come_first(pairs: Callable[..., Path]) -> None:
+    root = pairs(3)
+    change(root / "images" / "a.nii.gz", lambda array: array * 0)
+    change(root / "images" / "c.nii.gz", put(np.nan))
+    assert [finding.severity for finding in findings(root)] == ["error", "warning"]

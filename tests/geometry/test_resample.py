@@ -1,0 +1,102 @@
+"""Resampling equals SciPy's at the stated positions, and world positions of a linear field survive."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import map_coordinates
+
+from segpipe.geometry.resample import resample_axis, resample_linear, resample_nearest, resampled_shape
+
+sizes = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9))
+
+
+def positions(n_in, n_out):
+    return (np.arange(n_out) + 0.5) * n_in / n_out - 0.5
+
+
+def scipy_reference(array, shape, order):
+    where = np.meshgrid(*[positions(n, m) for n, m in zip(array.shape[1:], shape, strict=True)], indexing="ij")
+    return np.stack([map_coordinates(channel, where, order=order, mode="nearest") for channel in array])
+
+
+@settings(max_examples=60, deadline=None)
+@given(source=sizes, target=sizes, seed=st.integers(0, 99))
+def test_linear_equals_scipy_at_the_stated_positions(source, target, seed):
+    array = np.random.default_rng(seed).normal(size=(2, *source))
+    ours = resample_linear(torch.from_numpy(array), target)
+    assert ours.shape == (2, *target)
+    assert np.allclose(ours.numpy(), scipy_reference(array, target, order=1), atol=1e-9)
+
+
+def test_linear_in_float32_is_right_to_a_ten_thousandth_of_a_voxel():
+    ramp = torch.arange(1000, dtype=torch.float32).view(1, 1000, 1, 1)
+    got = resample_linear(ramp, (773, 1, 1)).flatten().numpy()
+    assert np.abs(got - positions(1000, 773).clip(0, 999)).max() < 1e-4
+
+
+@settings(max_examples=60, deadline=None)
+@given(source=sizes, target=sizes, seed=st.integers(0, 99))
+def test_nearest_takes_the_nearest_voxel_and_the_higher_of_two(source, target, seed):
+    array = np.random.default_rng(seed).integers(0, 255, (1, *source), dtype=np.uint8)
+    ours = resample_nearest(torch.from_numpy(array), target).numpy()
+    assert ours.dtype == np.uint8
+    for o in np.ndindex(target):
+        at = [(2 * i + 1) * n // (2 * m) for i, n, m in zip(o, source, target, strict=True)]
+        exact = [(i + 0.5) * n / m - 0.5 for i, n, m in zip(o, source, target, strict=True)]
+        assert all(abs(a - e) <= 0.5 + 1e-9 for a, e in zip(at, exact, strict=True))
+        assert ours[(0, *o)] == array[(0, *at)]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.bool, torch.float32])
+def test_nearest_keeps_every_type_of_label(dtype):
+    labels = torch.tensor([0, 1, 1, 0]).to(dtype).view(1, 4, 1, 1)
+    assert resample_nearest(labels, (8, 1, 2)).dtype == dtype
+
+
+@settings(max_examples=60, deadline=None)
+@given(shape=sizes, axis=st.integers(1, 3), where=st.lists(st.floats(-3, 12), min_size=1, max_size=12))
+def test_one_axis_equals_scipy_at_any_positions(shape, axis, where):
+    array = np.random.default_rng(0).normal(size=(1, *shape))
+    ours = resample_axis(torch.from_numpy(array), axis, torch.tensor(where, dtype=torch.float64)).numpy()
+    full = [np.arange(n, dtype=float) for n in shape]
+    full[axis - 1] = np.array(where)
+    expected = map_coordinates(array[0], np.meshgrid(*full, indexing="ij"), order=1, mode="nearest")
+    assert np.allclose(ours[0], expected, atol=1e-9)
+
+
+def test_three_passes_along_axes_equal_one_linear_resampling():
+    t = torch.randn(2, 7, 9, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    target = (10, 4, 8)
+    one = resample_linear(t, target)
+    for axis, (n, m) in enumerate(zip(t.shape[1:], target, strict=True), start=1):
+        t = resample_axis(t, axis, torch.from_numpy(positions(n, m)))
+    assert torch.allclose(t, one, atol=1e-12)
+
+
+def test_the_same_shape_is_handed_back_as_it_is():
+    t = torch.randn(1, 3, 4, 5)
+    assert resample_linear(t, (3, 4, 5)) is t
+    assert resample_nearest(t, (3, 4, 5)) is t
+
+
+def test_an_axis_of_one_voxel_spreads_its_value():
+    assert (resample_linear(torch.full((1, 1, 1, 1), 3.0), (4, 5, 6)) == 3).all()
+
+
+def test_the_transposed_view_of_a_numpy_array_is_resampled_like_its_copy():
+    view = torch.from_numpy(np.random.default_rng(0).normal(size=(6, 5, 4, 1)).T)
+    assert torch.equal(resample_linear(view, (3, 7, 9)), resample_linear(view.contiguous(), (3, 7, 9)))
+
+
+@given(sizes, st.floats(0.1, 10), st.floats(0.1, 10))
+def test_the_resampled_shape_keeps_the_extent_to_half_a_voxel(shape, old, new):
+    result = resampled_shape(shape, (old,) * 3, (new,) * 3)
+    for n, m in zip(shape, result, strict=True):
+        assert m >= 1
+        assert m == 1 or abs(m * new - n * old) <= new / 2 * (1 + 1e-9)
+
+
+def test_a_half_voxel_is_rounded_up():
+    assert resampled_shape((5, 3, 1), (0.5, 0.5, 0.1), (1.0, 1.0, 1.0)) == (3, 2, 1)

@@ -1,0 +1,295 @@
+"""A folder of scans -> a folder of label maps."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from segpipe.errors import ConfigError, DataError
+from segpipe.geometry.grid import Grid, Volume
+from segpipe.inference.folder import FolderOptions, predict_folder
+from segpipe.inference.ledger import Row
+from segpipe.inference.predictor import Prediction, Predictor
+from segpipe.io.read import read_volume
+from segpipe.io.write import write_volume
+from segpipe.plan.plan import Channel
+
+from .conftest import MakeModel, blocks, blocks_volume, expected_labels, oblique_grid
+
+
+@pytest.fixture
+def predictor(make_model: MakeModel) -> Predictor:
+    return Predictor([make_model()])
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    for number, name in enumerate(("a.nii.gz", "sub/b.nrrd", "sub/deep/c.mha")):
+        shape = (11 + number, 9, 8)
+        write_volume(tmp_path / "in" / name, Volume(blocks(shape), oblique_grid(shape)))
+    return tmp_path / "in"
+
+
+def run(predictor: Predictor, source: Path, out: Path, **options: object) -> dict[str, Row]:
+    return {row.case: row for row in predict_folder(predictor, source, out, FolderOptions(**options))}  # type: ignore[arg-type]
+
+
+def statuses(rows: dict[str, Row]) -> dict[str, str]:
+    return {case: row.status for case, row in rows.items()}
+
+
+def table(out: Path) -> dict[str, dict[str, str]]:
+    with (out / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        return {row["case"]: row for row in csv.DictReader(file)}
+
+
+def test_each_label_map_has_its_scans_place_name_format_and_grid(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    rows = run(predictor, source, out)
+    for name in ("a.nii.gz", "sub/b.nrrd", "sub/deep/c.mha"):
+        scan, label = read_volume(source / name), read_volume(out / name)
+        assert label.grid.distance_mm(scan.grid) < 1e-4
+        assert np.array_equal(label.array[0], expected_labels(scan.array))
+        assert label.array.dtype == np.uint8
+    assert np.array_equal(nib.load(out / "a.nii.gz").affine, nib.load(source / "a.nii.gz").affine)
+    assert statuses(rows) == {"a": "done", "sub/b": "done", "sub/deep/c": "done"}
+    assert sorted(path.name for path in out.iterdir()) == ["a.nii.gz", "labels.json", "predictions.csv", "sub"]
+
+
+def test_the_table_tells_status_seconds_volumes_and_model(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+    run(predictor, source, tmp_path / "out")
+    row = table(tmp_path / "out")["sub/b"]
+    assert row["input"] == str((source / "sub/b.nrrd").resolve())
+    assert row["output"] == "sub/b.nrrd"
+    assert row["status"] == "done"
+    assert all(float(row[f"seconds_{phase}"]) >= 0 for phase in ("read", "prepare", "network", "restore", "write"))
+    label = read_volume(tmp_path / "out/sub/b.nrrd")
+    assert float(row["volume_ml_tumour"]) == pytest.approx((label.array == 255).sum() * label.grid.voxel_volume_ml, rel=1e-5)
+    assert row["model_sha256"] == predictor.models[0].sha256
+
+
+def test_the_names_of_the_labels_lie_beside_the_label_maps(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+    run(predictor, source, tmp_path / "out")
+    assert json.loads((tmp_path / "out/labels.json").read_text()) == {"background": 0, "labels": {"10": "organ", "255": "tumour"}}
+
+
+def test_a_single_file_is_segmented_into_the_folder(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+    assert statuses(run(predictor, source / "sub/b.nrrd", tmp_path / "out")) == {"b": "done"}
+    assert (tmp_path / "out/b.nrrd").is_file()
+
+
+def test_a_broken_scan_among_three_gives_two_label_maps_and_one_reason(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+    (source / "sub/b.nrrd").write_bytes(b"NRRD0004\nbroken")
+    rows = run(predictor, source, tmp_path / "out")
+    assert statuses(rows) == {"a": "done", "sub/b": "failed", "sub/deep/c": "done"}
+    assert str(source / "sub/b.nrrd") in rows["sub/b"].reason
+    assert table(tmp_path / "out")["sub/b"]["reason"] == rows["sub/b"].reason
+    assert not (tmp_path / "out/sub/b.nrrd").exists()
+
+
+def test_a_scan_with_nan_or_too_many_channels_fails_alone(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+    array = blocks((6, 6, 6))
+    array[0, 1, 1, 1] = np.nan
+    write_volume(source / "n.nii.gz", Volume(array, oblique_grid((6, 6, 6))))
+    write_volume(source / "m.nii.gz", Volume(blocks((6, 6, 6), 2), oblique_grid((6, 6, 6))))
+    rows = run(predictor, source, tmp_path / "out")
+    assert "1 NaN or infinite" in rows["n"].reason
+    assert "2 channel(s); the model needs 1 (T2)" in rows["m"].reason
+    assert list(statuses(rows).values()).count("done") == 3
+
+
+def test_a_fault_of_the_program_in_one_scan_does_not_stop_the_others(
+    predictor: Predictor, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Predictor.predict
+
+    def fails_once(self: Predictor, volume: Volume, probabilities: bool = False) -> Prediction:
+        if volume.grid.shape[0] == 12:
+            raise ZeroDivisionError("division\nby zero")
+        return whole(self, volume, probabilities)
+
+    monkeypatch.setattr(Predictor, "predict", fails_once)
+    rows = run(predictor, source, tmp_path / "out")
+    assert rows["sub/b"].reason == "unexpected ZeroDivisionError: division by zero"
+    assert list(statuses(rows).values()).count("done") == 2
+
+
+def test_done_scans_are_skipped_on_a_second_call_and_keep_their_figures(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = run(predictor, source, out)
+    written = (out / "a.nii.gz").stat().st_mtime_ns
+    second = run(predictor, source, out)
+    assert set(statuses(second).values()) == {"skipped"}
+    assert (out / "a.nii.gz").stat().st_mtime_ns == written
+    assert second["a"].volumes_ml == pytest.approx(first["a"].volumes_ml, rel=1e-5)
+    assert table(out)["a"]["status"] == "skipped"
+    assert set(statuses(run(predictor, source, out)).values()) == {"skipped"}
+
+
+def test_what_changed_is_done_again(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(predictor, source, out)
+    (out / "a.nii.gz").unlink()
+    os.utime(source / "sub/b.nrrd", ns=(1, 1))
+    assert statuses(run(predictor, source, out)) == {"a": "done", "sub/b": "done", "sub/deep/c": "skipped"}
+    assert set(statuses(run(predictor, source, out, probabilities=True)).values()) == {"done"}
+    assert set(statuses(run(Predictor(predictor.models, overlap=0.25), source, out)).values()) == {"done"}
+    assert set(statuses(run(Predictor(predictor.models * 2, overlap=0.25), source, out)).values()) == {"done"}
+    assert set(statuses(run(Predictor(predictor.models * 2, overlap=0.25), source, out)).values()) == {"skipped"}
+    assert set(statuses(run(Predictor(predictor.models * 2, overlap=0.25), source, out, overwrite=True)).values()) == {"done"}
+
+
+def test_a_failed_scan_is_tried_again_and_a_new_one_joins_the_table(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    good = (source / "sub/b.nrrd").read_bytes()
+    (source / "sub/b.nrrd").write_bytes(good[:-20])
+    assert statuses(run(predictor, source, out))["sub/b"] == "failed"
+    (source / "sub/b.nrrd").write_bytes(good)
+    shutil.copy(source / "a.nii.gz", source / "z.nii.gz")
+    shutil.rmtree(source / "sub/deep")
+    assert statuses(run(predictor, source, out)) == {"a": "skipped", "sub/b": "done", "z": "done"}
+    assert set(table(out)) == {"a", "sub/b", "sub/deep/c", "z"}
+
+
+def test_a_killed_run_loses_nothing_that_was_done(
+    predictor: Predictor, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Predictor.predict
+
+    def killed(self: Predictor, volume: Volume, probabilities: bool = False) -> Prediction:
+        if volume.grid.shape[0] == 13:
+            raise KeyboardInterrupt
+        return whole(self, volume, probabilities)
+
+    monkeypatch.setattr(Predictor, "predict", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(predictor, source, tmp_path / "out")
+    monkeypatch.undo()
+    assert statuses(run(predictor, source, tmp_path / "out")) == {"a": "skipped", "sub/b": "skipped", "sub/deep/c": "done"}
+
+
+@pytest.mark.parametrize("name", ["nii.gz", ".NRRD", "mha", "nii", "mhd"])
+def test_the_format_can_be_chosen(predictor: Predictor, source: Path, tmp_path: Path, name: str) -> None:
+    rows = run(predictor, source, tmp_path / "out", format=name)
+    for case in ("a", "sub/b", "sub/deep/c"):
+        assert rows[case].output == f"{case}.{name.lower().lstrip('.')}"
+        assert (tmp_path / "out" / rows[case].output).is_file()
+
+
+@pytest.mark.parametrize("name", ["jpg", "docx", "nii.gz.gz"])
+def test_an_unknown_or_lossy_format_is_refused_before_anything_is_written(
+    predictor: Predictor, source: Path, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(ConfigError, match="must be one of nii.gz, nii, nrrd"):
+        run(predictor, source, tmp_path / "out", format=name)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_format_that_cannot_hold_the_label_map_fails_with_a_reason(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+    rows = run(predictor, source, tmp_path / "out", format="png")
+    assert set(statuses(rows).values()) == {"failed"}
+    assert not list((tmp_path / "out").rglob("*.png"))
+
+
+def test_pictures_give_pictures_and_jpeg_gives_png(make_model: MakeModel, tmp_path: Path) -> None:
+    grid = Grid((24, 16, 1), np.eye(4))
+    array = (blocks((24, 16, 1)) > 0).astype(np.uint8)
+    for name in ("a.png", "b.tif", "d.bmp"):
+        write_volume(tmp_path / "in" / name, Volume(array, grid))
+    Image.fromarray(array[0, ..., 0]).save(tmp_path / "in/c.jpg")
+    predictor = Predictor([make_model(dims=2, orient=False)])
+    rows = run(predictor, tmp_path / "in", tmp_path / "out")
+    assert {row.output for row in rows.values()} == {"a.png", "b.tif", "c.png", "d.bmp"}
+    for name in ("a.png", "b.tif", "d.bmp"):
+        assert np.array_equal(read_volume(tmp_path / "out" / name).array[0], expected_labels(array.astype(np.float32)))
+
+
+def test_probabilities_are_written_beside_the_label_map(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+    run(predictor, source, tmp_path / "out", probabilities=True)
+    scan, found = read_volume(source / "sub/b.nrrd"), read_volume(tmp_path / "out/sub/b_probabilities.nii.gz")
+    assert found.array.shape == (3, *scan.grid.shape)
+    assert found.array.dtype == np.float32
+    assert found.grid.distance_mm(scan.grid) < 1e-3
+    labels = read_volume(tmp_path / "out/sub/b.nrrd").array[0]
+    assert np.array_equal(np.array([0, 10, 255])[found.array.argmax(axis=0)], labels)
+
+
+def test_channels_in_several_files_become_one_case_and_an_incomplete_one_fails(make_model: MakeModel, tmp_path: Path) -> None:
+    volume = blocks_volume(channels=2)
+    for name in ("p_0000.nii.gz", "p_0001.nii.gz", "q_t2.nii.gz", "q_ADC.nii.gz", "r_0001.nii.gz"):
+        channel = int("0001" in name or "ADC" in name)
+        write_volume(tmp_path / "in" / name, Volume(volume.array[channel : channel + 1], volume.grid))
+    predictor = Predictor([make_model(channels=(Channel("T2", "none"), Channel("ADC", "none")))])
+    rows = run(predictor, tmp_path / "in", tmp_path / "out")
+    assert statuses(rows) == {"p": "done", "q": "done", "r": "failed"}
+    assert "channel T2" in rows["r"].reason
+    for case in ("p", "q"):
+        assert np.array_equal(read_volume(tmp_path / f"out/{case}.nii.gz").array[0], expected_labels(volume.array))
+    assert len(rows["p"].input.split(";")) == 2
+
+
+def test_channels_on_different_grids_fail_with_both_files_named(make_model: MakeModel, tmp_path: Path) -> None:
+    write_volume(tmp_path / "in/p_0000.nii.gz", Volume(blocks((6, 6, 6)), oblique_grid((6, 6, 6))))
+    write_volume(tmp_path / "in/p_0001.nii.gz", Volume(blocks((6, 6, 6)), oblique_grid((6, 6, 6), (1.0, 1.0, 1.0))))
+    predictor = Predictor([make_model(channels=(Channel("T2", "none"), Channel("ADC", "none")))])
+    reason = run(predictor, tmp_path / "in", tmp_path / "out")["p"].reason
+    assert "p_0000.nii.gz" in reason
+    assert "p_0001.nii.gz" in reason
+
+
+def test_the_input_folder_is_never_the_output_folder(predictor: Predictor, source: Path) -> None:
+    before = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
+    for out in (source, source / "sub" / ".."):
+        with pytest.raises(ConfigError, match="is the input folder"):
+            run(predictor, source, out)
+    with pytest.raises(ConfigError, match="would be overwritten"):
+        run(predictor, source / "a.nii.gz", source)
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_outputs_inside_the_input_folder_are_not_segmented_on_the_second_call(predictor: Predictor, source: Path) -> None:
+    for _ in range(2):
+        assert set(run(predictor, source, source / "out")) == {"a", "sub/b", "sub/deep/c"}
+
+
+def test_places_that_cannot_be_are_told_in_one_line(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for name, message in (("file", "is a file"), ("file/out", "cannot be made"), ("x.nii.gz", "names a file")):
+        with pytest.raises(ConfigError, match=message) as caught:
+            run(predictor, source, tmp_path / name)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(DataError):
+        run(predictor, tmp_path / "none", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_stops_the_run_with_the_place_and_no_half_file(
+    predictor: Predictor, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, array: object, grid: Grid) -> None:
+        raise ConfigError(f"{path}: cannot be written (No space left on device)")
+
+    monkeypatch.setattr("segpipe.inference.folder.write_label_map", full)
+    with pytest.raises(ConfigError, match="No space left"):
+        run(predictor, source, tmp_path / "out")
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.suffix in (".gz", ".nrrd", ".mha")]
+
+
+def test_out_of_memory_fails_one_scan_and_says_what_to_lower(
+    predictor: Predictor, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_much(self: Predictor, model: object, image: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+
+    monkeypatch.setattr(Predictor, "_logits", too_much)
+    rows = run(predictor, source, tmp_path / "out")
+    assert all("out of memory on cpu in the phase 'network': lower --batch from 2 to 1" in row.reason for row in rows.values())

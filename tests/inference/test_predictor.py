@@ -1,0 +1,174 @@
+"""One volume in, its label map out."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from segpipe.errors import ConfigError, DataError, ModelError
+from segpipe.geometry.grid import Grid, Volume
+from segpipe.inference.memory import memory_guard
+from segpipe.inference.predictor import Predictor
+from segpipe.plan.plan import Channel, Label
+
+from .conftest import MakeModel, Thresholds, blocks_volume, expected_labels
+
+
+@pytest.mark.parametrize("shape", [(13, 11, 9), (5, 20, 6), (30, 3, 8)])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_labels_lie_on_the_scans_own_grid_in_the_users_values(make_model: MakeModel, shape: tuple[int, int, int], dims: int) -> None:
+    volume = blocks_volume(shape)
+    prediction = Predictor([make_model(dims=dims, axes=(1, 2, 0))]).predict(volume)
+    assert np.array_equal(prediction.labels, expected_labels(volume.array))
+    assert prediction.labels.dtype == np.uint8
+    assert prediction.probabilities is None
+    assert set(prediction.seconds) == {"prepare", "network", "restore"}
+
+
+def test_a_picture_is_segmented_by_a_2d_model(make_model: MakeModel) -> None:
+    array = blocks_volume((20, 17, 1)).array
+    model = make_model(dims=2, orient=False)
+    assert np.array_equal(Predictor([model]).predict(Volume(array, Grid((20, 17, 1), np.eye(4)))).labels, expected_labels(array))
+
+
+def test_volumes_are_millilitres_of_each_label(make_model: MakeModel) -> None:
+    volume = blocks_volume()
+    prediction = Predictor([make_model()]).predict(volume)
+    voxel_ml = 1.0 * 1.5 * 3.0 / 1000
+    assert prediction.volumes_ml == pytest.approx(
+        {"organ": (prediction.labels == 10).sum() * voxel_ml, "tumour": (prediction.labels == 255).sum() * voxel_ml}
+    )
+
+
+def test_the_window_its_overlap_and_the_batch_do_not_change_a_network_that_looks_at_single_voxels(make_model: MakeModel) -> None:
+    volume = blocks_volume()
+    model = make_model()
+    for overlap, batch in ((0.0, 1), (0.5, 2), (0.75, 7)):
+        assert np.array_equal(Predictor([model], overlap=overlap, batch=batch).predict(volume).labels, expected_labels(volume.array))
+
+
+def test_probabilities_are_on_the_scans_grid_and_their_largest_is_the_label(make_model: MakeModel) -> None:
+    volume = blocks_volume()
+    prediction = Predictor([make_model(spacing_mm=(1.3, 1.3, 1.3))]).predict(volume, probabilities=True)
+    assert prediction.probabilities is not None
+    assert prediction.probabilities.shape == (3, *volume.grid.shape)
+    assert prediction.probabilities.dtype == np.float32
+    assert np.allclose(prediction.probabilities.sum(axis=0), 1, atol=1e-5)
+    assert np.array_equal(np.array([0, 10, 255])[prediction.probabilities.argmax(axis=0)], prediction.labels)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "auto"])
+def test_bf16_computes_the_network_only(make_model: MakeModel, precision: str) -> None:
+    volume = blocks_volume()
+    prediction = Predictor([make_model()], precision=precision).predict(volume, probabilities=True)  # type: ignore[arg-type]
+    assert np.array_equal(prediction.labels, expected_labels(volume.array))
+    assert prediction.probabilities is not None
+    assert prediction.probabilities.dtype == np.float32
+
+
+def test_an_ensemble_of_one_model_twice_is_that_model(make_model: MakeModel) -> None:
+    volume = blocks_volume()
+    model = make_model(spacing_mm=(1.3, 1.3, 1.3))
+    one = Predictor([model]).predict(volume, probabilities=True)
+    two = Predictor([model, model]).predict(volume, probabilities=True)
+    assert np.array_equal(one.labels, two.labels)
+    assert one.probabilities is not None
+    assert two.probabilities is not None
+    assert np.allclose(one.probabilities, two.probabilities, atol=2e-3)  # interpolated logits against log-probabilities
+
+
+def biased(model: MakeModel, name: str, bias: tuple[float, float, float], **changes: object) -> object:
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = nn.Parameter(torch.tensor(bias)[:, None, None, None])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.zeros_like(x[:, :1]).expand(-1, 3, -1, -1, -1) + self.bias
+
+    return model(name, Constant(), **changes)
+
+
+@pytest.mark.parametrize("spacing", [None, (1.4, 1.1, 2.0)])
+def test_an_ensemble_averages_probabilities_whether_its_models_prepare_alike_or_not(
+    make_model: MakeModel, spacing: tuple[float, float, float] | None
+) -> None:
+    biases = [(0.0, 3.0, 0.0), (1.0, 0.0, 2.0), (0.0, 0.0, 1.5)]
+    models = [biased(make_model, f"{n}.ts", bias, spacing_mm=spacing if n == 2 else None) for n, bias in enumerate(biases)]
+    prediction = Predictor(models).predict(blocks_volume(), probabilities=True)  # type: ignore[arg-type]
+    expected = torch.tensor(biases).softmax(dim=1).mean(dim=0).numpy()
+    assert prediction.probabilities is not None
+    assert np.allclose(prediction.probabilities, expected[:, None, None, None], atol=1e-5)
+    assert (prediction.labels == [0, 10, 255][int(expected.argmax())]).all()
+
+
+def test_a_2d_and_a_3d_model_work_together(make_model: MakeModel) -> None:
+    volume = blocks_volume()
+    models = [make_model("flat.ts", dims=2, axes=(2, 0, 1)), make_model("solid.ts", spacing_mm=(1.0, 1.5, 3.0), nonzero=True)]
+    assert np.array_equal(Predictor(models).predict(volume).labels, expected_labels(volume.array))
+
+
+def test_models_that_disagree_are_refused_by_name(make_model: MakeModel, plan: object) -> None:
+    first = make_model("first.ts")
+    labels = (Label(0, 0, "background"), Label(1, 10, "liver"), Label(2, 255, "tumour"))
+    with pytest.raises(
+        ModelError, match=r"other.ts has the labels .*'10 liver'.*first.ts .*'10 organ'.*: an ensemble needs the same labels"
+    ):
+        Predictor([first, make_model("other.ts", labels=labels)])
+    with pytest.raises(ModelError, match=r"other.ts has the channels \['CT'\]"):
+        Predictor([first, make_model("other.ts", channels=(Channel("CT", "none"),))])
+    with pytest.raises(ModelError, match="no model"):
+        Predictor([])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"overlap": 1.0}, "overlap is 1.0"),
+        ({"overlap": -0.1}, "overlap"),
+        ({"batch": 0}, "batch is 0"),
+        ({"precision": "fp8"}, "precision"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(make_model: MakeModel, arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Predictor([make_model()], **arguments)  # type: ignore[arg-type]
+
+
+def test_a_network_that_gives_nan_is_an_error_not_a_label_map(make_model: MakeModel) -> None:
+    network = Thresholds()
+    model = make_model(network=network)
+    broken = dataclasses.replace(model, network=lambda x: model.network(x) * float("nan"))
+    with pytest.raises(ModelError, match="gives NaN or infinity"):
+        Predictor([broken]).predict(blocks_volume())
+
+
+@pytest.mark.parametrize(
+    ("error", "batch", "device", "cure"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried ..."), 4, "cuda", "lower --batch from 4 to 2"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried ..."), 1, "cuda", "use --device cpu"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+            2,
+            "cpu",
+            "lower --batch from 2 to 1",
+        ),
+        (MemoryError(), 1, "cpu", "leave out --probabilities"),
+    ],
+)
+def test_out_of_memory_names_the_option_to_lower(
+    error: Exception, batch: int, device: str, cure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    with pytest.raises(DataError, match=cure), memory_guard("network", torch.device(device), batch):
+        raise error
+
+
+def test_other_errors_pass_the_memory_guard_unchanged() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), memory_guard("network", torch.device("cpu"), 1):
+        raise RuntimeError("shapes differ")

@@ -1,0 +1,117 @@
+"""The sliding window against MONAI's, an identity network and its own promises."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monai.data.utils import compute_importance_map
+from monai.inferers import sliding_window_inference
+from torch import Tensor, nn
+
+from segpipe.errors import ConfigError, ModelError
+from segpipe.patches.sliding_window import gaussian_weights, sliding_window
+
+SHAPES = st.tuples(st.integers(1, 14), st.integers(1, 14), st.integers(1, 14))
+
+
+def some_image(shape: tuple[int, ...] = (2, 19, 14, 11), seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def convolution(dims: int = 3) -> nn.Module:
+    """A predictor whose zero padding makes each window differ at its border, so that blending shows."""
+    torch.manual_seed(1)
+    layer = nn.Conv3d(2, 3, 3 if dims == 3 else (3, 3, 1), padding=1 if dims == 3 else (1, 1, 0))
+    return layer.requires_grad_(False)
+
+
+@settings(max_examples=100, deadline=None)
+@given(shape=SHAPES, window=SHAPES, overlap=st.sampled_from([0.0, 0.25, 0.5, 0.75]), batch=st.integers(1, 5))
+def test_an_identity_network_returns_the_volume(shape: tuple, window: tuple, overlap: float, batch: int) -> None:
+    image = some_image((1, *shape))
+    torch.testing.assert_close(sliding_window(image, lambda x: x, window, overlap, batch), image, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(19, 14, 11), (8, 8, 8), (5, 30, 6), (3, 3, 3)])
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5, 0.7])
+def test_a_convolution_gives_what_monai_gives(shape: tuple[int, int, int], overlap: float) -> None:
+    image, network, window = some_image((2, *shape)), convolution(), (8, 8, 8)
+    expected = sliding_window_inference(image[None], window, 2, network, overlap=overlap, mode="gaussian")[0]
+    torch.testing.assert_close(sliding_window(image, network, window, overlap, 2), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_flat_window_walks_through_the_slices_as_monai_does() -> None:
+    image, network, window = some_image((2, 19, 14, 4)), convolution(2), (8, 8, 1)
+    expected = sliding_window_inference(image[None], window, 3, network, overlap=0.5, mode="gaussian")[0]
+    torch.testing.assert_close(sliding_window(image, network, window, 0.5, 3), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_weights_are_those_of_monai() -> None:
+    expected = compute_importance_map((9, 16, 1), mode="gaussian", sigma_scale=0.125)
+    torch.testing.assert_close(gaussian_weights((9, 16, 1)), expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_a_predictor_that_writes_into_its_input_spoils_nothing(batch: int) -> None:
+    image = some_image((1, 12, 9, 7))
+    before = image.clone()
+    result = sliding_window(image, lambda x: x.mul_(2), (6, 6, 6), 0.5, batch)
+    assert torch.equal(image, before)
+    torch.testing.assert_close(result, 2 * before, atol=1e-5, rtol=1e-5)
+
+
+def test_the_output_of_the_predictor_is_not_written_into() -> None:
+    kept: list[Tensor] = []
+
+    def predict(windows: Tensor) -> Tensor:
+        kept.append(torch.ones_like(windows))
+        return kept[-1]
+
+    sliding_window(some_image((1, 12, 9, 7)), predict, (6, 6, 6), 0.5, 1)
+    assert all(bool((k == 1).all()) for k in kept)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_predictions_are_gathered_in_float32(dtype: torch.dtype) -> None:
+    image = torch.full((1, 20, 20, 20), 1.0 / 3)
+    value = float(image.to(dtype)[0, 0, 0, 0])
+    result = sliding_window(image, lambda x: x.to(dtype), (8, 8, 8), 0.75, 4)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result, torch.full_like(result, value), atol=1e-6, rtol=0)
+
+
+def test_each_batch_is_one_call_and_the_last_one_may_be_smaller() -> None:
+    sizes: list[int] = []
+
+    def predict(windows: Tensor) -> Tensor:
+        sizes.append(windows.shape[0])
+        return windows
+
+    sliding_window(some_image((1, 20, 8, 8)), predict, (8, 8, 8), 0.5, 3)  # starts 0, 4, 8, 12
+    assert sizes == [3, 1]
+
+
+def test_the_result_is_the_same_bit_for_bit_every_time() -> None:
+    image, network = some_image(), convolution()
+    first = sliding_window(image, network, (8, 8, 8), 0.5, 2)
+    assert torch.equal(first, sliding_window(image, network, (8, 8, 8), 0.5, 2))
+
+
+def test_the_result_keeps_no_gradient() -> None:
+    network = convolution().requires_grad_(True)
+    assert not sliding_window(some_image(), network, (8, 8, 8), 0.5, 2).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("window", "overlap", "batch"), [((8, 8, 8), 1.0, 1), ((8, 8, 8), -0.1, 1), ((8, 0, 8), 0.5, 1), ((8, 8, 8), 0.5, 0)]
+)
+def test_settings_out_of_range_are_refused(window: tuple[int, int, int], overlap: float, batch: int) -> None:
+    with pytest.raises(ConfigError, match="must"):
+        sliding_window(some_image(), lambda x: x, window, overlap, batch)
+
+
+def test_a_network_that_changes_the_size_is_refused() -> None:
+    with pytest.raises(ModelError, match="must keep batch and spatial size"):
+        sliding_window(some_image(), lambda x: x[..., 1:], (8, 8, 8), 0.5, 1)

@@ -1,0 +1,84 @@
+"""Batches hold what they promise and depend on seed and step alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from segpipe.dataset.case import Case
+from segpipe.errors import DataError
+from segpipe.geometry.grid import Grid
+from segpipe.patches.sampling import positions
+from segpipe.prepare.prepared import Prepared, Trace
+from segpipe.training.data import PatchBatches, PatchData, TrainingCase, prepare_cases
+
+SIZE = (8, 8, 4)
+
+
+def make_case(name: str, shape: tuple[int, int, int] = (20, 18, 9), labelled: bool = True) -> TrainingCase:
+    random = np.random.default_rng(len(name))
+    image = torch.from_numpy(random.normal(size=(1, *shape)).astype(np.float32))
+    label = torch.zeros(shape, dtype=torch.uint8)
+    if labelled:
+        label[3:6, 4:7, 2:4] = 1
+    trace = Trace(Grid(shape, np.eye(4)), (0, 1, 2), (False,) * 3, tuple((0, n) for n in shape), shape)
+    return TrainingCase(name, Prepared(image, label, trace), positions(label))
+
+
+def test_every_batch_has_the_guaranteed_share_of_foreground() -> None:
+    batches = PatchBatches([make_case("a"), make_case("bb", labelled=False)], SIZE, 5, 0.4, seed=1)
+    for step in range(20):
+        batch = batches.draw(step)
+        assert int((batch["label"].flatten(1).amax(1) > 0).sum()) >= 2
+        assert batch["image"].shape == (5, 1, *SIZE)
+
+
+def test_a_batch_depends_on_seed_step_and_rank_alone() -> None:
+    cases = [make_case("a"), make_case("bb")]
+    one, two = PatchBatches(cases, SIZE, 2, 0.5, 7), PatchBatches(cases, SIZE, 2, 0.5, 7)
+    one.draw(0)
+    assert torch.equal(one.draw(5)["image"], two.draw(5)["image"])
+    assert not torch.equal(one.draw(5)["image"], one.draw(6)["image"])
+    two.rank = 1
+    assert not torch.equal(one.draw(5)["image"], two.draw(5)["image"])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_loader_gives_the_steps_in_their_order_from_the_first_on(workers: int) -> None:
+    batches = PatchBatches([make_case("a")], SIZE, 2, 0.5, 7)
+    batches.first_step = 3
+    data = PatchData(batches, workers)
+    loader = iter(data.train_dataloader())
+    assert [next(loader)["step"] for _ in range(5)] == [3, 4, 5, 6, 7]
+
+
+def test_scans_smaller_than_the_patch_are_padded() -> None:
+    batch = PatchBatches([make_case("a", (6, 7, 4))], (16, 8, 8), 2, 1.0, 0).draw(0)
+    assert batch["image"].shape == (2, 1, 16, 8, 8)
+
+
+def test_a_data_set_without_any_foreground_is_refused() -> None:
+    with pytest.raises(DataError, match="labelled voxel"):
+        PatchBatches([make_case("a", labelled=False)], SIZE, 2, 0.5, 0)
+
+
+def test_cases_that_do_not_fit_into_memory_are_read_from_disk_and_are_the_same(tmp_path: Path) -> None:
+    from segpipe.dataset.phantom import write_phantom
+    from segpipe.plan.plan import Channel, Label, NetworkPlan, Plan
+
+    write_phantom(tmp_path / "data", "ct", cases=2, seed=1, size="small")
+    images = sorted((tmp_path / "data").rglob("images*/*"))
+    labels = sorted((tmp_path / "data").rglob("labels*/*"))
+    cases = [Case(image.name, (image,), label) for image, label in zip(images, labels, strict=True)]
+    names = tuple(Label(n, n, f"label {n}") for n in range(5))
+    network = NetworkPlan("unet", (4,), ((3, 3, 3),), ((1, 1, 1),))
+    plan = Plan("t", 3, (Channel("CT", "zscore"),), names, True, (0, 1, 2), (2.0, 2.0, 3.0), SIZE, 2, False, (True,) * 3, network)
+    kept = prepare_cases(cases, plan, 1, (4.0, tmp_path / "cache"))
+    stored = prepare_cases(cases, plan, 1, (0.0, tmp_path / "cache"))
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 4
+    for one, two in zip(kept, stored, strict=True):
+        assert torch.equal(one.prepared.image, two.prepared.image)
+        assert torch.equal(one.label, two.label)
+    first = PatchBatches(kept, SIZE, 2, 0.5, 0).draw(1)
+    assert torch.equal(first["image"], PatchBatches(stored, SIZE, 2, 0.5, 0).draw(1)["image"])

@@ -1,0 +1,25 @@
+"""The model's document holds metrics and hashes, and no name of a case."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from segpipe.plan.plan import Plan
+from segpipe.training.document import model_document
+
+
+def test_metrics_and_provenance_are_taken_from_the_run(tmp_path: Path, make_plan: Callable[[int], Plan]) -> None:
+    validation = {"cases": 1, "dice": {"organ": 0.9}, "mean_dice": 0.9, "checkpoint": "last", "each": [{"case": "jane_doe"}]}
+    (tmp_path / "validation.json").write_text(json.dumps(validation))
+    (tmp_path / "environment.json").write_text(json.dumps({"segpipe": "1", "command": ["segpipe", "/home/jane_doe"]}))
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    document = model_document(tmp_path, make_plan(3))
+    assert document["metrics"]["mean_dice"] == 0.9
+    assert len(document["provenance"]["config_sha256"]) == 64
+    assert "jane_doe" not in json.dumps(document)
+
+
+def test_what_is_missing_is_none(tmp_path: Path, make_plan: Callable[[int], Plan]) -> None:
+    document = model_document(tmp_path, make_plan(3))
+    assert document["metrics"]["mean_dice"] is None
+    assert document["provenance"]["splits_sha256"] is None

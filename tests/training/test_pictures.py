@@ -1,0 +1,38 @@
+"""Pictures are written, and slices stand as radiologists see them."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from segpipe.training.pictures import _busy_slices, _upright, draw_curves, draw_overlay
+
+
+def test_curves_are_drawn_from_rows_with_gaps(tmp_path: Path) -> None:
+    rows = [{"step": "1", "loss": "2.0", "lr": "0.1", "dice mean": ""}, {"step": "2", "loss": "1.0", "lr": "0.05", "dice mean": "0.5"}]
+    draw_curves(rows, ["organ"], tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.size[0] > 500
+
+
+def test_an_overlay_is_drawn_for_volumes_and_pictures_and_empty_labels(tmp_path: Path) -> None:
+    for name, shape in (("volume", (20, 18, 9)), ("picture", (20, 18, 1))):
+        label = np.zeros(shape, np.uint8)
+        image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        draw_overlay(image, label, label, "empty", tmp_path / f"{name}_empty.png")
+        label[4:9, 4:9] = 2
+        draw_overlay(image, label, label, name, tmp_path / "deep" / f"{name}.png")
+        assert (tmp_path / "deep" / f"{name}.png").stat().st_size > 1000
+
+
+def test_in_a_slice_of_an_ras_volume_anterior_is_up_and_right_is_on_the_left() -> None:
+    plane = np.zeros((3, 4))
+    plane[2, 3] = 1.0  # the most right and most anterior voxel
+    assert _upright(plane, picture=False)[0, 0] == 1.0
+    assert _upright(plane, picture=True)[2, 3] == 1.0
+
+
+def test_the_slices_shown_are_those_with_labels() -> None:
+    label = np.zeros((4, 4, 30), np.uint8)
+    label[1, 1, 10:20] = 1
+    assert all(10 <= k < 20 for k in _busy_slices(label))

@@ -1,0 +1,190 @@
+"""Whole trainings through the real run: repeatable, resumable, complete."""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from segpipe.dataset.phantom import write_phantom
+from segpipe.errors import ConfigError, DataError
+from segpipe.package.model_file import load_model
+from segpipe.settings import AugmentSettings, DatasetSettings, Effect, NetworkSettings, PlanSettings, Settings, TrainingSettings
+from segpipe.training.checkpoint import network_weights
+from segpipe.training.run import make_budget, run_training
+from segpipe.training.run_folder import MetricsFile
+
+STOPPER = '''
+"""Stops a run as a user would, at a step."""
+import os, signal
+import pytorch_lightning as pl
+
+class Stopper(pl.Callback):
+    def on_train_batch_end(self, trainer, pl_module, *rest):
+        if pl_module.global_step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+class Poison(pl.Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, *rest):
+        if batch["step"] == 1:
+            batch["image"].fill_(float("nan"))
+
+class NoMemory(pl.Callback):
+    def on_train_batch_start(self, *rest):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+'''
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_phantom(folder, "prostate", cases=4, seed=3, size="small")
+    return folder
+
+
+@pytest.fixture
+def callbacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "segpipe_test_callbacks.py").write_text(STOPPER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.modules.pop("segpipe_test_callbacks", None)
+
+
+def settings(data: Path, run: Path, **training: object) -> Settings:
+    effects = {"rotate": Effect(0.5, -20, 20), "noise": Effect(0.5, 0.0, 0.1), "flip": Effect(0.5)}
+    return Settings(
+        name="tiny",
+        run_dir=str(run),
+        seed=7,
+        device="cpu",
+        dataset=DatasetSettings(root=str(data)),
+        plan=PlanSettings(patch_size=[16, 16, 8], batch_size=2),
+        augment=AugmentSettings(**effects),
+        network=NetworkSettings(features=[4, 8], stages=2, dropout=0.2),
+        training=TrainingSettings(**({"max_steps": 6, "validate_steps": 2, "overlays": 1} | training)),
+    )
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return network_weights(run / "checkpoints" / "last.ckpt")
+
+
+def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_a_run_leaves_everything_it_promises(data: Path, tmp_path: Path) -> None:
+    done = run_training(settings(data, tmp_path / "run"), "name: tiny\n")
+    names = ["config.yaml", "plan.json", "splits.json", "metrics.csv", "log.txt", "environment.json", "curves.png", "model.ts"]
+    for name in [*names, "checkpoints/last.ckpt", "checkpoints/best.ckpt", "validation.json", "schedule.json"]:
+        assert (tmp_path / "run" / name).stat().st_size > 0, name
+    assert len(list((tmp_path / "run" / "overlays").glob("*.png"))) == 1
+    assert done is not None
+    assert done.steps == 6
+    rows = MetricsFile.read(tmp_path / "run" / "metrics.csv")
+    assert [row["step"] for row in rows if row["dice mean"]] == ["2", "4", "6"]
+    model = load_model(tmp_path / "run" / "model.ts")
+    assert [label.name for label in model.plan.labels] == ["background", "label 1", "label 2"]
+    held_out = json.loads((tmp_path / "run" / "splits.json").read_text())
+    assert held_out["validation"][0] not in (tmp_path / "run" / "model.ts").read_bytes().decode("latin-1")
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["packages"]["torch"].startswith("2.")
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(data: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        run_training(settings(data, tmp_path / name), "")
+    assert same(weights(tmp_path / "one"), weights(tmp_path / "two"))
+
+
+def test_another_seed_gives_other_weights(data: Path, tmp_path: Path) -> None:
+    run_training(settings(data, tmp_path / "one"), "")
+    run_training(dataclasses.replace(settings(data, tmp_path / "two"), seed=8), "")
+    assert not same(weights(tmp_path / "one"), weights(tmp_path / "two"))
+
+
+def test_validating_more_often_does_not_change_the_weights(data: Path, tmp_path: Path) -> None:
+    run_training(settings(data, tmp_path / "one"), "")
+    run_training(settings(data, tmp_path / "two", validate_steps=1), "")
+    assert same(weights(tmp_path / "one"), weights(tmp_path / "two"))
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(data: Path, tmp_path: Path, callbacks: None) -> None:
+    run_training(settings(data, tmp_path / "whole"), "")
+    handler = signal.getsignal(signal.SIGTERM)
+    stopped = run_training(settings(data, tmp_path / "parts", callback="segpipe_test_callbacks.Stopper"), "")
+    assert signal.getsignal(signal.SIGTERM) == handler
+    assert stopped is not None
+    assert (stopped.signal, stopped.steps) == ("SIGTERM", 3)
+    assert stopped.model.exists()
+    done = run_training(settings(data, tmp_path / "parts", resume="auto"), "")
+    assert done is not None
+    assert done.steps == 6
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    steps = [int(row["step"]) for row in MetricsFile.read(tmp_path / "parts" / "metrics.csv")]
+    assert steps == sorted(steps)
+
+
+def test_resuming_a_finished_run_trains_no_further_and_keeps_its_weights(data: Path, tmp_path: Path) -> None:
+    run_training(settings(data, tmp_path / "run"), "")
+    before = weights(tmp_path / "run")
+    again = run_training(settings(data, tmp_path / "run", resume="auto"), "")
+    assert again is not None
+    assert again.steps == 6
+    assert same(before, weights(tmp_path / "run"))
+
+
+def test_a_run_with_a_time_budget_can_be_repeated_from_its_schedule(data: Path, tmp_path: Path) -> None:
+    done = run_training(settings(data, tmp_path / "timed", max_steps=0, max_minutes=0.1, validate_steps=0), "")
+    assert done is not None
+    assert done.steps > 0
+    schedule = tmp_path / "timed" / "schedule.json"
+    run_training(settings(data, tmp_path / "repeated", max_steps=0, schedule_file=str(schedule)), "")
+    assert same(weights(tmp_path / "timed"), weights(tmp_path / "repeated"))
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(data: Path, tmp_path: Path) -> None:
+    run_training(settings(data, tmp_path / "run", max_steps=1), "")
+    with pytest.raises(ConfigError, match="resume=auto"):
+        run_training(settings(data, tmp_path / "run", max_steps=1), "")
+
+
+def test_a_loss_that_is_not_finite_names_its_cases(data: Path, tmp_path: Path, callbacks: None) -> None:
+    with pytest.raises(DataError, match=r"step 1 .*prostate_00"):
+        run_training(settings(data, tmp_path / "run", callback="segpipe_test_callbacks.Poison"), "")
+
+
+def test_running_out_of_memory_says_which_setting_to_lower_and_to_what(data: Path, tmp_path: Path, callbacks: None) -> None:
+    with pytest.raises(ConfigError, match=r"plan\.batch_size=1"):
+        run_training(settings(data, tmp_path / "run", callback="segpipe_test_callbacks.NoMemory"), "")
+
+
+@pytest.mark.parametrize("target", ["nothing.Here", "NoDot", "segpipe.settings.Settings"])
+def test_a_callback_that_is_none_is_refused(data: Path, tmp_path: Path, target: str) -> None:
+    with pytest.raises(ConfigError, match=r"training\.callback"):
+        run_training(settings(data, tmp_path / "run", callback=target), "")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_place_that_cannot_be_written_is_refused(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o500)
+    with pytest.raises(ConfigError, match="writ"):
+        run_training(settings(data, tmp_path / "closed" / "run"), "")
+
+
+def test_a_run_folder_that_is_a_file_is_refused(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="run_dir"):
+        run_training(settings(data, tmp_path / "file"), "")
+
+
+def test_without_any_budget_training_takes_half_an_hour() -> None:
+    assert make_budget(Settings()).max_seconds == 30 * 60
+
+
+def test_steps_rule_over_minutes() -> None:
+    budget = make_budget(Settings(training=TrainingSettings(max_steps=5, max_minutes=3.0)))
+    assert (budget.max_steps, budget.max_seconds) == (5, 0.0)

@@ -1,0 +1,53 @@
+"""A run folder is made once, and its records survive a resume."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from segpipe.errors import ConfigError, ModelError
+from segpipe.training.run_folder import MetricsFile, environment, is_first_rank, open_run, read_plan
+
+
+def test_a_new_folder_is_made_with_all_its_parents(tmp_path: Path) -> None:
+    assert open_run(tmp_path / "a" / "b", resume=False).checkpoints.is_dir()
+
+
+def test_a_folder_with_a_run_is_only_opened_to_go_on(tmp_path: Path) -> None:
+    run = open_run(tmp_path, resume=False)
+    run.last.write_bytes(b"x")
+    with pytest.raises(ConfigError, match="resume=auto"):
+        open_run(tmp_path, resume=False)
+    assert open_run(tmp_path, resume=True).root == tmp_path
+
+
+def test_other_ranks_neither_make_nor_refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert not is_first_rank()
+    open_run(tmp_path / "new", resume=False)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_resumed_record_drops_the_rows_that_will_be_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    first = MetricsFile(path, ["step", "loss"])
+    for step in (1, 2, 3):
+        first.add({"step": step, "loss": 0.5, "unknown": 7})
+    MetricsFile(path, ["step", "loss"], first_step=2).add({"step": 3})
+    assert [(row["step"], row["loss"]) for row in MetricsFile.read(path)] == [("1", "0.5"), ("2", "0.5"), ("3", "")]
+    assert MetricsFile.read(tmp_path / "none.csv") == []
+
+
+@pytest.mark.parametrize(("content", "error"), [("{", ConfigError), ("{}", ModelError), (None, ConfigError)])
+def test_a_plan_that_cannot_be_read_is_refused(tmp_path: Path, content: str | None, error: type[Exception]) -> None:
+    path = tmp_path / "plan.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(error):
+        read_plan(path)
+
+
+def test_the_environment_names_versions_and_is_json() -> None:
+    found = json.loads(json.dumps(environment()))
+    assert found["packages"]["torch"]
+    assert found["segpipe"]

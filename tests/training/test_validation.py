@@ -1,0 +1,42 @@
+"""Validation gives a network that is right a Dice of one, in 2D and 3D, and leaves the network as it was."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from segpipe.plan.plan import Plan
+from segpipe.training.data import TrainingCase
+from segpipe.training.validation import CaseDice, class_means, mean_dice, validate
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_network_that_is_right_has_a_dice_of_one(
+    network: nn.Module, make_plan: Callable[[int], Plan], make_case: Callable[[str], TrainingCase], dims: int
+) -> None:
+    seen: list[str] = []
+    scores = validate(
+        network.train(), [make_case("a"), make_case("b")], make_plan(dims), (0.5, 3), ("cpu", False), lambda case, _: seen.append(case.name)
+    )
+    assert [score.dice for score in scores] == [[1.0], [1.0]]
+    assert seen == ["a", "b"]
+    assert network.training
+
+
+def test_a_network_that_is_wrong_everywhere_has_a_dice_of_zero(
+    network: nn.Module, make_plan: Callable[[int], Plan], make_case: Callable[[str], TrainingCase]
+) -> None:
+    with torch.no_grad():
+        network.scale.fill_(-1.0)  # type: ignore[union-attr, operator]
+    assert mean_dice(validate(network, [make_case("a")], make_plan(3), (0.5, 2), ("cpu", False))) == 0.0
+
+
+def test_means_leave_out_what_is_undefined() -> None:
+    scores = [CaseDice("a", [0.5, math.nan]), CaseDice("b", [0.7, math.nan])]
+    means = class_means(scores)
+    assert means[0] == pytest.approx(0.6)
+    assert math.isnan(means[1])
+    assert mean_dice(scores) == pytest.approx(0.6)
+    assert math.isnan(mean_dice([]))
