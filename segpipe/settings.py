@@ -91,7 +91,7 @@ class AugmentSettings:
     shear: Effect = field(default_factory=Effect)
     """Shear factor between axes."""
     scale: Effect = field(default_factory=Effect)
-    """Zoom factor, above 1 makes structures larger; one factor for all axes."""
+    """Zoom factor, above 1 makes structures larger; one factor for all axes (strongly anisotropic patches: in the plane)."""
     flip: Effect = field(default_factory=Effect)
     """Mirroring of each axis that the plan allows; the range is not used."""
     elastic: Effect = field(default_factory=Effect)

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 from torch import Tensor
 
 from segpipe.commands.outcome import Outcome
@@ -25,7 +23,7 @@ from segpipe.plan.plan import Plan
 from segpipe.plan.planner import make_plan
 from segpipe.settings import Settings
 from segpipe.training.data import prepare_case
-from segpipe.training.pictures import save_figure
+from segpipe.training.pictures import colour, save_figure, upright
 from segpipe.training.seed import generator
 from segpipe.training.survey import survey
 
@@ -99,7 +97,7 @@ def _sheet(rows: Sequence[Row], plan: Plan) -> Figure:
             axes.set_title("original" if number == 0 else f"augmented {number}", fontsize=8)
         line[0].set_ylabel(row.name, fontsize=8)
     shown = plan.labels[1 : 1 + _LEGEND]
-    handles = [Line2D([], [], color=_colour(label.index), label=label.name) for label in shown]
+    handles = [Line2D([], [], color=colour(label.index), label=label.name) for label in shown]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
     return figure
 
@@ -111,18 +109,11 @@ def _draw(axes: Axes, row: Row, number: int, plan: Plan) -> None:
     low, high = np.percentile(row.images[0].numpy(), (0.5, 99.5))
     shown = np.clip((image[..., k] - low) / max(high - low, 1e-6), 0, 1)  # (C, I, J)
     coloured = len(shown) == _CHANNELS_OF_A_PICTURE and not plan.orient
-    axes.imshow(np.moveaxis(shown, 0, -1) if coloured else _upright(shown[0], plan), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(
+        np.moveaxis(shown, 0, -1) if coloured else upright(shown[0], not plan.orient), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+    )
     for index in np.unique(label[..., k]):
         mask = label[..., k] == index
         if index > 0 and not mask.all():
-            axes.contour(_upright(mask, plan), [0.5], colors=[_colour(int(index))], linewidths=1.0)
+            axes.contour(upright(mask, not plan.orient), [0.5], colors=[colour(int(index))], linewidths=1.0)
     axes.set(xticks=[], yticks=[])
-
-
-def _colour(index: int) -> str:
-    return mpl.colors.to_hex(mpl.colormaps["tab10"]((index - 1) % _LEGEND))
-
-
-def _upright(plane: NDArray[np.generic], plan: Plan) -> NDArray[np.generic]:
-    """Pictures as they are; slices of oriented volumes as radiologists see them, anterior up and the patient's right on the left."""
-    return plane.T[::-1, ::-1] if plan.orient else plane

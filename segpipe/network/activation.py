@@ -30,7 +30,7 @@ class PReLU(nn.Module):
         """(B, C, ...) -> (B, C, ...), same dtype and layout."""
         if x.is_cuda or not is_channels_last(x):
             return torch.prelu(x, self.weight.to(x.dtype))
-        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+        if not torch.jit.is_scripting():
             learns = learning()  # TorchScript leaves the branch out only where its condition stands alone
             if learns:
                 y: Tensor = PReLULast.apply(x, self.weight)  # type: ignore[no-untyped-call]

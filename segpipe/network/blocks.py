@@ -76,7 +76,7 @@ class ConvBlock(nn.Module):
 
     def convolved(self, x: Tensor) -> Tensor:
         """The convolution; see `convolve_narrow` for what is done differently while learning."""
-        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+        if not torch.jit.is_scripting():
             narrow = learning() and not x.is_cuda and is_narrow(x, self.conv.kernel_size)
             if narrow:
                 return convolve_narrow(x, self.conv)

@@ -16,6 +16,13 @@ GROUPS = 8
 """Most groups that group normalisation makes; a group has at least two channels (Wu and He 2018 use 32 of 64 and more)."""
 
 
+SMALL_MAP = 1024
+"""Voxels up to which torch's kernel takes several times as long a number with channels last."""
+
+FEW_CHANNELS = 16
+"""Channels below which it does, too: a vector register is no longer full."""
+
+
 class InstanceNorm(nn.Module):
     """Zero mean and unit variance per sample and channel, then a learnt scale and shift (Ulyanov et al. 2016).
 
@@ -40,7 +47,7 @@ class InstanceNorm(nn.Module):
             return scale_shift(x, self.weight, self.bias)
         if x.is_cuda or not is_channels_last(x):
             return torch.group_norm(x, self.channels, self.weight, self.bias, self.epsilon)
-        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+        if not torch.jit.is_scripting():
             learns = learning()  # TorchScript leaves the branch out only where its condition stands alone
             if learns:
                 y: Tensor = InstanceNormLast.apply(x, self.weight, self.bias, self.epsilon)  # type: ignore[no-untyped-call]
@@ -61,15 +68,16 @@ def instance_norm_last(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) 
         return y, mean, rstd
     rows = exact(to_rows(x))  # (B, voxels, C)
     mean = rows.sum(1) / voxels
-    rows = scaled(rows, torch.ones_like(mean), -mean)
-    rstd = torch.rsqrt(rows.square().sum(1) / voxels + epsilon)
-    y = scaled(rows, rstd * weight, bias.unsqueeze(0))
+    variance = rows.square().sum(1) / voxels - mean.square()
+    rstd = torch.rsqrt(variance.clamp_min(0.0) + epsilon)
+    gain = rstd * weight
+    y = scaled(rows, gain, bias - mean * gain)
     return from_rows(y.to(x.dtype), x), mean, rstd
 
 
-def fits_kernel(voxels: int, channels: int) -> bool:
-    """Whether torch's kernel is quick with channels last: it is not for small maps, nor for few channels."""
-    return channels >= 16 and voxels > 1024
+def fits_kernel(voxels: int, channels: int, small: int = SMALL_MAP, few: int = FEW_CHANNELS) -> bool:
+    """Whether torch's kernel is quick with channels last."""
+    return channels >= few and voxels > small
 
 
 class InstanceNormLast(torch.autograd.Function):

@@ -57,7 +57,8 @@ class Segmenter(nn.Module):
         margins: list[int] = []
         for index, step in enumerate(self.divisor):
             size = x.shape[index + 2]
-            margins = [0, (step - size % step) % step] + margins  # last axis first
+            margins.insert(0, (step - size % step) % step)  # last axis first, before (nothing) and after
+            margins.insert(0, 0)
         if max(margins) > 0:
             x = functional.pad(x, margins, "replicate")
         return x if x.is_cuda else channels_last(x)

@@ -97,11 +97,16 @@ class PatchBatches(IterableDataset[dict[str, Any]]):
 
     Each item holds `image` (B, C, *size) float32, `label` (B, *size) uint8, `cases` (names) and `step`. The last
     `ceil(foreground x B)` patches of every batch are centred on a labelled voxel, so the share is guaranteed.
+
+    Args:
+        sizes: voxels of a patch, which lies inside the scan where it fits, and of the piece that is read around it (see `Augment`).
+        foreground: share of each batch that is centred on a labelled voxel.
     """
 
-    def __init__(self, cases: Sequence[TrainingCase], size: Shape, batch: int, foreground: float, seed: int) -> None:
+    def __init__(self, cases: Sequence[TrainingCase], sizes: tuple[Shape, Shape], batch: int, foreground: float, seed: int) -> None:
         super().__init__()
-        self.cases, self.size, self.batch, self.seed = cases, size, batch, seed
+        self.cases, self.batch, self.seed = cases, batch, seed
+        self.patch_size, self.size = sizes
         self.forced = int(np.ceil(round(foreground * batch, 6)))
         self.first_step, self.rank = 0, 0
         self._with_foreground = [n for n, case in enumerate(cases) if any(index > 0 for index in case.positions)]
@@ -124,7 +129,7 @@ class PatchBatches(IterableDataset[dict[str, Any]]):
         for number in range(self.batch):
             forced = number >= self.batch - self.forced
             case = self._choose(forced, random)
-            centre = draw_centre(case.label.shape, case.positions, forced, self.size, random)
+            centre = draw_centre(case.label.shape, case.positions, forced, self.patch_size, random)
             image, label = cut(case.prepared.image, case.label, centre, self.size)
             images.append(image)
             labels.append(label)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from segpipe.io.atomic import replacing
 
-_COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#ffe119", "#f58231", "#911eb4", "#42d4f4", "#f032e6", "#bfef45", "#fabed4")
+COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#ffe119", "#f58231", "#911eb4", "#42d4f4", "#f032e6", "#bfef45", "#fabed4")
 _SLICES = 4
 
 
@@ -32,7 +32,7 @@ def draw_curves(rows: list[dict[str, str]], labels: list[str], path: Path) -> No
     _curve(twin, rows, "lr", "tab:grey")
     twin.set_ylabel("learning rate")
     for number, name in enumerate([*labels, "mean"]):
-        _curve(right, rows, f"dice {name}", "black" if name == "mean" else _COLOURS[number % len(_COLOURS)], name)
+        _curve(right, rows, f"dice {name}", "black" if name == "mean" else COLOURS[number % len(COLOURS)], name)
     right.set(xlabel="step", ylabel="Dice", ylim=(0, 1), title="whole validation scans")
     if right.lines:
         right.legend(loc="lower right")
@@ -57,20 +57,24 @@ def draw_overlay(image: NDArray[np.float32], truth: NDArray[np.uint8], predictio
     picture = image.shape[2] == 1
     for axes, k in zip(np.atleast_1d(figure.subplots(1, len(slices))), slices, strict=True):
         low, high = np.percentile(image[:, :, k], (1, 99))
-        axes.imshow(_upright(image[:, :, k], picture), cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
+        axes.imshow(upright(image[:, :, k], picture), cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
         for index in range(1, int(max(truth.max(), prediction.max())) + 1):
-            colour = _COLOURS[(index - 1) % len(_COLOURS)]
             for mask, style in ((truth, "solid"), (prediction, "dashed")):
                 if (mask[:, :, k] == index).any() and not (mask[:, :, k] == index).all():
-                    axes.contour(_upright(mask[:, :, k] == index, picture), [0.5], colors=colour, linestyles=style, linewidths=1.0)
+                    axes.contour(upright(mask[:, :, k] == index, picture), [0.5], colors=colour(index), linestyles=style, linewidths=1.0)
         axes.set(xticks=[], yticks=[], xlabel="" if picture else f"slice {k}")
     figure.suptitle(f"{title}\nfull: truth, dashed: prediction", fontsize=9)
     save_figure(figure, path)
 
 
-def _upright(plane: NDArray[np.generic], picture: bool) -> NDArray[np.generic]:
+def upright(plane: NDArray[np.generic], picture: bool) -> NDArray[np.generic]:
     """Pictures as they are (rows, columns); slices of RAS volumes with anterior up, as radiologists see them (right on the left)."""
     return plane if picture else plane.T[::-1, ::-1]
+
+
+def colour(index: int) -> str:
+    """Colour of a class, counted from 1; they repeat after ten."""
+    return COLOURS[(index - 1) % len(COLOURS)]
 
 
 def _busy_slices(labels: NDArray[np.uint8]) -> list[int]:

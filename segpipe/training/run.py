@@ -148,7 +148,7 @@ def _fit(
     """Train; returns the name of the signal that ended it early, or the empty string."""
     (run, resumed), (module, record), (training, validation) = place, learner, cases
     wanted, plan = settings.training, module.plan
-    batches = PatchBatches(training, module.augment.read_size, plan.batch_size, wanted.foreground, settings.seed)
+    batches = PatchBatches(training, (plan.patch_size, module.augment.read_size), plan.batch_size, wanted.foreground, settings.seed)
     window = (settings.inference.overlap, settings.inference.batch)
     validator = Validation(validation[: wanted.validate_cases], len(validation), wanted, window, run, record)
     stop, display = OrderlyStop(), ProgressDisplay(record)

@@ -131,3 +131,14 @@ def test_an_impossible_range_is_refused_by_the_name_of_its_setting(name: str) ->
     with pytest.raises(ConfigError, match=rf"augment\.{name}\.low .*swap"):
         check_augment(AugmentSettings(**{name: Effect(0.1, high, low)}))
     check_augment(AugmentSettings(**{name: Effect(0.0, low - 1, high)}))  # an effect that never happens may hold anything
+
+
+@pytest.mark.gpu
+def test_a_gpu_draws_the_same_and_computes_the_same_within_rounding() -> None:
+    augment = Augment(certain(load("full")), 3, ALL, (12, 14, 10))
+    image, label = batch(augment)
+    here = augment(image, label, torch.Generator().manual_seed(3))
+    there = augment(image.cuda(), label.cuda(), torch.Generator().manual_seed(3))
+    assert (there[0].device.type, there[1].device.type) == ("cuda", "cuda")
+    assert ((there[0].cpu() - here[0]).abs() < 1e-2).float().mean() > 0.99
+    assert (there[1].cpu() == here[1]).float().mean() > 0.99

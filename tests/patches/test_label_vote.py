@@ -72,3 +72,9 @@ def test_voting_is_closer_to_the_truth_than_the_nearest_voxel() -> None:
             agreement[name] += float(sum(dice)) / 12
     assert agreement["vote"] > agreement["nearest"] + 0.01
     assert agreement["vote"] > 0.94
+
+
+def test_a_label_map_of_one_class_stays_of_one_class() -> None:
+    label = torch.full((1, 6, 6, 6), 4, dtype=torch.uint8)
+    places = 1 + 3 * torch.rand((3, 1, 5, 5, 5), generator=torch.Generator().manual_seed(0))
+    assert bool((vote_labels(label, places) == 4).all())

@@ -1,5 +1,6 @@
 """Batches hold what they promise and depend on seed and step alone."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from segpipe.prepare.prepared import Prepared, Trace
 from segpipe.training.data import PatchBatches, PatchData, TrainingCase, prepare_cases
 
 SIZE = (8, 8, 4)
+SIZES = (SIZE, SIZE)
 
 
 def make_case(name: str, shape: tuple[int, int, int] = (20, 18, 9), labelled: bool = True) -> TrainingCase:
@@ -27,7 +29,7 @@ def make_case(name: str, shape: tuple[int, int, int] = (20, 18, 9), labelled: bo
 
 
 def test_every_batch_has_the_guaranteed_share_of_foreground() -> None:
-    batches = PatchBatches([make_case("a"), make_case("bb", labelled=False)], SIZE, 5, 0.4, seed=1)
+    batches = PatchBatches([make_case("a"), make_case("bb", labelled=False)], SIZES, 5, 0.4, seed=1)
     for step in range(20):
         batch = batches.draw(step)
         assert int((batch["label"].flatten(1).amax(1) > 0).sum()) >= 2
@@ -36,7 +38,7 @@ def test_every_batch_has_the_guaranteed_share_of_foreground() -> None:
 
 def test_a_batch_depends_on_seed_step_and_rank_alone() -> None:
     cases = [make_case("a"), make_case("bb")]
-    one, two = PatchBatches(cases, SIZE, 2, 0.5, 7), PatchBatches(cases, SIZE, 2, 0.5, 7)
+    one, two = PatchBatches(cases, SIZES, 2, 0.5, 7), PatchBatches(cases, SIZES, 2, 0.5, 7)
     one.draw(0)
     assert torch.equal(one.draw(5)["image"], two.draw(5)["image"])
     assert not torch.equal(one.draw(5)["image"], one.draw(6)["image"])
@@ -46,7 +48,7 @@ def test_a_batch_depends_on_seed_step_and_rank_alone() -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_loader_gives_the_steps_in_their_order_from_the_first_on(workers: int) -> None:
-    batches = PatchBatches([make_case("a")], SIZE, 2, 0.5, 7)
+    batches = PatchBatches([make_case("a")], SIZES, 2, 0.5, 7)
     batches.first_step = 3
     data = PatchData(batches, workers)
     loader = iter(data.train_dataloader())
@@ -54,13 +56,23 @@ def test_the_loader_gives_the_steps_in_their_order_from_the_first_on(workers: in
 
 
 def test_scans_smaller_than_the_patch_are_padded() -> None:
-    batch = PatchBatches([make_case("a", (6, 7, 4))], (16, 8, 8), 2, 1.0, 0).draw(0)
+    batch = PatchBatches([make_case("a", (6, 7, 4))], ((16, 8, 8), (16, 8, 8)), 2, 1.0, 0).draw(0)
     assert batch["image"].shape == (2, 1, 16, 8, 8)
+
+
+def test_the_margin_that_is_read_for_rotation_does_not_keep_patches_away_from_the_border() -> None:
+    case = make_case("a", (24, 8, 4), labelled=False)
+    index = torch.arange(24.0).view(1, 24, 1, 1).expand(1, 24, 8, 4)
+    case = dataclasses.replace(case, prepared=dataclasses.replace(case.prepared, image=index))
+    batches = PatchBatches([case, make_case("bb")], (SIZE, (20, 20, 16)), 1, 0.0, 0)
+    middles = [batch["image"][0, 0, 6:14].flatten() for batch in map(batches.draw, range(60)) if batch["cases"] == ["a"]]
+    seen = {int(value) for middle in middles for value in middle.unique()}
+    assert seen == set(range(24))
 
 
 def test_a_data_set_without_any_foreground_is_refused() -> None:
     with pytest.raises(DataError, match="labelled voxel"):
-        PatchBatches([make_case("a", labelled=False)], SIZE, 2, 0.5, 0)
+        PatchBatches([make_case("a", labelled=False)], SIZES, 2, 0.5, 0)
 
 
 def test_cases_that_do_not_fit_into_memory_are_read_from_disk_and_are_the_same(tmp_path: Path) -> None:
@@ -80,5 +92,5 @@ def test_cases_that_do_not_fit_into_memory_are_read_from_disk_and_are_the_same(t
     for one, two in zip(kept, stored, strict=True):
         assert torch.equal(one.prepared.image, two.prepared.image)
         assert torch.equal(one.label, two.label)
-    first = PatchBatches(kept, SIZE, 2, 0.5, 0).draw(1)
-    assert torch.equal(first["image"], PatchBatches(stored, SIZE, 2, 0.5, 0).draw(1)["image"])
+    first = PatchBatches(kept, SIZES, 2, 0.5, 0).draw(1)
+    assert torch.equal(first["image"], PatchBatches(stored, SIZES, 2, 0.5, 0).draw(1)["image"])

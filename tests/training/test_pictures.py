@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segpipe.training.pictures import _busy_slices, _upright, draw_curves, draw_overlay
+from segpipe.training.pictures import _busy_slices, draw_curves, draw_overlay, upright
 
 
 def test_curves_are_drawn_from_rows_with_gaps(tmp_path: Path) -> None:
@@ -28,8 +28,8 @@ def test_an_overlay_is_drawn_for_volumes_and_pictures_and_empty_labels(tmp_path:
 def test_in_a_slice_of_an_ras_volume_anterior_is_up_and_right_is_on_the_left() -> None:
     plane = np.zeros((3, 4))
     plane[2, 3] = 1.0  # the most right and most anterior voxel
-    assert _upright(plane, picture=False)[0, 0] == 1.0
-    assert _upright(plane, picture=True)[2, 3] == 1.0
+    assert upright(plane, picture=False)[0, 0] == 1.0
+    assert upright(plane, picture=True)[2, 3] == 1.0
 
 
 def test_the_slices_shown_are_those_with_labels() -> None:

@@ -1,0 +1,109 @@
+"""`segpipe train` and `segpipe plan` as a user runs them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from segpipe.dataset.phantom import write_phantom
+from segpipe.training.checkpoint import network_weights
+
+TINY = [
+    "plan.patch_size=[16,16,8]",
+    "plan.batch_size=2",
+    "network.features=[4,8]",
+    "network.stages=2",
+    "training.overlays=0",
+    "augment=none",
+    "device=cpu",
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_phantom(folder, "prostate", cases=4, seed=3, size="small")
+    return folder
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "segpipe", *words]
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*words), capture_output=True, text=True, timeout=240)
+
+
+def test_two_ranks_train_one_model(data: Path, tmp_path: Path) -> None:
+    arguments = ["train", f"dataset.root={data}", f"run_dir={tmp_path / 'run'}", *TINY, "training.max_steps=4", "training.devices=2"]
+    done = run(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "model.ts").exists()
+    assert json.loads((tmp_path / "run" / "schedule.json").read_text())["steps"] == 4
+    assert done.stdout.count("model    ") == 1
+
+
+def test_a_terminated_run_leaves_a_model_and_goes_on(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    arguments = ["train", f"dataset.root={data}", f"run_dir={folder}", *TINY, "training.max_steps=400", "training.validate_steps=20"]
+    process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (folder / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 143, errors
+    assert "training.resume=auto" in output
+    assert (folder / "model.ts").exists()
+    steps = json.loads((folder / "schedule.json").read_text())["steps"]
+    assert 0 < steps < 400
+    again = run(*[word.replace("=400", f"={steps + 5}") for word in arguments], "training.resume=auto")
+    assert again.returncode == 0, again.stderr
+    assert json.loads((folder / "schedule.json").read_text())["steps"] == steps + 5
+    assert network_weights(folder / "checkpoints" / "last.ckpt")
+
+
+def test_plan_shows_each_decision_with_its_reason_and_writes_json(data: Path, tmp_path: Path) -> None:
+    done = run("plan", f"dataset.root={data}", f"out={tmp_path / 'plan.json'}", "network=vnet")
+    assert done.returncode == 0, done.stderr
+    assert "median of the data set" in done.stdout.replace("\n", " ")
+    assert json.loads((tmp_path / "plan.json").read_text())["network"]["name"] == "vnet"
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["training.max_stepz=1"], 2, "training.max_steps"),
+        (["training.lr=-1"], 2, "training.lr"),
+        (["network.name=resnet"], 2, "vnet"),
+        (["training.loss=magic"], 2, "tversky"),
+        (["dataset.root=/nowhere/at/all"], 3, "/nowhere/at/all"),
+        (["conf=nothing"], 2, "hippocampus"),
+        (["training.schedule_file=/nowhere.json"], 2, "/nowhere.json"),
+    ],
+)
+def test_a_wrong_word_gets_one_line_and_its_exit_code(data: Path, tmp_path: Path, words: list[str], code: int, message: str) -> None:
+    done = run("train", f"dataset.root={data}", f"run_dir={tmp_path / 'run'}", *TINY, "training.max_steps=1", *words)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("error")]) == 1
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    done = run("train", f"dataset.root={tmp_path}", f"run_dir={tmp_path / 'run'}", "training.max_steps=1")
+    assert done.returncode == 3
+    assert str(tmp_path) in done.stderr.replace("\n", "")
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc/1").exists(), reason="needs a place that nobody may write")
+def test_an_unwritable_place_is_refused(data: Path) -> None:
+    done = run("train", f"dataset.root={data}", "run_dir=/proc/1/run", *TINY, "training.max_steps=1")
+    assert done.returncode == 2
+    assert "/proc/1/run" in done.stderr
