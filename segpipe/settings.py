@@ -200,8 +200,8 @@ class TrainingSettings:
 class InferenceSettings:
     overlap: float = _in(0.0, 0.95, 0.5)
     """Overlap of neighbouring windows, as a share of the window."""
-    batch: int = _in(1, 1024, 2)
-    """Windows a forward pass."""
+    batch: int = _in(0, 1024, 0)
+    """Windows a forward pass; 0: small windows together, large ones alone."""
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ def report(out: Path, scores: Path, seconds: float) -> None:
     for label, summary in document["summary"].items():
         dice = summary["dice"]
         name = document["labels"].get(label, label)
-        low, high = dice["ci95"]
+        low, high = dice["ci95"] or (None, None)
         if dice["mean"] is None or low is None:
             say(f"  {name:6s} n/a")
         else:

@@ -171,7 +171,7 @@ def predict(
     paths: Annotated[list[Path], typer.Argument(metavar="MODEL... IN OUT", help="Several models make an ensemble.", show_default=False)],
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:1.")] = "auto",
     overlap: Annotated[float, typer.Option(metavar="SHARE", help="Overlap of windows, 0 to 0.95.")] = 0.5,
-    batch: Annotated[int, typer.Option(metavar="N", help="Windows a forward pass.")] = 2,
+    batch: Annotated[int, typer.Option(metavar="N", help="Windows a forward pass; 0: by their size.")] = 0,
     format: Annotated[str, typer.Option(metavar="EXT", help="nii.gz, nrrd, mha, png ...; default: each input's own.")] = "",
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write the probability of each class.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Segment scans again that are done already.")] = False,
@@ -188,7 +188,7 @@ def predict(
     if len(paths) < 3:
         raise ConfigError(f"predict: got {len(paths)} path(s); must be MODEL... IN OUT: segpipe predict model.ts scans/ out/")
     _in_range("--overlap", overlap, 0.0, 0.95)
-    _in_range("--batch", batch, 1, 1024)
+    _in_range("--batch", batch, 0, 1024)
     chosen: Any = _one_of("--precision", precision, ("auto", "fp32", "bf16"))
     from segpipe.commands.predict import PredictOptions
     from segpipe.commands.predict import predict as run

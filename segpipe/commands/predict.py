@@ -26,7 +26,7 @@ class PredictOptions:
     """Attributes:
     device: auto (a GPU where there is one), cpu, cuda or cuda:N.
     overlap: of neighbouring windows, as a share of the window, 0 to below 1.
-    batch: windows a forward pass; lower it when memory is short.
+    batch: windows a forward pass, 0: by the size of the window; lower it when memory is short.
     format: extension of the label maps, `nii.gz`, `nrrd`, `mha`, `png` ...; empty: each input's own.
     probabilities: also write the probability of each class, `<case>_probabilities.nii.gz`.
     overwrite: segment scans again that are done already.
@@ -35,7 +35,7 @@ class PredictOptions:
 
     device: str = "auto"
     overlap: float = 0.5
-    batch: int = 2
+    batch: int = 0
     format: str = ""
     probabilities: bool = False
     overwrite: bool = False

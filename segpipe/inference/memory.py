@@ -39,6 +39,8 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _cure(phase: str, device: torch.device, batch: int) -> str:
+    if phase == "network" and batch == 0:
+        return "use --batch 1"
     if phase == "network" and batch > 1:
         return f"lower --batch from {batch} to {batch // 2}"
     if device.type == "cuda":

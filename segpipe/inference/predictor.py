@@ -52,7 +52,7 @@ class Predictor:
         models: loaded on `device`; several are an ensemble whose class probabilities are averaged.
         device: where the networks are and compute.
         overlap: of neighbouring windows, as a share of the window, 0 to below 1.
-        batch: windows a forward pass.
+        batch: windows a forward pass; 0: by the size of the window.
         precision: of the network; sums over windows are always fp32.
 
     Raises:
@@ -65,14 +65,14 @@ class Predictor:
         models: Sequence[Model],
         device: torch.device | str = "cpu",
         overlap: float = 0.5,
-        batch: int = 2,
+        batch: int = 0,
         precision: Precision = "fp32",
     ) -> None:
         check_agreement(models)
         if not 0.0 <= overlap < 1.0:
             raise ConfigError(f"overlap is {overlap}; must be at least 0 and below 1")
-        if batch < 1:
-            raise ConfigError(f"batch is {batch}; must be at least 1")
+        if batch < 0:
+            raise ConfigError(f"batch is {batch}; must be at least 1, or 0 to let the window decide")
         if precision not in ("fp32", "bf16", "auto"):
             raise ConfigError(f"precision is {precision!r}; must be fp32, bf16 or auto")
         self.models = tuple(models)

@@ -23,6 +23,9 @@ SIGMA_SHARE = 0.125
 SMALLEST_WEIGHT = 1e-3
 """Weight of a window's corners, which the Gaussian alone would bring to 0; the middle has about 1."""
 
+VOXELS_AT_ONCE = 2**18
+MOST_WINDOWS = 64
+
 Predictor = Callable[[Tensor], Tensor]
 
 
@@ -38,7 +41,7 @@ def sliding_window(image: Tensor, predict: Predictor, window: Shape, overlap: fl
         predict: logits (B, N, i, j, k) of windows (B, C, i, j, k), of any floating type, on any device. Called once a batch.
         window: voxels `i, j, k`; k is 1 for a 2D network.
         overlap: share of the window, 0 <= overlap < 1.
-        batch: most windows in one call.
+        batch: most windows in one call; 0: as `windows_at_once` says.
 
     Returns:
         (N, I, J, K) float32 logits.
@@ -48,6 +51,7 @@ def sliding_window(image: Tensor, predict: Predictor, window: Shape, overlap: fl
         ModelError: the predictor returns another batch or spatial size than it was given.
     """
     _check(window, overlap, batch)
+    batch = batch or windows_at_once(window)
     shape = image.shape[1:]
     before = [max(w - n, 0) // 2 for w, n in zip(window, shape, strict=True)]
     padded = _padded(image, window, before)
@@ -68,6 +72,11 @@ def sliding_window(image: Tensor, predict: Predictor, window: Shape, overlap: fl
         raise ModelError(f"volume has {tuple(shape)} voxels; must have at least one along each axis")
     inner = tuple(slice(b, b + n) for b, n in zip(before, shape, strict=True))
     return logits.div_(total)[(slice(None), *inner)].contiguous()  # (N, I, J, K)
+
+
+def windows_at_once(window: Shape) -> int:
+    """Windows a forward pass: small ones together, because each pass has a cost of its own, large ones alone."""
+    return max(1, min(MOST_WINDOWS, VOXELS_AT_ONCE // math.prod(window)))
 
 
 def window_places(shape: Sequence[int], window: Shape, overlap: float) -> list[tuple[slice, ...]]:
@@ -112,5 +121,5 @@ def _check(window: Shape, overlap: float, batch: int) -> None:
         raise ConfigError(f"inference.overlap is {overlap}; must be at least 0 and below 1")
     if len(window) != 3 or min(window) < 1:
         raise ConfigError(f"window is {window}; must have at least one voxel along each of three axes")
-    if batch < 1:
-        raise ConfigError(f"inference.batch is {batch}; must be at least 1")
+    if batch < 0:
+        raise ConfigError(f"inference.batch is {batch}; must be at least 1, or 0 to let the window's size decide")

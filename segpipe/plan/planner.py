@@ -26,7 +26,10 @@ MOST_FEATURES = {2: 512, 3: 320}
 FIRST_FEATURES = {("unet", 3): 16, ("vnet", 3): 8, ("unet", 2): 32, ("vnet", 2): 16}
 """Width of the first stage: narrow networks take many more steps in the same time."""
 PATCH_VOXELS = {("cpu", 3): 2**17, ("cpu", 2): 2**16, ("cuda", 3): 2**21, ("cuda", 2): 2**18}
-_SIDES = re.compile(r"(^|[^a-z])(left|right|lh|rh|l|r)([^a-z]|$)", re.IGNORECASE)
+_SIDES = re.compile(
+    r"^(left|right|links|rechts|gauche|droite?|sinist\w*|dext\w*|sin|dex|lh|rh|lt|rt|l|r|li|re)$|^(left|right)|(left|right)$"
+)
+_NO_SIDES = ("bright", "upright", "copyright", "cleft", "outright", "downright")
 _SIDE_AXIS = 0  # RAS: x runs from left to right
 
 
@@ -206,7 +209,7 @@ def _decide_flips(
     wanted: PlanSettings, data: Fingerprint, axes: tuple[int, int, int], dims: int, reasons: dict[str, str]
 ) -> tuple[bool, bool, bool]:
     """Mirroring is allowed but where it would exchange left and right labels."""
-    sided = sorted(name for value, name in data.label_names.items() if value in data.label_values and _SIDES.search(name.replace("_", " ")))
+    sided = sorted(name for value, name in data.label_names.items() if value in data.label_values and has_side(name))
     world = [True, True, True]
     reasons["flips"] = "no label has a side in its name"
     if wanted.flips:
@@ -225,6 +228,13 @@ def _decide_flips(
     if dims == 2:
         ordered[2] = False
     return (ordered[0], ordered[1], ordered[2])
+
+
+def has_side(name: str) -> bool:
+    """Whether a label's name says left or right: `kidney_left`, `LeftKidney`, `parotid lt`, `leftkidney`, `hippocampus sin`."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    words = [word for word in re.split(r"[^A-Za-z]+", apart.lower()) if word and word not in _NO_SIDES]
+    return any(_SIDES.search(word) for word in words)
 
 
 def _network(wanted: NetworkSettings, dims: int, layout: Topology, reasons: dict[str, str]) -> NetworkPlan:

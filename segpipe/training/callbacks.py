@@ -33,6 +33,8 @@ VALIDATION_SHARE = 0.05
 FIRST_VALIDATION = 0.1
 """Share of a time budget after which the first validation measures what one costs."""
 EXPORT_SECONDS = 6.0
+MOST_RESERVED = 0.25
+"""Largest share of a time budget that is held back for the last validation."""
 ROW_SECONDS = 10.0
 LINE_SECONDS = 15.0
 
@@ -67,15 +69,18 @@ class Record:
             row["dice mean"] = mean_dice(scores)
         module.losses.clear()
         self._since, self._step = now, step
-        self.add(row)
-        for logger in module.loggers:
-            logger.log_metrics({key.replace(" ", "/"): value for key, value in row.items() if key != "step"}, step=step)
+        self.add(row, module)
         return row
 
-    def add(self, row: dict[str, float]) -> None:
-        """Write a row; what is NaN stays empty."""
+    def add(self, row: dict[str, float], module: SegmentationModule) -> None:
+        """Write a row to metrics.csv and to the loggers; what is NaN stays empty."""
+        known = {key: value for key, value in row.items() if not math.isnan(value)}
         if self.file is not None:
-            self.file.add({key: value for key, value in row.items() if not math.isnan(value)})
+            self.file.add(known)
+        for logger in module.loggers:
+            values = {key.replace(" ", "/", 1): value for key, value in known.items() if key != "step"}
+            logger.log_metrics(values, step=int(row["step"]))
+            logger.save()
 
 
 class Validation(pl.Callback):
@@ -141,8 +146,10 @@ class Validation(pl.Callback):
             self.record.best = self.record.dice
             save_checkpoint(trainer, self.run.best)
         budget = module.budget
-        if budget.max_seconds and self.cases:
-            budget.reserved_seconds = min(0.25 * budget.max_seconds, took / len(self.cases) * self.total + EXPORT_SECONDS)
+        if budget.max_seconds:
+            # Ranks share the cases that are validated here; the last validation runs on the first rank alone.
+            each = took * trainer.world_size / max(len(self.cases), 1)
+            budget.reserved_seconds = min(MOST_RESERVED * budget.max_seconds, each * self.total + EXPORT_SECONDS)
             self._due_seconds = budget.elapsed_seconds + max(took / VALIDATION_SHARE, budget.max_seconds / 20)
         if trainer.is_global_zero:
             log.info("step %d: Dice %s on %d validation cases", module.global_step, _dice_text(row, self.record), len(scores))

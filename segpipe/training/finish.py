@@ -73,7 +73,8 @@ def finish(
     names = [label.name for label in plan.labels[1:]]
     write_text(run.validation, json.dumps(_report(names, scores), indent=1))
     means, mean = dict(zip(names, class_means(scores), strict=False)), mean_dice(scores)
-    record.add({"step": len(module.budget.rates), "seconds": round(module.budget.elapsed_seconds, 2), "dice mean": mean} | _columns(means))
+    spent = {"step": len(module.budget.rates), "seconds": round(module.budget.elapsed_seconds, 2)}
+    record.add(spent | {"dice mean": mean} | {f"dice {name}": value for name, value in means.items()}, module)
     rows = MetricsFile.read(run.metrics)
     if rows:
         draw_curves(rows, names, run.curves)
@@ -89,10 +90,6 @@ def _report(names: list[str], scores: Sequence[CaseDice]) -> dict[str, Any]:
         "mean_dice": _known(mean_dice(scores)),
         "each": [{"case": score.case, "dice": dict(zip(names, map(_known, score.dice), strict=True))} for score in scores],
     }
-
-
-def _columns(means: dict[str, float]) -> dict[str, float]:
-    return {f"dice {name}": value for name, value in means.items()}
 
 
 def _known(value: float) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from segpipe.errors import DataError
 from segpipe.patches.augment import Augment
@@ -89,9 +89,14 @@ class SegmentationModule(pl.LightningModule):
         self.losses.append(float(loss.detach()))
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        # Here and not in `on_train_batch_end`, which Lightning calls after the callbacks: a checkpoint that is written at a
+        # validation holds the average of its own step, or a resumed run would miss one update.
+        super().optimizer_step(*args, **kwargs)
         if self.averaged is not None:
             self.averaged.update_parameters(self.network)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         done = self.stop_requested or self.budget.progress(int(self.global_step)) >= 1.0
         if self.trainer.world_size > 1:
             done = bool(self.trainer.strategy.reduce_boolean_decision(done, all=False))
@@ -111,6 +116,20 @@ class SegmentationModule(pl.LightningModule):
 
 
 def _averaged(network: nn.Module, decay: float) -> AveragedModel:
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    """Exponential moving average that warms up: a short run would else export a mixture with its first, random weights.
+
+    The decay after n updates is min(decay, (1 + n) / (10 + n)), as TensorFlow's `ExponentialMovingAverage` has it.
+    """
+
+    def average(kept: Any, current: Any, updates: Any) -> None:
+        count = float(updates)
+        share = 1.0 - min(decay, (1.0 + count) / (10.0 + count))
+        for old, new in zip(kept, current, strict=True):
+            if torch.is_floating_point(old):
+                old.lerp_(new.to(old.dtype), share)
+            else:
+                old.copy_(new)
+
+    averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
     averaged.requires_grad_(False)
     return averaged

@@ -32,7 +32,7 @@ from segpipe.training.custom import build_callback, build_trainable
 from segpipe.training.data import PatchBatches, PatchData, TrainingCase, prepare_cases
 from segpipe.training.finish import Finished, finish
 from segpipe.training.module import SegmentationModule
-from segpipe.training.run_folder import RunFolder, is_first_rank, open_run, read_plan, write_environment
+from segpipe.training.run_folder import RunFolder, check_same_config, is_first_rank, open_run, read_plan, write_environment
 from segpipe.training.schedule import Budget, load_schedule, save_schedule
 from segpipe.training.seed import derived_seed
 from segpipe.training.survey import survey
@@ -73,6 +73,8 @@ def run_training(settings: Settings, config_yaml: str) -> Finished | None:
     run = open_run(Path(settings.run_dir or f"runs/{settings.name}"), settings.training.resume == "auto")
     with _log_file(run):
         resumed = settings.training.resume == "auto" and run.last.exists()
+        if resumed:
+            check_same_config(run.config, config_yaml)
         cases, fingerprint = survey(settings)
         plan, split = _decide(run, settings, compute, (cases, fingerprint), resumed)
         if is_first_rank():
@@ -83,6 +85,11 @@ def run_training(settings: Settings, config_yaml: str) -> Finished | None:
         cache = (settings.training.cache_gb, run.cache)
         training = prepare_cases([by_name[name] for name in split.train], plan, threads, cache)
         validation = prepare_cases([by_name[name] for name in split.validation], plan, threads, cache)
+        if budget.max_seconds and budget.progress(0) >= 1.0 and not resumed:
+            raise ConfigError(
+                f"training.max_minutes is {settings.training.max_minutes:g}, and reading and preparing the data alone took "
+                f"{budget.elapsed_seconds / 60:.2g} minutes: give more minutes, or training.max_steps"
+            )
         module = _module(settings, plan, budget)
         record = Record(run.metrics if is_first_rank() else None, plan, plan.batch_size * settings.training.devices)
         stop = _fit(settings, compute, (run, resumed), (module, record), (training, validation))
@@ -205,15 +212,38 @@ def _trainer(settings: Settings, compute: Compute, run: RunFolder, budget: Budge
 
 
 def _loggers(settings: Settings, run: RunFolder) -> list[pl.loggers.Logger]:
+    if not is_first_rank():
+        return []
     found: list[pl.loggers.Logger] = []
     try:
         if settings.training.tensorboard:
             found.append(pl.loggers.TensorBoardLogger(run.root, name="tensorboard", version=""))
         if settings.training.mlflow:
-            found.append(pl.loggers.MLFlowLogger(settings.name, tracking_uri=settings.training.mlflow, run_name=run.root.name))
+            found.append(_mlflow(settings.name, settings.training.mlflow, run.root.name))
     except ModuleNotFoundError as error:
         raise ConfigError(f"{error}: install it with `pip install 'segpipe[tensorboard,mlflow]'`, or switch that logger off") from error
     return found
+
+
+def _mlflow(name: str, address: str, run_name: str) -> pl.loggers.Logger:
+    """A logger whose server has answered.
+
+    Raises:
+        ConfigError: MLflow cannot use the address.
+    """
+    # MLflow wants this word before it writes into a folder, which needs no server and no database: the user has chosen it.
+    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    try:
+        logger = pl.loggers.MLFlowLogger(name, tracking_uri=address, run_name=run_name)
+        log.debug("MLflow run %s", logger.run_id)
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # MLflow's own, a server's or a file system's
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"training.mlflow is {address!r}, which MLflow cannot use ({reason}); give file:FOLDER or a server's address"
+        ) from error
+    return logger
 
 
 @contextmanager

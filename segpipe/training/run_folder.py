@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from segpipe import __version__
 from segpipe.errors import ConfigError
 from segpipe.io.atomic import write_text
@@ -20,6 +22,18 @@ from segpipe.plan.plan import Plan, plan_from_dict
 
 log = logging.getLogger(__name__)
 
+_MAY_CHANGE = frozenset(
+    ["run_dir", "out", "device", "threads", "dataset.root"]
+    + [
+        f"training.{name}"
+        for name in (
+            *("max_steps", "max_minutes", "schedule_file", "resume", "devices", "workers", "cache_gb", "precision"),
+            *("validate_steps", "validate_cases", "overlays", "tensorboard", "mlflow", "callback"),
+        )
+    ]
+)
+"""Settings with which a run may be resumed differently: budget, place, machine, what is watched."""
+_RANKS = ("RANK", "LOCAL_RANK")
 _PACKAGES = ("torch", "monai", "pytorch-lightning", "hydra-core", "omegaconf", "numpy", "scipy", "nibabel", "SimpleITK", "pillow")
 
 
@@ -48,7 +62,7 @@ class RunFolder:
 
 def is_first_rank() -> bool:
     """Whether this process is the one that writes (the only one, or rank 0 of a DDP run)."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) or 0) == 0
+    return int(next((os.environ[key] for key in _RANKS if os.environ.get(key)), "0")) == 0
 
 
 def open_run(root: Path, resume: bool) -> RunFolder:
@@ -69,6 +83,31 @@ def open_run(root: Path, resume: bool) -> RunFolder:
     if not os.access(root, os.W_OK):
         raise ConfigError(f"{root}: is not writable; choose a run_dir=... that you may write to")
     return run
+
+
+def check_same_config(path: Path, text: str) -> None:
+    """Refuse to go on with other settings than the run began with; those of `_MAY_CHANGE` may differ.
+
+    Raises:
+        ConfigError: naming the first setting that differs.
+    """
+    before, now = (_leaves(yaml.safe_load(words)) for words in (path.read_text(encoding="utf-8") if path.exists() else "", text))
+    if not before or not now:
+        return
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key) and key not in _MAY_CHANGE:
+            raise ConfigError(
+                f"{key} is {now.get(key)!r}, but the run in {path.parent} began with {before.get(key)!r}: "
+                "give the same setting to go on, or another run_dir to begin anew"
+            )
+
+
+def _leaves(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict):
+        return {prefix: values} if prefix else {}
+    return {
+        key: value for name, inner in values.items() for key, value in _leaves(inner, f"{prefix}.{name}" if prefix else str(name)).items()
+    }
 
 
 def read_plan(path: Path) -> Plan:

@@ -39,9 +39,24 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*words), capture_output=True, text=True, timeout=240)
 
 
-def test_two_ranks_train_one_model(data: Path, tmp_path: Path) -> None:
+RANKS = """
+import pathlib
+import pytorch_lightning as pl
+
+class Ranks(pl.Callback):
+    def on_train_end(self, trainer, pl_module):
+        weights = sum(float(w.double().sum()) for w in pl_module.network.parameters())
+        pathlib.Path(__file__).with_name(f"rank{trainer.global_rank}of{trainer.world_size}").write_text(repr(weights))
+"""
+
+
+def test_two_ranks_train_one_model(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "segpipe_test_ranks.py").write_text(RANKS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     arguments = ["train", f"dataset.root={data}", f"run_dir={tmp_path / 'run'}", *TINY, "training.max_steps=4", "training.devices=2"]
-    done = run(*arguments)
+    done = run(*arguments, "training.callback=segpipe_test_ranks.Ranks")
+    first, second = ((tmp_path / f"rank{rank}of2").read_text() for rank in (0, 1))
+    assert first == second
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "model.ts").exists()
     assert json.loads((tmp_path / "run" / "schedule.json").read_text())["steps"] == 4

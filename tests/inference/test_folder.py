@@ -292,4 +292,4 @@ def test_out_of_memory_fails_one_scan_and_says_what_to_lower(
 
     monkeypatch.setattr(Predictor, "_logits", too_much)
     rows = run(predictor, source, tmp_path / "out")
-    assert all("out of memory on cpu in the phase 'network': lower --batch from 2 to 1" in row.reason for row in rows.values())
+    assert all("out of memory on cpu in the phase 'network': use --batch 1" in row.reason for row in rows.values())

@@ -130,7 +130,7 @@ def test_models_that_disagree_are_refused_by_name(make_model: MakeModel, plan: o
     [
         ({"overlap": 1.0}, "overlap is 1.0"),
         ({"overlap": -0.1}, "overlap"),
-        ({"batch": 0}, "batch is 0"),
+        ({"batch": -1}, "batch is -1"),
         ({"precision": "fp8"}, "precision"),
     ],
 )

@@ -105,7 +105,7 @@ def test_the_result_keeps_no_gradient() -> None:
 
 
 @pytest.mark.parametrize(
-    ("window", "overlap", "batch"), [((8, 8, 8), 1.0, 1), ((8, 8, 8), -0.1, 1), ((8, 0, 8), 0.5, 1), ((8, 8, 8), 0.5, 0)]
+    ("window", "overlap", "batch"), [((8, 8, 8), 1.0, 1), ((8, 8, 8), -0.1, 1), ((8, 0, 8), 0.5, 1), ((8, 8, 8), 0.5, -1)]
 )
 def test_settings_out_of_range_are_refused(window: tuple[int, int, int], overlap: float, batch: int) -> None:
     with pytest.raises(ConfigError, match="must"):
@@ -115,3 +115,16 @@ def test_settings_out_of_range_are_refused(window: tuple[int, int, int], overlap
 def test_a_network_that_changes_the_size_is_refused() -> None:
     with pytest.raises(ModelError, match="must keep batch and spatial size"):
         sliding_window(some_image(), lambda x: x[..., 1:], (8, 8, 8), 0.5, 1)
+
+
+@pytest.mark.parametrize(("window", "expected"), [((40, 56, 1), 64), ((256, 256, 1), 4), ((40, 56, 40), 2), ((128, 128, 128), 1)])
+def test_small_windows_go_together_and_large_ones_alone(window: tuple[int, int, int], expected: int) -> None:
+    sizes: list[int] = []
+
+    def predict(windows: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(windows))
+        return windows
+
+    image = torch.zeros(1, 2 * window[0], 2 * window[1], 70 if window[2] == 1 else 2 * window[2])
+    sliding_window(image, predict, window, 0.0, 0)
+    assert max(sizes) == expected

@@ -6,7 +6,7 @@ import pytest
 
 from segpipe.dataset.fingerprint import ChannelStats, Fingerprint
 from segpipe.errors import ConfigError, DataError
-from segpipe.plan.planner import make_plan
+from segpipe.plan.planner import has_side, make_plan
 from segpipe.settings import NetworkSettings, PlanSettings, Settings
 
 
@@ -128,3 +128,29 @@ def test_settings_that_contradict_the_data_are_refused(plan: dict[str, object], 
 def test_data_without_any_structure_are_refused() -> None:
     with pytest.raises(DataError, match="background"):
         make_plan("h", data(label_values=(0,)), settings())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "kidney_left",
+        "LeftKidney",
+        "kidneyRight",
+        "KidneyL",
+        "leftkidney",
+        "Lt_parotid",
+        "parotid-rt",
+        "hippocampus sin",
+        "links",
+        "sinistra",
+        "Right",
+        "LH",
+    ],
+)
+def test_a_side_is_found_however_it_is_spelt(name: str) -> None:
+    assert has_side(name)
+
+
+@pytest.mark.parametrize("name", ["bright", "cleft palate", "liver", "tumour", "label 1", "PZ", "upright", "Anterior", "lesion"])
+def test_a_name_without_a_side_has_none(name: str) -> None:
+    assert not has_side(name)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -20,13 +21,20 @@ from segpipe.training.run_folder import MetricsFile
 
 STOPPER = '''
 """Stops a run as a user would, at a step."""
-import os, signal
+import os, pathlib, shutil, signal
 import pytorch_lightning as pl
 
 class Stopper(pl.Callback):
     def on_train_batch_end(self, trainer, pl_module, *rest):
         if pl_module.global_step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
+
+class Keeper(pl.Callback):
+    """Keeps the checkpoint that the validation of step 2 wrote."""
+    def on_train_batch_start(self, trainer, pl_module, batch, *rest):
+        folder = pathlib.Path(trainer.default_root_dir) / "checkpoints"
+        if batch["step"] == 2:
+            shutil.copy(folder / "last.ckpt", folder / "step2.ckpt")
 
 class Poison(pl.Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, *rest):
@@ -128,6 +136,23 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(data: Path, tmp_p
     assert steps == sorted(steps)
 
 
+def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint_bit_for_bit(data: Path, tmp_path: Path, callbacks: None) -> None:
+    run_training(settings(data, tmp_path / "whole"), "")
+    kept = tmp_path / "kept.ckpt"
+    run_training(settings(data, tmp_path / "parts", callback="segpipe_test_callbacks.Keeper"), "")
+    shutil.copy(tmp_path / "parts" / "checkpoints" / "step2.ckpt", kept)
+    shutil.copy(kept, tmp_path / "parts" / "checkpoints" / "last.ckpt")  # what a kill after step 2 leaves
+    done = run_training(settings(data, tmp_path / "parts", resume="auto"), "")
+    assert done is not None
+    assert done.steps == 6
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_a_budget_that_preparation_alone_uses_up_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"max_minutes"):
+        run_training(settings(data, tmp_path / "run", max_steps=0, max_minutes=1e-6), "")
+
+
 def test_resuming_a_finished_run_trains_no_further_and_keeps_its_weights(data: Path, tmp_path: Path) -> None:
     run_training(settings(data, tmp_path / "run"), "")
     before = weights(tmp_path / "run")
@@ -160,6 +185,22 @@ def test_a_loss_that_is_not_finite_names_its_cases(data: Path, tmp_path: Path, c
 def test_running_out_of_memory_says_which_setting_to_lower_and_to_what(data: Path, tmp_path: Path, callbacks: None) -> None:
     with pytest.raises(ConfigError, match=r"plan\.batch_size=1"):
         run_training(settings(data, tmp_path / "run", callback="segpipe_test_callbacks.NoMemory"), "")
+
+
+def test_tensorboard_and_mlflow_get_the_loss_and_the_dice(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the extra segpipe[tensorboard] is not installed")
+    pytest.importorskip("mlflow", reason="the extra segpipe[mlflow] is not installed")
+    store = tmp_path / "mlruns"
+    run_training(settings(data, tmp_path / "run", max_steps=2, tensorboard=True, mlflow=f"file:{store}"), "")
+    assert list((tmp_path / "run" / "tensorboard").glob("events*"))
+    assert {path.name for path in store.glob("*/*/metrics/*")} >= {"loss", "lr"}
+    assert list(store.glob("*/*/metrics/dice/mean"))
+
+
+def test_an_address_that_mlflow_cannot_use_is_refused(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mlflow", reason="the extra segpipe[mlflow] is not installed")
+    with pytest.raises(ConfigError, match=r"training\.mlflow"):
+        run_training(settings(data, tmp_path / "run", max_steps=1, mlflow="nothing://here"), "")
 
 
 @pytest.mark.parametrize("target", ["nothing.Here", "NoDot", "segpipe.settings.Settings"])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from segpipe.errors import ConfigError, ModelError
-from segpipe.training.run_folder import MetricsFile, environment, is_first_rank, open_run, read_plan
+from segpipe.training.run_folder import MetricsFile, check_same_config, environment, is_first_rank, open_run, read_plan
 
 
 def test_a_new_folder_is_made_with_all_its_parents(tmp_path: Path) -> None:
@@ -51,3 +51,14 @@ def test_the_environment_names_versions_and_is_json() -> None:
     found = json.loads(json.dumps(environment()))
     assert found["packages"]["torch"]
     assert found["segpipe"]
+
+
+def test_a_run_goes_on_with_another_budget_but_not_with_another_network(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("seed: 1\nnetwork: {name: unet}\ntraining: {max_steps: 5, ema: 0.99}\n")
+    check_same_config(path, "seed: 1\nnetwork: {name: unet}\ntraining: {max_steps: 9, ema: 0.99}\n")
+    with pytest.raises(ConfigError, match=r"network\.name is 'vnet'"):
+        check_same_config(path, "seed: 1\nnetwork: {name: vnet}\ntraining: {max_steps: 5, ema: 0.99}\n")
+    with pytest.raises(ConfigError, match=r"training\.ema"):
+        check_same_config(path, "seed: 1\nnetwork: {name: unet}\ntraining: {max_steps: 5, ema: 0}\n")
+    check_same_config(tmp_path / "none.yaml", "seed: 1\n")

@@ -125,11 +125,19 @@ def _no_pair(root: Path, images: Files, labels: Files, pattern: str) -> str:
 
 
 def _channel_order(channels: tuple[str, ...], wanted: list[str]) -> tuple[str, ...]:
-    """The channels as `dataset.channels` names them, where those are the words in the file names; else sorted."""
+    """The channels as `dataset.channels` names them, where those are the words in the file names; numbers in their order.
+
+    Raises:
+        ConfigError: the file names have other words than `dataset.channels`, so that nobody could tell which is which.
+    """
     by_word = {channel.lower(): channel for channel in channels}
     words = [name.lower() for name in wanted]
     if sorted(words) == sorted(by_word):
         return tuple(by_word[word] for word in words)
+    if wanted and len(channels) > 1 and not all(channel.isdigit() for channel in channels):
+        raise ConfigError(
+            f"dataset.channels is {', '.join(wanted)}, but the file names end in {', '.join(channels)}: use the words of the file names"
+        )
     return channels
 
 
