@@ -28,6 +28,9 @@ from segpipe.training.validation import CaseDice, class_means, mean_dice, valida
 
 log = logging.getLogger(__name__)
 
+FEW_STEPS = 100
+"""A time budget that allowed fewer steps than this gets a warning: no network is trained after so few."""
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -79,7 +82,12 @@ def finish(
     if rows:
         draw_curves(rows, names, run.curves)
     export_model(network.cpu().float().eval(), plan, model_document(run.root, plan), run.model)
-    return Finished(run.root, run.model, means, mean, len(scores), len(module.budget.rates), stopped_by)
+    steps = len(module.budget.rates)
+    if module.budget.max_seconds and steps < FEW_STEPS:
+        log.warning(
+            "only %d steps fitted into the time; the model is hardly trained: give more training.max_minutes or a free machine", steps
+        )
+    return Finished(run.root, run.model, means, mean, len(scores), steps, stopped_by)
 
 
 def _report(names: list[str], scores: Sequence[CaseDice]) -> dict[str, Any]:

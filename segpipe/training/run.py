@@ -76,6 +76,8 @@ def run_training(settings: Settings, config_yaml: str) -> Finished | None:
         if resumed:
             check_same_config(run.config, config_yaml)
         cases, fingerprint = survey(settings)
+        if budget.max_seconds and not settings.training.max_minutes:
+            log.info("no training.max_minutes and no training.max_steps: training for %g minutes", DEFAULT_MINUTES)
         plan, split = _decide(run, settings, compute, (cases, fingerprint), resumed)
         if is_first_rank():
             write_text(run.config, config_yaml)
@@ -107,8 +109,6 @@ def make_budget(settings: Settings) -> Budget:
         return Budget(max_steps=len(rates), replay=rates)
     if training.max_steps:
         return Budget(max_steps=training.max_steps)
-    if not training.max_minutes:
-        log.info("no training.max_minutes and no training.max_steps: training for %g minutes", DEFAULT_MINUTES)
     return Budget(max_seconds=60.0 * (training.max_minutes or DEFAULT_MINUTES))
 
 

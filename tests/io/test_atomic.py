@@ -1,5 +1,6 @@
 """Files are whole or absent, whatever happens while they are written."""
 
+import contextlib
 import errno
 import os
 import resource
@@ -126,32 +127,34 @@ def test_an_error_about_another_file_is_not_taken_for_a_full_disk(tmp_path):
         (tmp_path / "elsewhere" / "input.txt").read_text()
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_disk():
-    """Files may not grow beyond 5000 bytes, as on a disk that runs full."""
+    """Files may not grow beyond 5000 bytes, as on a disk that runs full. Not a fixture: pytest's own output may be such a file."""
     old_signal = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, old_signal)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, old_signal)
 
 
-def test_bytes_that_do_not_fit_leave_nothing(tmp_path, small_disk):
-    with pytest.raises(ConfigError, match="cannot be written"):
+def test_bytes_that_do_not_fit_leave_nothing(tmp_path):
+    with small_disk(), pytest.raises(ConfigError, match="cannot be written"):
         write_bytes(tmp_path / "big", bytes(20_000))
     assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".tif"])
-def test_a_scan_that_does_not_fit_leaves_nothing(tmp_path, small_disk, capfd, suffix):
+def test_a_scan_that_does_not_fit_leaves_nothing(tmp_path, capfd, suffix):
     import numpy as np
 
     from segpipe.geometry.grid import Grid, Volume
     from segpipe.io.write import write_volume
 
     noise = np.random.default_rng(0).integers(0, 255, (1, 200, 100, 1), dtype=np.uint8)
-    with pytest.raises(ConfigError, match="cannot be written") as caught:
+    with small_disk(), pytest.raises(ConfigError, match="cannot be written") as caught:
         write_volume(tmp_path / f"big{suffix}", Volume(noise, Grid(noise.shape[1:], np.eye(4))))
     assert "\n" not in str(caught.value)
     assert names(tmp_path) == []
