@@ -66,8 +66,9 @@ def test_the_quick_start_runs_from_nothing_to_pictures(tmp_path: Path) -> None:
     demo = tmp_path / "demo"
     assert (demo / "run" / "model.ts").stat().st_size > 0
     pictures = sorted((demo / "pictures").glob("*.png"))
-    assert [picture.name for picture in pictures] == ["prostate_000.png", "prostate_001.png"]
-    assert min(Image.open(pictures[0]).size) > 300
+    assert [path.name for path in pictures] == ["prostate_000.png", "prostate_001.png"]
+    with Image.open(pictures[0]) as picture:
+        assert min(picture.size) > 300
     assert set(json.loads((demo / "scores.json").read_text())["summary"]) == {"1", "2", "mean"}
 
 

@@ -123,7 +123,8 @@ def test_the_quaternion_turns_back_into_the_rotation(q: tuple[float, float, floa
 def test_a_picture_is_read_by_pillow(tmp_path: Path) -> None:
     picture = np.arange(300 * 310, dtype=np.uint32).reshape(300, 310).astype(np.uint8)
     (tmp_path / "a.png").write_bytes(png_grey(picture))
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), picture)
+    with Image.open(tmp_path / "a.png") as opened:
+        assert np.array_equal(np.asarray(opened), picture)
 
 
 @pytest.mark.parametrize("index", range(4))
