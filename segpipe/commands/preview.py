@@ -24,6 +24,7 @@ from segpipe.plan.planner import make_plan
 from segpipe.settings import Settings
 from segpipe.training.data import prepare_case
 from segpipe.training.pictures import colour, save_figure, upright
+from segpipe.training.run import choose_compute
 from segpipe.training.seed import generator
 from segpipe.training.survey import survey
 
@@ -61,7 +62,7 @@ def preview(settings: Settings) -> Outcome:
         raise ConfigError(f"out is {str(out)!r}; must end in .png: out=preview.png")
     check_augment(settings.augment)
     cases, fingerprint = survey(settings)
-    plan = make_plan(settings.name, fingerprint, settings)
+    plan = make_plan(settings.name, fingerprint, settings, choose_compute(settings).device)
     augment = Augment(settings.augment, plan.dims, plan.flips, plan.patch_size)
     rows = [_row(case, plan, augment, settings.seed) for case in _spread(cases)]
     save_figure(_sheet(rows, plan), out)
