@@ -267,6 +267,10 @@ def test_what_a_plain_series_cannot_say_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_kind_and_an_unwritable_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="must be one of ct, prostate, cells"):
         write_phantom(tmp_path, "knee", 1, 0, "small")
+    with pytest.raises(ConfigError, match="cases is 0"):
+        write_phantom(tmp_path, "cells", 0, 0, "small")
+    with pytest.raises(ConfigError, match="seed is -1"):
+        write_phantom(tmp_path, "cells", 1, -1, "small")
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError):
         write_phantom(tmp_path / "file", "cells", 1, 0, "small")

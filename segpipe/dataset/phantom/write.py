@@ -48,6 +48,8 @@ def phantom(kind: str, seed: int, index: int, size: Size = "demo") -> tuple[Volu
     """Scan and label map of case `index` of a seed: the same, bit for bit, on every machine, whatever else is made."""
     if kind not in PHANTOMS:
         raise ConfigError(f"phantom kind is {kind!r}; must be one of {', '.join(PHANTOMS)}")
+    if seed < 0:
+        raise ConfigError(f"phantom seed is {seed}; must be 0 or more")
     rng = np.random.Generator(np.random.PCG64([seed, PHANTOMS[kind].number, index]))
     return PHANTOMS[kind].make(rng, size)
 
@@ -61,8 +63,10 @@ def write_phantom(folder: Path, kind: str, cases: int, seed: int, size: Size = "
         layout: `folders` writes images/ and labels/; `msd` imagesTr/, labelsTr/ and dataset.json.
 
     Raises:
-        ConfigError: an unknown kind, or a folder that cannot be written.
+        ConfigError: an unknown kind, no case, a negative seed, or a folder that cannot be written.
     """
+    if cases < 1:
+        raise ConfigError(f"number of phantom cases is {cases}; must be 1 or more")
     images, labels = ("imagesTr", "labelsTr") if layout == "msd" else ("images", "labels")
     written = []
     for index in range(cases):
