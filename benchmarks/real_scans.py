@@ -48,7 +48,7 @@ ROWS = {
             "dataset.validation_cases=[prostate3t_03_0001]",
             "augment=none",
             "training.lr=4e-3",
-            "training.foreground=1",
+            "plan.spacing_mm=[1,1,3]",
             "training.max_minutes=8",
         ],
     ),
@@ -59,10 +59,12 @@ ROWS = {
 }
 
 
-def segpipe(*words: str | Path) -> int:
-    """Run the command line; its output goes to the terminal."""
+def segpipe(*words: str | Path) -> None:
+    """Run the command line; its output goes to the terminal, and a failure ends the benchmark."""
     print("$ segpipe", *words, flush=True)
-    return subprocess.run([sys.executable, "-m", "segpipe", *map(str, words)], check=False).returncode
+    code = subprocess.run([sys.executable, "-m", "segpipe", *map(str, words)], check=False).returncode
+    if code:
+        raise SystemExit(f"segpipe {words[0]} ended with exit code {code}")
 
 
 def held_out(root: Path, run: Path, scans: Path, train: bool) -> None:
@@ -86,9 +88,7 @@ def measure(name: str, out: Path, minutes: float | None) -> dict[str, object]:
         conf = [f"conf={row.conf}"] if row.conf else []
         budget = [f"training.max_minutes={minutes}"] if minutes else []
         overrides = [word for word in row.overrides if not (budget and word.startswith("training.max_minutes"))]
-        code = segpipe("train", *conf, f"dataset.root={root}", f"run_dir={run}", "seed=7", *overrides, *budget)
-        if code:
-            raise SystemExit(f"training {name} ended with exit code {code}")
+        segpipe("train", *conf, f"dataset.root={root}", f"run_dir={run}", "seed=7", *overrides, *budget)
     result: dict[str, object] = {"name": name, "train_command_seconds": round(time.time() - started, 1)}
     validation = json.loads((run / "validation.json").read_text())
     schedule = json.loads((run / "schedule.json").read_text())

@@ -173,7 +173,7 @@ class TrainingSettings:
     precision: str = _of("auto", "fp32", "bf16")
     """auto: bf16 where the processor or GPU computes it fast, else fp32."""
     foreground: float = _in(0.0, 1.0, 0.67)
-    """Share of each batch's patches that is centred on a labelled voxel, guaranteed."""
+    """Share of all patches that is centred on a labelled voxel, guaranteed over the run."""
     validate_steps: int = _in(0, 100_000_000, 0)
     """Steps between validations on whole volumes; auto: five in a step budget, about a twentieth of the time in a time budget."""
     validate_cases: int = _in(0, 100_000, 8)

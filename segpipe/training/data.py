@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -95,19 +96,21 @@ def _on_disk(case: TrainingCase, folder: Path) -> TrainingCase:
 class PatchBatches(IterableDataset[dict[str, Any]]):
     """Endless batches of patches; batch number `step` depends on seed, step and rank alone.
 
-    Each item holds `image` (B, C, *size) float32, `label` (B, *size) uint8, `cases` (names) and `step`. The last
-    `ceil(foreground x B)` patches of every batch are centred on a labelled voxel, so the share is guaranteed.
+    Each item holds `image` (B, C, *size) float32, `label` (B, *size) uint8, `cases` (names) and `step`. The last patches of a batch
+    are centred on a labelled voxel: of the first n batches of a run, `foreground x n x B` patches, rounded down.
+    The share is exact over the run and never rounded up in each batch, which for two patches a step would leave no place for the
+    rest of the scan: a network that has never seen it finds structures all over it.
 
     Args:
         sizes: voxels of a patch, which lies inside the scan where it fits, and of the piece that is read around it (see `Augment`).
-        foreground: share of each batch that is centred on a labelled voxel.
+        foreground: share of all patches that is centred on a labelled voxel.
     """
 
     def __init__(self, cases: Sequence[TrainingCase], sizes: tuple[Shape, Shape], batch: int, foreground: float, seed: int) -> None:
         super().__init__()
         self.cases, self.batch, self.seed = cases, batch, seed
         self.patch_size, self.size = sizes
-        self.forced = int(np.ceil(round(foreground * batch, 6)))
+        self.foreground = foreground
         self.first_step, self.rank = 0, 0
         self._with_foreground = [n for n, case in enumerate(cases) if any(index > 0 for index in case.positions)]
         if not self._with_foreground:
@@ -126,8 +129,9 @@ class PatchBatches(IterableDataset[dict[str, Any]]):
         """Batch number `step` (counted from 0)."""
         random = generator(self.seed, "patch", step, self.rank)
         images, labels, names = [], [], []
+        share = self._forced(step + 1) - self._forced(step)
         for number in range(self.batch):
-            forced = number >= self.batch - self.forced
+            forced = number >= self.batch - share
             case = self._choose(forced, random)
             centre = draw_centre(case.label.shape, case.positions, forced, self.patch_size, random)
             image, label = cut(case.prepared.image, case.label, centre, self.size)
@@ -135,6 +139,10 @@ class PatchBatches(IterableDataset[dict[str, Any]]):
             labels.append(label)
             names.append(case.name)
         return {"image": torch.stack(images), "label": torch.stack(labels), "cases": names, "step": step}
+
+    def _forced(self, steps: int) -> int:
+        """How many patches of the first `steps` batches are centred on a labelled voxel."""
+        return math.floor(round(self.foreground * self.batch * steps, 6))
 
     def _choose(self, forced: bool, random: torch.Generator) -> TrainingCase:
         pool = self._with_foreground if forced else range(len(self.cases))

@@ -1,7 +1,9 @@
 """Batches hold what they promise and depend on seed and step alone."""
 
 import dataclasses
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,12 +30,32 @@ def make_case(name: str, shape: tuple[int, int, int] = (20, 18, 9), labelled: bo
     return TrainingCase(name, Prepared(image, label, trace), positions(label))
 
 
+def labelled_patches(batch: dict[str, Any]) -> int:
+    return int((batch["label"].flatten(1).amax(1) > 0).sum())
+
+
 def test_every_batch_has_the_guaranteed_share_of_foreground() -> None:
     batches = PatchBatches([make_case("a"), make_case("bb", labelled=False)], SIZES, 5, 0.4, seed=1)
     for step in range(20):
         batch = batches.draw(step)
-        assert int((batch["label"].flatten(1).amax(1) > 0).sum()) >= 2
+        assert labelled_patches(batch) >= 2
         assert batch["image"].shape == (5, 1, *SIZE)
+
+
+@pytest.mark.parametrize(("size", "share"), [(2, 0.67), (1, 0.5), (4, 0.67), (3, 1.0), (2, 0.0)])
+def test_the_share_of_foreground_holds_over_the_run_also_where_a_batch_cannot_divide_it(size: int, share: float) -> None:
+    # Only one case of two has a label, so a patch of the other one is never centred on a labelled voxel.
+    batches = PatchBatches([make_case("a"), make_case("bb", labelled=False)], SIZES, size, share, seed=1)
+    forced = [batches._forced(step + 1) - batches._forced(step) for step in range(100)]
+    assert sum(forced) == math.floor(round(share * size * 100, 6))
+    assert max(forced) - min(forced) <= 1
+    assert all(labelled_patches(batches.draw(step)) >= forced[step] for step in range(12))
+
+
+def test_small_batches_see_more_than_the_labelled_places() -> None:
+    batches = PatchBatches([make_case("a"), make_case("bb", labelled=False)], SIZES, 2, 0.67, seed=1)
+    names = [name for step in range(60) for name in batches.draw(step)["cases"]]
+    assert names.count("bb") > 5
 
 
 def test_a_batch_depends_on_seed_step_and_rank_alone() -> None:
