@@ -50,8 +50,9 @@ def draw_centre(shape: Sequence[int], positions: Mapping[int, Tensor], foregroun
         shape: of the volume.
         positions: flat indices by class, as the function `positions` found them.
         foreground: true: a random voxel of a random present class, each class as likely as the other; the centre is then moved
-            just so far that the patch stays inside, and the voxel in it. False, or no class present: uniform over all patches
-            that lie inside.
+            just so far that the patch stays inside, and the voxel in it. False, or no class present: any voxel of the volume,
+            each as likely, moved inside likewise. Drawing uniformly among the patches inside instead would hardly ever reach
+            the volume's borders and corners, where every sliding window at an end lies: the network then finds structures there.
         size: of the patch; an axis shorter than it has its centre in the middle of the volume.
         generator: on the CPU; the only source of chance.
     """
@@ -60,7 +61,7 @@ def draw_centre(shape: Sequence[int], positions: Mapping[int, Tensor], foregroun
         chosen = positions[classes[_draw(len(classes), generator)]]
         centre = _unravel(int(chosen[_draw(len(chosen), generator)]), shape)
     else:
-        centre = _uniform(shape, size, generator)
+        centre = (_draw(shape[0], generator), _draw(shape[1], generator), _draw(shape[2], generator))
     inside: tuple[int, ...] = correct_crop_centers(list(centre), size, shape, allow_smaller=True)
     return inside[0], inside[1], inside[2]
 
@@ -72,11 +73,6 @@ def _draw(count: int, generator: torch.Generator) -> int:
 def _unravel(index: int, shape: Sequence[int]) -> Shape:
     rest, k = divmod(index, shape[2])
     i, j = divmod(rest, shape[1])
-    return i, j, k
-
-
-def _uniform(shape: Sequence[int], size: Shape, generator: torch.Generator) -> Shape:
-    i, j, k = (s // 2 + _draw(max(n - s, 0) + 1, generator) for n, s in zip(shape, size, strict=True))
     return i, j, k
 
 

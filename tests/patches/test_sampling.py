@@ -76,6 +76,17 @@ def test_background_patches_reach_every_place_inside_and_none_outside() -> None:
     assert starts == {0, 1, 2, 3}
 
 
+def test_patches_anywhere_see_the_corners_of_the_volume_as_the_windows_of_a_prediction_do() -> None:
+    generator, shape, size = seeded(0), (192, 192, 20), (96, 96, 20)
+    starts = [tuple(c - s // 2 for c, s in zip(draw_centre(shape, {}, False, size, generator), size, strict=True)) for _ in range(400)]
+    for corner in ((0, 0, 0), (0, 96, 0), (96, 0, 0), (96, 96, 0)):
+        assert 12 <= starts.count(corner) <= 45
+    covered = torch.zeros(shape[:2])
+    for i, j, _ in starts:
+        covered[i : i + 96, j : j + 96] += 1
+    assert covered.min() > 0
+
+
 def test_foreground_without_any_label_falls_back_to_a_uniform_place() -> None:
     assert draw_centre((7, 5, 3), {}, True, (4, 5, 3), seeded(1)) == draw_centre((7, 5, 3), {}, False, (4, 5, 3), seeded(1))
 
