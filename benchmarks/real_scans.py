@@ -49,7 +49,7 @@ ROWS = {
             "augment=none",
             "training.lr=4e-3",
             "plan.spacing_mm=[1,1,3]",
-            "training.max_minutes=8",
+            "training.max_minutes=10",
         ],
     ),
     "brats": Row("", "brats_two_channel", "labels", ["name=brats", *_TWO_MINUTES]),
