@@ -60,9 +60,10 @@ class PlanSettings:
     dims: int = _in(0, 3, 0)
     """2 or 3; 0: auto (2 for pictures, else 3)."""
     spacing_mm: list[float] = _in(0.0, 1000.0, [])
-    """Spacing of the network's grid along x, y, z; auto: median, 10th percentile on an anisotropic axis."""
+    """Spacing of the network's grid along x, y, z; auto: median, 10th percentile on an anisotropic axis. Here, in `patch_size` and
+    in `flips`, a 2D network may have two values instead of three, along the axes of its slices."""
     patch_size: list[int] = _in(1, 4096, [])
-    """Voxels of a patch along x, y, z (x, y for 2D); auto."""
+    """Voxels of a patch along x, y, z; auto."""
     batch_size: int = _in(0, 4096, 0)
     """Patches a step; auto."""
     normalisation: list[str] = field(default_factory=list)
@@ -126,8 +127,14 @@ class NetworkSettings:
     """Channels of each stage, finest first; auto: doubled each stage, from 16 (3D U-Net), 8 (3D V-Net), 32 (2D U-Net)."""
     stages: int = _in(0, 8, 0)
     """Number of resolutions; auto: until the coarsest is 4 voxels wide."""
+    strides: list[list[int]] = _in(1, 8, [])
+    """For each stage, finest first, the step into it along each axis of the network, `[[1, 1, 1], [2, 2, 1], [2, 2, 2]]`; auto: 2
+    along an axis while it is long and fine enough. The number of stages follows; a patch set by hand must be a multiple of their
+    product."""
     kernel_size: int = _in(0, 9, 0)
     """Kernel size, odd; auto: 3 (U-Net), 5 (V-Net); 1 along an axis that is still too coarse."""
+    kernels: list[list[int]] = _in(1, 9, [])
+    """Kernel sizes, odd, for each stage, finest first, and along each axis of the network; auto: by `kernel_size`."""
     convolutions: int = _in(1, 4, 2)
     """Convolutions a stage (U-Net)."""
     block: str = _of("plain", "residual")
@@ -137,7 +144,7 @@ class NetworkSettings:
     activation: str = _of("leaky_relu", "relu", "prelu", "elu")
     """Activation of the U-Net; the V-Net always has PReLU."""
     pooling: str = _of("stride", "max", "average")
-    """How the U-Net steps down: strided convolution, or max or average pooling."""
+    """How the U-Net steps down: strided convolution, or max or average pooling. The V-Net always has strided convolutions."""
     padding: str = _of("zeros", "reflect", "replicate")
     """How convolutions pad at the border of the patch."""
     dropout: float = _in(0.0, 0.95, 0.0)

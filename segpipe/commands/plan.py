@@ -45,8 +45,8 @@ def plan_table(made: Plan) -> Table:
     }
     for key, value in values.items():
         table.add_row(key, value, made.reasons.get(key, ""))
-    table.add_row("kernels", _stages(network.kernels), "1 along an axis until its spacing is within a factor of two of the finest")
-    table.add_row("strides", _stages(network.strides), "an axis is pooled while it is at least 8 voxels long")
+    table.add_row("kernels", _stages(network.kernels), made.reasons.get("kernels", ""))
+    table.add_row("strides", _stages(network.strides), made.reasons.get("strides", ""))
     labels = ", ".join(f"{label.name} ({label.value})" for label in made.labels)
     table.add_row("labels", labels, "values of the files, in the network's order")
     return table

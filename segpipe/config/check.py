@@ -61,6 +61,10 @@ def _leaf(hint: Any, value: Any, key: str, limits: typing.Mapping[str, Any]) -> 
             raise ConfigError(f'{key}: is {_show(value)}; must be a mapping, such as {{"1": PZ, "2": TZ}}')
         return {str(name): _scalar(str, item, f"{key}.{name}", {}) for name, item in value.items()}
     if origin is list:
+        if typing.get_origin(arguments[0]) is list:
+            if not isinstance(value, list | tuple):
+                raise ConfigError(f"{key}: is {_show(value)}; must be a list of lists: [[..., ...], [..., ...]]")
+            return [_leaf(arguments[0], item, f"{key}[{index}]", limits) for index, item in enumerate(value)]
         if isinstance(value, str) and arguments[0] is str:
             value = [value]
         if not isinstance(value, list | tuple):

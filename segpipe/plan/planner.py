@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from segpipe.dataset.fingerprint import Fingerprint
 from segpipe.errors import ConfigError, DataError
 from segpipe.plan.plan import Channel, Label, NetworkPlan, Normalisation, Plan
-from segpipe.plan.topology import Topology, topology
+from segpipe.plan.topology import SMALLEST, Strides, Topology, topology
 from segpipe.settings import NetworkSettings, PlanSettings, Settings
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,9 @@ _SIDES = re.compile(
     r"^(left|right|links|rechts|gauche|droite?|sinist\w*|dext\w*|sin|dex|lh|rh|lt|rt|l|r|li|re)$|^(left|right)|(left|right)$"
 )
 _NO_SIDES = ("bright", "upright", "copyright", "cleft", "outright", "downright")
+_OR_TWO = {2: ", or two, along the axes of the network's slices", 3: ""}
+_UNET_ONLY = ("convolutions", "block", "activation", "pooling", "deep_supervision")
+_T = TypeVar("_T")
 _SIDE_AXIS = 0  # RAS: x runs from left to right
 
 
@@ -111,9 +116,9 @@ def _decide_spacing(
         spacing[worst] = max(float(np.percentile(all_mm[:, worst], 10)), float(others.max()))
         reasons["spacing_mm"] += f", 10th percentile along the anisotropic {'xyz'[worst]}"
     if wanted.spacing_mm:
-        if len(wanted.spacing_mm) != 3 or min(wanted.spacing_mm) <= 0:
-            raise ConfigError(f"plan.spacing_mm is {wanted.spacing_mm}; must be three numbers above 0 (x, y, z)")
-        spacing = np.array(wanted.spacing_mm, dtype=np.float64)
+        if len(wanted.spacing_mm) not in (dims, 3) or min(wanted.spacing_mm) <= 0:
+            raise ConfigError(f"plan.spacing_mm is {wanted.spacing_mm}; must be three numbers above 0 (x, y, z){_OR_TWO[dims]}")
+        spacing[list(axes[: len(wanted.spacing_mm)])] = _along(axes, wanted.spacing_mm)
         reasons["spacing_mm"] = "set by hand"
     ordered = [float(np.round(spacing[a], 6)) for a in axes]
     if dims == 2:
@@ -146,13 +151,47 @@ def _decide_patch(
     own_mm = tuple(spacing[:dims]) if spacing else (1.0,) * dims
     fixed: tuple[int, ...] | None = None
     if wanted.patch_size:
-        if len(wanted.patch_size) < dims or min(wanted.patch_size) < 1:
-            raise ConfigError(f"plan.patch_size is {wanted.patch_size}; must be {dims} numbers of at least 1")
-        world = [*wanted.patch_size, 1][:3]
-        fixed = tuple(world[axes[a]] for a in range(dims)) if len(wanted.patch_size) == 3 else tuple(wanted.patch_size[:dims])
-    result = topology(median[:dims], own_mm, limit, fixed, network.stages)
+        if len(wanted.patch_size) not in (dims, 3):
+            raise ConfigError(f"plan.patch_size is {wanted.patch_size}; must be three numbers (x, y, z){_OR_TWO[dims]}")
+        fixed = tuple(_along(axes, wanted.patch_size)[:dims])
+    strides = _wanted_strides(network, dims)
+    result = topology(median[:dims], own_mm, limit, fixed, strides or network.stages)
+    patch = "x".join(map(str, result.patch[:dims]))
+    if len(result.strides) < network.stages:
+        raise ConfigError(
+            f"network.stages is {network.stages}; a patch of {patch} allows {len(result.strides)} at most: "
+            f"set network.stages={len(result.strides)}, or a larger plan.patch_size"
+        )
+    divisor = np.prod(np.array(strides), axis=0) if strides else np.ones(dims, dtype=np.int64)
+    if (np.array(result.patch[:dims]) % divisor).any():
+        near = " or ".join("x".join(map(str, sizes)) for sizes in _multiples(result.patch[:dims], divisor))
+        raise ConfigError(
+            f"network.strides divides the patch by {'x'.join(map(str, divisor))} in all, and the patch is {patch}: "
+            f"take other strides, or a plan.patch_size of multiples, such as {near}"
+        )
+    reasons["strides"] = "set by hand" if strides else f"an axis is halved while it has at least {2 * SMALLEST} voxels"
     reasons["patch_size"] = "set by hand" if fixed else f"median scan is {'x'.join(map(str, median))} on this grid, at most {limit} voxels"
     return result
+
+
+def _multiples(patch: tuple[int, ...], divisor: np.ndarray) -> list[list[int]]:
+    """The nearest multiples below and above, one only where they are the same."""
+    down, up = (np.maximum(divisor, rounding(np.array(patch) / divisor) * divisor).astype(int).tolist() for rounding in (np.floor, np.ceil))
+    return [down] if down == up else [down, up]
+
+
+def _wanted_strides(network: NetworkSettings, dims: int) -> Strides:
+    """The strides of the settings, checked; empty where the plan decides."""
+    strides = tuple(tuple(stage) for stage in network.strides)
+    if not strides:
+        return ()
+    if any(len(stage) != dims for stage in strides):
+        raise ConfigError(f"network.strides is {network.strides}; must have {dims} numbers for each stage, one an axis of the network")
+    if max(strides[0]) > 1:
+        raise ConfigError(f"network.strides begins with {list(strides[0])}; the first stage has the patch's own grid: begin with ones")
+    if network.stages not in (0, len(strides)):
+        raise ConfigError(f"network.strides has {len(strides)} stages and network.stages is {network.stages}: leave network.stages out")
+    return strides
 
 
 def _decide_batch(wanted: PlanSettings, layout: Topology, reasons: dict[str, str]) -> int:
@@ -214,20 +253,27 @@ def _decide_flips(
     reasons["flips"] = "no label has a side in its name"
     if wanted.flips:
         if len(wanted.flips) not in (dims, 3):
-            raise ConfigError(f"plan.flips is {wanted.flips}; must be three of true or false (x, y, z)")
-        world = [*wanted.flips, True][:3]
+            raise ConfigError(f"plan.flips is {wanted.flips}; must be three of true or false (x, y, z){_OR_TWO[dims]}")
+        for axis, allowed in zip(axes, _along(axes, wanted.flips), strict=False):
+            world[axis] = allowed
         reasons["flips"] = "set by hand"
     if sided:
         dropped = range(2) if data.picture else (_SIDE_AXIS,)
+        by_hand = bool(wanted.flips) and any(world[axis] for axis in dropped if axis in axes[:dims])
         for axis in dropped:
             world[axis] = False
         reasons["flips"] = f"mirroring would exchange left and right: {', '.join(sided)}"
-        if wanted.flips and any(wanted.flips[axis] for axis in dropped):
+        if by_hand:
             log.warning("plan.flips allows a flip that exchanges left and right labels (%s): it is dropped", ", ".join(sided))
     ordered = [world[a] for a in axes]
     if dims == 2:
         ordered[2] = False
     return (ordered[0], ordered[1], ordered[2])
+
+
+def _along(axes: tuple[int, int, int], values: Sequence[_T]) -> list[_T]:
+    """Three values along x, y, z in the network's order; two are in it already: those of a 2D network's slices."""
+    return [values[axis] for axis in axes] if len(values) == 3 else list(values)
 
 
 def has_side(name: str) -> bool:
@@ -239,9 +285,9 @@ def has_side(name: str) -> bool:
 
 def _network(wanted: NetworkSettings, dims: int, layout: Topology, reasons: dict[str, str]) -> NetworkPlan:
     stages = len(layout.strides)
-    size = wanted.kernel_size or (5 if wanted.name == "vnet" else 3)
-    if size % 2 == 0:
-        raise ConfigError(f"network.kernel_size is {size}; must be odd")
+    ignored = [f"network.{key}" for key in _UNET_ONLY if getattr(wanted, key) != getattr(NetworkSettings(), key)]
+    if wanted.name != "unet" and ignored:
+        log.warning("%s: without effect, a setting of the U-Net only (network=unet)", ", ".join(ignored))
     if wanted.features and len(wanted.features) != stages:
         raise ConfigError(
             f"network.features has {len(wanted.features)} numbers; the plan has {stages} stages: give {stages}, or set network.stages"
@@ -254,7 +300,7 @@ def _network(wanted: NetworkSettings, dims: int, layout: Topology, reasons: dict
     return NetworkPlan(
         name=wanted.name,
         features=features,
-        kernels=tuple(tuple(size if wide else 1 for wide in stage) for stage in layout.wide),
+        kernels=_decide_kernels(wanted, dims, layout, reasons),
         strides=layout.strides,
         convolutions=wanted.convolutions,
         block=wanted.block,
@@ -265,3 +311,22 @@ def _network(wanted: NetworkSettings, dims: int, layout: Topology, reasons: dict
         dropout=wanted.dropout,
         deep_supervision=wanted.deep_supervision and wanted.name == "unet",
     )
+
+
+def _decide_kernels(wanted: NetworkSettings, dims: int, layout: Topology, reasons: dict[str, str]) -> tuple[tuple[int, ...], ...]:
+    """Along an axis that is still too coarse a kernel does not look, unless set by hand for each stage and axis."""
+    size = wanted.kernel_size or (5 if wanted.name == "vnet" else 3)
+    kernels = tuple(tuple(stage) for stage in wanted.kernels) or tuple(
+        tuple(size if wide else 1 for wide in stage) for stage in layout.wide
+    )
+    if wanted.kernels and wanted.kernel_size:
+        raise ConfigError("network.kernels and network.kernel_size are both set: leave one of them out")
+    if len(kernels) != len(layout.strides) or any(len(stage) != dims for stage in kernels):
+        raise ConfigError(
+            f"network.kernels is {wanted.kernels}; must have {dims} numbers for each of the plan's {len(layout.strides)} stages"
+        )
+    if any(number % 2 == 0 for stage in kernels for number in stage):
+        raise ConfigError(f"network.{f'kernels is {wanted.kernels}' if wanted.kernels else f'kernel_size is {size}'}; must be odd")
+    by_rule = f"{size}; 1 along an axis until its spacing is within a factor of two of the finest"
+    reasons["kernels"] = "set by hand" if wanted.kernels else by_rule
+    return kernels

@@ -15,22 +15,29 @@ SMALLEST = 4
 MOST_STAGES = 6
 _NEAR = 2.0
 
+Strides = tuple[tuple[int, ...], ...]
+"""For each stage, finest first, the step into it along each axis."""
+
 
 @dataclass(frozen=True)
 class Topology:
     """Attributes:
     patch: three numbers, the last 1 in 2D.
-    strides: for each stage, the step into it along each axis; the first stage has ones.
+    strides: the first stage has ones.
     wide: for each stage and axis, whether the kernel looks along the axis.
     """
 
     patch: tuple[int, int, int]
-    strides: tuple[tuple[int, ...], ...]
+    strides: Strides
     wide: tuple[tuple[bool, ...], ...]
 
 
 def topology(
-    median: tuple[int, ...], spacing_mm: tuple[float, ...], limit: int, fixed: tuple[int, ...] | None = None, stages: int = 0
+    median: tuple[int, ...],
+    spacing_mm: tuple[float, ...],
+    limit: int,
+    fixed: tuple[int, ...] | None = None,
+    wanted: int | Strides = 0,
 ) -> Topology:
     """Fit patch and stages to the median scan.
 
@@ -39,12 +46,14 @@ def topology(
         spacing_mm: spacing of that grid, same axes.
         limit: most voxels in a patch.
         fixed: patch size that the user asks for; it is kept as it is.
-        stages: number of resolutions that the user asks for, or 0.
+        wanted: number of resolutions or strides that the user asks for; 0: as many as the patch allows. A number is a
+            maximum: a small patch has fewer.
     """
     patch = np.array(fixed if fixed else _largest(median, spacing_mm, limit))
-    strides, wide = _stages(patch, np.array(spacing_mm), stages)
+    strides = wanted if isinstance(wanted, tuple) else _strides(patch, spacing_mm, wanted)
     if not fixed:
-        patch, strides, wide = _to_divisor(patch, np.array(spacing_mm), (limit, stages))
+        patch = _to_divisor(patch, strides, limit)
+    wide = tuple(_looks(np.array(spacing_mm) * np.prod(np.array(strides[: stage + 1]), axis=0)) for stage in range(len(strides)))
     size = [int(n) for n in patch] + [1] * (3 - len(patch))
     return Topology((size[0], size[1], size[2]), strides, wide)
 
@@ -60,23 +69,18 @@ def _largest(median: tuple[int, ...], spacing_mm: tuple[float, ...], limit: int)
     return tuple(int(n) for n in patch)
 
 
-def _to_divisor(
-    patch: np.ndarray, spacing_mm: np.ndarray, wanted: tuple[int, int]
-) -> tuple[np.ndarray, tuple[tuple[int, ...], ...], tuple[tuple[bool, ...], ...]]:
+def _to_divisor(patch: np.ndarray, strides: Strides, limit: int) -> np.ndarray:
     """Round the patch up to what its stages divide; down where rounding up would pass the limit by half."""
-    limit, stages = wanted
-    strides, wide = _stages(patch, spacing_mm, stages)
     divisor = np.prod(np.array(strides), axis=0)
     up = np.ceil(patch / divisor) * divisor
     if up.prod() > 1.5 * limit:
         up = np.maximum(divisor, np.round(patch / divisor) * divisor)
-    return up.astype(int), strides, wide
+    return np.asarray(up, dtype=np.int64)
 
 
-def _stages(patch: np.ndarray, spacing_mm: np.ndarray, wanted: int) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[bool, ...], ...]]:
-    size, spacing = patch.astype(np.float64), spacing_mm.astype(np.float64).copy()
+def _strides(patch: np.ndarray, spacing_mm: tuple[float, ...], wanted: int) -> Strides:
+    size, spacing = patch.astype(np.float64), np.array(spacing_mm, dtype=np.float64)
     strides: list[tuple[int, ...]] = [(1,) * len(size)]
-    wide = [_looks(spacing)]
     while len(strides) < (wanted or MOST_STAGES):
         long_enough = size >= 2 * SMALLEST
         if not long_enough.any():
@@ -86,8 +90,7 @@ def _stages(patch: np.ndarray, spacing_mm: np.ndarray, wanted: int) -> tuple[tup
         step = np.where(pooled, 2, 1)
         size, spacing = np.ceil(size / step), spacing * step
         strides.append(tuple(int(s) for s in step))
-        wide.append(_looks(spacing))
-    return tuple(strides), tuple(wide)
+    return tuple(strides)
 
 
 def _looks(spacing: np.ndarray) -> tuple[bool, ...]:

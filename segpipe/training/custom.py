@@ -14,11 +14,12 @@ from segpipe.plan.plan import Plan
 
 
 class SingleHead(nn.Module):
-    """Gives any network the `forward_all` that training calls."""
+    """Gives any network of `dims` dimensions the `forward_all` and the `steps` that training asks for."""
 
-    def __init__(self, inner: nn.Module) -> None:
+    def __init__(self, inner: nn.Module, dims: int) -> None:
         super().__init__()
         self.inner = inner
+        self.steps = [[1] * dims]
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.inner(x)
@@ -43,7 +44,7 @@ def build_trainable(plan: Plan, target: str = "") -> nn.Module:
         raise ConfigError(f"network.target {target}: cannot be built with (in_channels, classes, dims): {error}") from error
     if not isinstance(network, nn.Module):
         raise ConfigError(f"network.target {target}: makes a {type(network).__name__}; must make a torch.nn.Module")
-    return SingleHead(network)
+    return SingleHead(network, plan.dims)
 
 
 def build_callback(target: str) -> list[pl.Callback]:

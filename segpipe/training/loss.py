@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from monai.losses import FocalLoss, TverskyLoss
@@ -81,18 +81,28 @@ def build_loss(name: str) -> nn.Module:
     return LOSSES[name]()
 
 
-def supervised(loss: nn.Module, heads: list[Tensor], label: Tensor) -> Tensor:
+def supervised(loss: nn.Module, heads: Sequence[Tensor], label: Tensor, steps: Sequence[Sequence[int]]) -> Tensor:
     """Deep supervision: weights 1, 1/2, 1/4 ..., normalised to one; labels are taken at each head's own resolution.
 
     Args:
         heads: logits (B, N, *spatial), finest first.
-        label: (B, *spatial) at the finest resolution; coarser ones take the nearest voxel.
+        label: (B, *spatial) at the finest resolution.
+        steps: for each head (and perhaps more maps), the label's voxels along each axis in one voxel of its logits.
     """
     weights = [0.5**level for level in range(len(heads))]
     total = heads[0].new_zeros((), dtype=torch.float32)
-    for weight, logits in zip(weights, heads, strict=True):
-        target = label
-        if logits.shape[2:] != label.shape[1:]:
-            target = functional.interpolate(label.unsqueeze(1).float(), size=logits.shape[2:], mode="nearest-exact").squeeze(1)
-        total = total + weight / sum(weights) * loss(logits, target)
+    for weight, logits, step in zip(weights, heads, steps, strict=False):
+        total = total + weight / sum(weights) * loss(logits, _at(label, logits.shape[2:], step))
     return total
+
+
+def _at(label: Tensor, shape: Sequence[int], step: Sequence[int]) -> Tensor:
+    """(B, *spatial) -> (B, *shape): the label in the middle of each coarse voxel, which covers `step` voxels.
+
+    Not resized to `shape`: a coarse voxel that hangs over the end of a size that its step does not divide would shift all others.
+    """
+    for axis, (size, width) in enumerate(zip(shape, step, strict=True), start=1):
+        if width > 1:
+            middles = torch.arange(size, device=label.device) * width + width // 2
+            label = label.index_select(axis, middles.clamp(max=label.shape[axis] - 1))
+    return label

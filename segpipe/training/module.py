@@ -34,7 +34,7 @@ class SegmentationModule(pl.LightningModule):
     """Trains a network on augmented patches.
 
     Args:
-        network: has `forward_all(x) -> [logits]`, finest first.
+        network: has `forward_all(x) -> [logits]`, finest first, and `steps`, for each of these the voxels of x in one of its voxels.
         plan: its `dims` says how patches meet the network.
         augment: applied to the batch where the batch is.
         settings: optimiser, loss, averaging.
@@ -79,7 +79,7 @@ class SegmentationModule(pl.LightningModule):
         if self.plan.dims == 2:
             image, label = image.squeeze(-1), label.squeeze(-1)
         heads = self.network.forward_all(image)  # type: ignore[operator]
-        loss = supervised(self.loss, heads, label)
+        loss = supervised(self.loss, heads, label, self.network.steps)  # type: ignore[arg-type]
         if not torch.isfinite(loss):
             names = ", ".join(sorted(set(batch["cases"])))
             raise DataError(

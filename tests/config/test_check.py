@@ -33,6 +33,7 @@ def test_null_keeps_the_default() -> None:
         ("dataset.channels", ["T2", 1], ["T2", "1"]),
         ("dataset.label_names", {1: "PZ"}, {"1": "PZ"}),
         ("plan.spacing_mm", [1, 1, 3], [1.0, 1.0, 3.0]),
+        ("network.strides", [[1, 1], ["2", 2.0]], [[1, 1], [2, 2]]),
         ("plan.flips", [True, "false", 1], [True, False, True]),
     ],
 )
@@ -58,6 +59,9 @@ def test_values_are_converted_where_nothing_is_lost(key: str, value: Any, expect
         ({"training": None}, "training: is empty; must hold settings, such as training.max_steps"),
         ({"plan": {"spacing_mm": 1}}, "plan.spacing_mm: is 1; must be a list, each a number from 0 to 1000: [..., ...]"),
         ({"plan": {"spacing_mm": [1, "a"]}}, "plan.spacing_mm[1]: is 'a'; must be a number from 0 to 1000"),
+        ({"network": {"strides": [2, 2]}}, "network.strides[0]: is 2; must be a list, each a whole number from 1 to 8: [..., ...]"),
+        ({"network": {"strides": 2}}, "network.strides: is 2; must be a list of lists: [[..., ...], [..., ...]]"),
+        ({"network": {"strides": [[1, 9]]}}, "network.strides[0][1]: is 9; must be a whole number from 1 to 8"),
         ({"plan": {"patch_size": [0]}}, "plan.patch_size[0]: is 0; must be a whole number from 1 to 4096"),
         ({"dataset": {"label_names": ["PZ"]}}, 'dataset.label_names: is [\'PZ\']; must be a mapping, such as {"1": PZ, "2": TZ}'),
         ({"name": ["a"]}, "name: is ['a']; must be text"),

@@ -3,9 +3,11 @@
 import dataclasses
 
 import pytest
+import torch
 
 from segpipe.dataset.fingerprint import ChannelStats, Fingerprint
 from segpipe.errors import ConfigError, DataError
+from segpipe.network.build import build_network
 from segpipe.plan.planner import has_side, make_plan
 from segpipe.settings import NetworkSettings, PlanSettings, Settings
 
@@ -43,7 +45,19 @@ def test_the_hippocampus_gets_the_published_patch() -> None:
 
 def test_every_decision_has_a_reason() -> None:
     reasons = make_plan("h", data(), settings()).reasons
-    wanted = ("dims", "axes", "spacing_mm", "patch_size", "batch_size", "normalisation", "nonzero", "flips", "features")
+    wanted = (
+        "dims",
+        "axes",
+        "spacing_mm",
+        "patch_size",
+        "batch_size",
+        "normalisation",
+        "nonzero",
+        "flips",
+        "features",
+        "kernels",
+        "strides",
+    )
     assert all(reasons[key] for key in wanted)
 
 
@@ -107,6 +121,95 @@ def test_settings_by_hand_win() -> None:
     assert (plan.patch_size, plan.batch_size, plan.spacing_mm, plan.network.features) == ((32, 32, 16), 3, (2.0, 2.0, 4.0), (8, 12))
 
 
+def test_strides_by_hand_make_the_stages_and_the_kernels_follow_the_spacing() -> None:
+    spacing = {"spacing_mm": [1.0, 1.0, 4.0], "patch_size": [36, 36, 10]}
+    plan = make_plan("h", data(), settings(spacing, {"strides": [[1, 1, 1], [3, 3, 1], [2, 2, 2]]}))
+    assert plan.network.strides == ((1, 1, 1), (3, 3, 1), (2, 2, 2))
+    assert plan.network.kernels == ((3, 3, 1), (3, 3, 3), (3, 3, 3))
+    assert len(plan.network.features) == 3
+    assert plan.reasons["strides"] == "set by hand"
+    free = make_plan("h", data(), settings(None, {"strides": [[1, 1, 1], [4, 4, 4]]})).patch_size
+    assert all(size % 4 == 0 for size in free)
+
+
+def test_a_network_by_strides_set_by_hand_steps_as_they_say() -> None:
+    plan = make_plan("h", data(), settings(None, {"strides": [[1, 1, 1], [3, 1, 2]], "features": [4, 4]}))
+    maps = build_network(plan.network, 1, plan.classes, 3).backbone(torch.zeros(1, 1, 6, 5, 4))
+    assert [tuple(each.shape[2:]) for each in maps] == [(6, 5, 4), (2, 5, 2)]
+
+
+EFFECTS: list[tuple[str, object, str]] = [
+    ("features", [5, 7, 9, 11], "(5, 7, "),
+    ("strides", [[1, 1, 1], [3, 1, 2]], "stride=(3, 1, 2)"),
+    ("stages", 2, ""),
+    ("kernel_size", 7, "kernel_size=(7, 7, 7)"),
+    ("kernels", [[3, 1, 5]] * 4, "kernel_size=(3, 1, 5)"),
+    ("padding", "reflect", "BorderPad"),
+    ("padding", "replicate", "BorderPad"),
+    ("norm", "batch", "BatchNorm"),
+    ("norm", "group", "GroupNorm"),
+    ("norm", "none", ""),
+    ("dropout", 0.3, "Dropout3d(p=0.3"),
+]
+EFFECTS_UNET: list[tuple[str, object, str]] = [
+    ("pooling", "max", "MaxPool3d(kernel_size=(2, 2, 2)"),
+    ("pooling", "average", "AvgPool3d(kernel_size=(2, 2, 2)"),
+    ("convolutions", 3, ""),
+    ("block", "residual", "ResidualBlock"),
+    ("activation", "elu", "ELU(alpha"),
+    ("deep_supervision", True, ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "part"),
+    [("unet", *effect) for effect in EFFECTS + EFFECTS_UNET] + [("vnet", *effect) for effect in EFFECTS],
+)
+def test_every_setting_of_the_network_changes_the_network_that_is_trained(name: str, key: str, value: object, part: str) -> None:
+    built = []
+    for wanted in ({"name": name}, {"name": name, key: value}):
+        plan = make_plan("h", data(), settings(None, wanted))
+        built.append(build_network(plan.network, 1, plan.classes, 3))
+    usual, changed = map(str, built)
+    assert changed != usual
+    assert part == "" or (part in changed and part not in usual)
+    assert built[1](torch.randn(1, 1, 8, 6, 4)).shape == (1, 3, 8, 6, 4)
+
+
+def test_kernels_by_hand_are_kept_in_two_dimensions_too() -> None:
+    wanted = {"kernels": [[5, 3], [3, 3]], "strides": [[1, 1], [2, 4]]}
+    network = make_plan("h", data(), settings({"dims": 2}, wanted)).network
+    assert (network.kernels, network.strides) == (((5, 3), (3, 3)), ((1, 1), (2, 4)))
+
+
+def test_settings_of_the_u_net_that_the_v_net_does_not_have_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    make_plan("h", data(), settings(None, {"pooling": "max"}))
+    make_plan("h", data(), settings(None, {"name": "vnet", "dropout": 0.2}))
+    assert caplog.messages == []
+    make_plan("h", data(), settings(None, {"name": "vnet", "pooling": "max", "deep_supervision": True}))
+    assert caplog.messages == ["network.pooling, network.deep_supervision: without effect, a setting of the U-Net only (network=unet)"]
+
+
+@pytest.mark.parametrize(
+    ("spacing", "flips", "dropped"), [((1.0, 1.0, 4.0), (False, True, False), True), ((4.0, 1.0, 1.0), (True,) * 2, False)]
+)
+def test_of_two_flips_the_one_that_exchanges_sides_is_dropped(
+    spacing: tuple[float, float, float], flips: tuple[bool, ...], dropped: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    sided = data(spacings_mm=(spacing,) * 3, label_names={1: "left", 2: "right"})
+    plan = make_plan("k", sided, settings({"dims": 2, "flips": [True, True]}))
+    assert plan.flips[:2] == flips[:2]  # across slices that lie along x both in-plane axes may be mirrored
+    assert bool(caplog.messages) == dropped
+
+
+def test_two_values_of_a_two_dimensional_network_lie_along_its_slices() -> None:
+    sagittal = data(spacings_mm=((3.0, 0.6, 0.5),) * 3, shapes=((20, 320, 300),) * 3)
+    two = make_plan("p", sagittal, settings({"dims": 2, "patch_size": [64, 32], "spacing_mm": [0.8, 0.7], "flips": [False, True]}))
+    three = {"dims": 2, "patch_size": [1, 64, 32], "spacing_mm": [3.0, 0.8, 0.7], "flips": [True, False, True]}
+    assert two == make_plan("p", sagittal, settings(three))
+    assert (two.patch_size, two.spacing_mm, two.flips) == ((64, 32, 1), (0.8, 0.7, 0.0), (False, True, False))
+
+
 @pytest.mark.parametrize(
     ("plan", "network", "words"),
     [
@@ -116,6 +219,18 @@ def test_settings_by_hand_win() -> None:
         ({"normalisation": ["zscore", "ct"]}, {}, r"plan\.normalisation"),
         ({"normalisation": ["magic"]}, {}, "magic"),
         ({"flips": [True]}, {}, r"plan\.flips"),
+        ({"flips": [True, True]}, {}, r"plan\.flips"),
+        ({"patch_size": [32, 32]}, {}, r"plan\.patch_size"),
+        ({"patch_size": [16, 16, 16]}, {"stages": 4}, r"patch of 16x16x16 allows 3 at most: set network\.stages=3"),
+        ({}, {"strides": [[1, 1], [2, 2]]}, r"network\.strides .* 3 numbers"),
+        ({}, {"strides": [[2, 2, 2], [2, 2, 2]]}, r"network\.strides begins with"),
+        ({}, {"strides": [[1, 1, 1], [2, 2, 2]], "stages": 3}, r"network\.strides has 2 stages"),
+        ({"patch_size": [8, 8, 4]}, {"strides": [[1, 1, 1], [8, 8, 8]]}, r"by 8x8x8 in all, and the patch is 8x8x4: .* such as 8x8x8$"),
+        ({"patch_size": [16, 30, 16]}, {"strides": [[1, 1, 1], [4, 4, 4]]}, r"such as 16x28x16 or 16x32x16$"),
+        ({}, {"kernels": [[3, 3, 3]]}, r"network\.kernels .* 3 numbers for each of the plan's 4 stages"),
+        ({}, {"kernels": [[3, 3]] * 4}, r"network\.kernels .* 3 numbers"),
+        ({}, {"kernels": [[3, 3, 4]] * 4}, r"network\.kernels is .*; must be odd"),
+        ({}, {"kernels": [[3, 3, 3]] * 4, "kernel_size": 3}, r"network\.kernels and network\.kernel_size"),
         ({}, {"features": [8]}, r"network\.features"),
         ({}, {"kernel_size": 4}, r"network\.kernel_size"),
     ],

@@ -6,6 +6,8 @@ from monai.losses import DiceCELoss, DiceLoss
 from torch.nn import functional
 
 from segpipe.errors import ConfigError
+from segpipe.network.build import build_network
+from segpipe.plan.plan import NetworkPlan
 from segpipe.training.loss import LOSSES, build_loss, supervised
 
 
@@ -46,12 +48,30 @@ def test_every_loss_is_finite_without_any_foreground(name: str) -> None:
 
 
 def test_deep_supervision_weighs_heads_by_halves() -> None:
-    logits, label = example()
+    logits, label = (part[..., :4, :] for part in example())  # sizes that two divides
     loss = build_loss("dice_ce")
     coarse = logits[:, :, ::2, ::2, ::2]
     target = functional.interpolate(label[:, None].float(), size=coarse.shape[2:], mode="nearest-exact")[:, 0]
     expected = (loss(logits, label) + 0.5 * loss(coarse, target)) / 1.5
-    assert supervised(loss, [logits, coarse], label).item() == pytest.approx(expected.item(), rel=1e-6)
+    steps = [[1, 1, 1], [2, 2, 2]]
+    assert supervised(loss, [logits, coarse], label, steps).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_targets_of_coarse_heads_lie_under_their_voxels_also_where_a_step_does_not_divide_the_patch() -> None:
+    # Logits that say of each coarse voxel what lies in its middle have no loss, whatever hangs over the end.
+    label = torch.zeros((1, 30, 27, 8), dtype=torch.uint8)
+    label[0, 9:29, 4:20, 2:7] = 1
+    spec = NetworkPlan("unet", (2,) * 4, ((3,) * 3,) * 4, ((1,) * 3, *((2,) * 3,) * 3), deep_supervision=True)
+    network = build_network(spec, 1, 2, 3)
+    image = torch.zeros((1, 1, 30, 27, 8))
+    shapes = [tuple(head.shape[2:]) for head in network.forward_all(image)]
+    assert shapes == [(30, 27, 8), (15, 14, 4), (8, 7, 2)]
+    heads = []
+    for shape, step in zip(shapes, network.steps, strict=False):
+        middles = [[min(k * s + s // 2, n - 1) for k in range(m)] for m, s, n in zip(shape, step, label.shape[1:], strict=True)]
+        truth = torch.tensor([[[int(label[0, i, j, k]) for k in middles[2]] for j in middles[1]] for i in middles[0]])
+        heads.append(20.0 * functional.one_hot(truth[None], 2).movedim(-1, 1).float())
+    assert supervised(build_loss("dice_ce"), heads, label, network.steps).item() == pytest.approx(0.0, abs=1e-4)
 
 
 def test_an_unknown_loss_is_refused_with_the_names_that_exist() -> None:
