@@ -77,7 +77,7 @@ def test_a_wrong_command_line_ends_with_two(arguments: list[str], capsys: pytest
         (["predict", "model.ts", "in"], 2, "error: predict: got 2 path(s); must be MODEL... IN OUT"),
         (["predict", "m.ts", "in", "out", "--overlap", "2"], 2, "error: --overlap: is 2; must be 0 to 0.95"),
         (["predict", "m.ts", "in", "out", "--precision", "fp8"], 2, "error: --precision: is 'fp8'; must be one of auto, fp32, bf16"),
-        (["inspect", "in", "--layout", "foo"], 2, "error: dataset.layout: is 'foo'; must be one of auto, msd, nnunet, folders, manifest"),
+        (["inspect", "in", "--layout", "foo"], 2, "error: --layout: is 'foo'; must be one of auto, msd, nnunet, folders, manifest"),
         (["evaluate", "a", "b", "--label", "PZ"], 2, "error: --label PZ: must be VALUE=NAME"),
         (["inspect", "/no/such/folder"], 3, "error: /no/such/folder: "),
         (["predict", "m.ts", "/no/such/scan.nii.gz", "out"], 3, "error: /no/such/scan.nii.gz: "),

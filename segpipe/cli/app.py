@@ -149,6 +149,8 @@ def inspect(
     labels: Annotated[str, typer.Option(metavar="NAME", help="Label folder under DATA.")] = "",
     pattern: Annotated[str, typer.Option(metavar="REGEX", help="On image names: (?P<case>.+)_(?P<channel>t1|t2).")] = "",
     group: Annotated[str, typer.Option(metavar="REGEX", help="On case names, first group: the patient.")] = "",
+    channel: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Name of a channel, in their order; repeatable.")] = None,
+    label_name: Annotated[list[str] | None, typer.Option(metavar="VALUE=NAME", help="Name of a label value; repeatable.")] = None,
 ) -> Outcome:
     """Check a data set before training: counts, grids, intensities, labels, and every fault with its cure.
 
@@ -159,10 +161,14 @@ def inspect(
     Exit code 3 when training cannot start.
     """
     from segpipe.commands.inspect import inspect as run
+    from segpipe.commands.option_words import option_words
     from segpipe.config.check import to_settings
 
+    names = dict(_named_label("--label-name", text) for text in label_name or [])
     values = {"root": data, "layout": layout, "images": images, "labels": labels, "pattern": pattern, "group": group}
-    return run(to_settings({"dataset": values}).dataset, json)
+    with option_words():
+        settings = to_settings({"dataset": {**values, "channels": channel or [], "label_names": names}}).dataset
+    return run(settings, json)
 
 
 @app.command(cls=PathsCommand)
@@ -233,14 +239,14 @@ def evaluate(
     from segpipe.commands.evaluate import EvaluateOptions
     from segpipe.commands.evaluate import evaluate as run
 
-    names = dict(_named_label(text) for text in label or [])
+    names = dict(_named_label("--label", text) for text in label or [])
     return run(prediction, truth, EvaluateOptions(json, csv, plots, tolerance, seed, resamples, names, background, allow_missing, threads))
 
 
-def _named_label(text: str) -> tuple[str, str]:
+def _named_label(option: str, text: str) -> tuple[str, str]:
     value, equals, name = text.partition("=")
     if not (equals and name.strip() and value.strip().lstrip("-").isdigit()):
-        raise ConfigError(f"--label {text}: must be VALUE=NAME with a whole number, such as --label 1=PZ")
+        raise ConfigError(f"{option} {text}: must be VALUE=NAME with a whole number, such as {option} 1=PZ")
     return str(int(value)), name.strip()
 
 

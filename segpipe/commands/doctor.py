@@ -12,7 +12,7 @@ from rich.table import Table
 from segpipe.commands.machine import machine
 from segpipe.commands.outcome import Outcome
 from segpipe.errors import ConfigError
-from segpipe.io.atomic import write_text
+from segpipe.io.atomic import check_file, write_text
 
 _NEEDED = (
     "torch", "monai", "pytorch-lightning", "nibabel", "SimpleITK", "hydra-core", "omegaconf", "typer", "rich",
@@ -58,6 +58,8 @@ def doctor(json_path: Path | None) -> Outcome:
     Raises:
         ConfigError: the file cannot be written.
     """
+    if json_path is not None:
+        check_file(json_path)
     facts = machine()
     found = features(facts)
     shown: list[Any] = [_versions_table(facts), _machine_table(facts), _features_table(found)]

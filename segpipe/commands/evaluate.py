@@ -17,7 +17,7 @@ from segpipe.evaluation.plots import box_plot
 from segpipe.evaluation.report import to_csv, to_json
 from segpipe.evaluation.summary import Summaries, summarise
 from segpipe.evaluation.table import case_table, remarks, summary_table
-from segpipe.io.atomic import write_bytes, write_text
+from segpipe.io.atomic import check_file, check_folder, write_bytes, write_text
 
 _FEWEST_RESAMPLES = 100
 _PICTURES = (".png", ".pdf", ".svg", ".jpg")
@@ -90,24 +90,15 @@ def _check(options: EvaluateOptions) -> None:
         raise ConfigError(f"--seed is {options.seed}; must be 0 or more")
     if options.threads < 0:
         raise ConfigError(f"--threads is {options.threads}; must be 0 (one a core) or more")
-    for option, path in (("--json", options.json), ("--csv", options.csv)):
-        if path is not None and path.is_dir():
-            raise ConfigError(f"{option} {path}: is a folder; must be a file: add a file name")
+    for path in (options.json, options.csv):
         if path is not None:
-            _make_folder(option, path.parent)
+            check_file(path)
     if options.plots is not None:
         if options.plots.suffix.lower() in _PICTURES:
             raise ConfigError(
                 f"--plots {options.plots}: names a picture; must be a folder, which gets one picture a metric: drop the ending"
             )
-        _make_folder("--plots", options.plots)
-
-
-def _make_folder(option: str, folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{option}: {folder}: {error.strerror}; must be a folder that can be written: choose another place") from error
+        check_folder(options.plots)
 
 
 def _write(evaluation: Evaluation, summaries: Summaries, options: EvaluateOptions) -> list[Path]:

@@ -9,6 +9,7 @@ import yaml
 
 from segpipe.commands.outcome import Outcome
 from segpipe.errors import ConfigError, ModelError
+from segpipe.io.atomic import check_file
 from segpipe.package.export import export_model
 from segpipe.training.checkpoint import network_weights
 from segpipe.training.custom import build_trainable
@@ -31,13 +32,14 @@ def export(run: Path, out: Path | None) -> Outcome:
         what = "is a file" if run.exists() else "no such folder"
         raise ConfigError(f"{run}: {what}; give the folder of a run that segpipe train made")
     folder = RunFolder(run)
+    path = out or folder.model
+    check_file(path)
     plan = read_plan(folder.plan)
     network = build_trainable(plan, _target(folder.config))
     try:
         network.load_state_dict(network_weights(folder.last))
     except RuntimeError as error:
         raise ModelError(f"{folder.last}: its weights do not fit {folder.plan}: both must be of the same run") from error
-    path = out or folder.model
     proof = export_model(network, plan, model_document(run, plan), path)
     shapes = ", ".join("x".join(map(str, shape["shape"])) for shape in proof["shapes"])
     shown = f"proved equal to the network to {proof['largest_difference']:.1e} (allowed {proof['tolerance']:g}) on inputs of {shapes}"

@@ -14,6 +14,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from segpipe.commands.option_words import in_option_words, option_words
 from segpipe.commands.outcome import Outcome
 from segpipe.dataset.audit import audit, can_train
 from segpipe.dataset.case import DataSet
@@ -22,8 +23,8 @@ from segpipe.dataset.finding import Finding
 from segpipe.dataset.fingerprint import Fingerprint, channel_names, fingerprint
 from segpipe.dataset.load import load_dataset
 from segpipe.dataset.measure import measure
-from segpipe.errors import ConfigError, DataError
-from segpipe.io.atomic import write_text
+from segpipe.errors import DataError
+from segpipe.io.atomic import check_file, write_text
 from segpipe.settings import DatasetSettings
 
 MOST_FINDINGS = 40
@@ -34,7 +35,7 @@ CANNOT_TRAIN = 3
 
 
 def inspect(settings: DatasetSettings, json_path: Path | None = None) -> Outcome:
-    """Audit a data set.
+    """Audit a data set; faults and cures name the options of this command.
 
     Args:
         json_path: where everything that was measured and found is written; None: nowhere.
@@ -43,11 +44,12 @@ def inspect(settings: DatasetSettings, json_path: Path | None = None) -> Outcome
         ConfigError: a setting does not fit, or the JSON file cannot be written.
         DataError: there is no data set at the root.
     """
-    if json_path is not None and json_path.is_dir():
-        raise ConfigError(f"{json_path}: is a folder; must be the name of a JSON file: add a file name")
-    data = load_dataset(settings)
+    if json_path is not None:
+        check_file(json_path)
+    with option_words():
+        data = load_dataset(settings)
     facts = measure(data)
-    findings = audit(data, facts)
+    findings = [_in_options(finding) for finding in audit(data, facts)]
     try:
         summary: Fingerprint | None = fingerprint(data, facts)
     except DataError:
@@ -57,6 +59,10 @@ def inspect(settings: DatasetSettings, json_path: Path | None = None) -> Outcome
         write_text(json_path, json.dumps(_finite(_document(data, facts, findings, summary)), indent=1, allow_nan=False) + "\n")
         shown.append(f"everything in {json_path}")
     return Outcome(shown, 0 if can_train(findings) else CANNOT_TRAIN)
+
+
+def _in_options(finding: Finding) -> Finding:
+    return dataclasses.replace(finding, what=in_option_words(finding.what), cure=in_option_words(finding.cure))
 
 
 def _figure(value: float) -> str:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from segpipe.commands.outcome import Outcome
 from segpipe.errors import DataError
-from segpipe.inference.folder import FolderOptions, predict_folder
+from segpipe.inference.folder import FolderOptions, check_request, predict_folder
 from segpipe.inference.gather import TABLE
 from segpipe.inference.ledger import Row
 from segpipe.inference.predictor import Precision, Predictor
@@ -54,12 +54,12 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
     Raises:
         ModelError, ConfigError, DataError: see `load_model`, `Predictor`, `predict_folder`.
     """
-    if not source.exists():  # before seconds go into loading models
-        raise DataError(f"{source}: no such file or folder; give a scan, or a folder with scans")
+    wanted = FolderOptions(options.format, options.probabilities, options.overwrite)
+    check_request(source, out, wanted)  # before seconds go into loading models
     device = choose_device(options.device)
     loaded = [load_model(path / _MODEL if path.is_dir() else path, device) for path in models]
     predictor = Predictor(loaded, device, options.overlap, options.batch, options.precision)
-    rows = predict_folder(predictor, source, out, FolderOptions(options.format, options.probabilities, options.overwrite))
+    rows = predict_folder(predictor, source, out, wanted)
     failed = any(row.status == "failed" for row in rows)
     return Outcome([_table(rows), *_failures(rows), f"label maps and {TABLE} in {out}"], DataError.exit_code if failed else 0)
 

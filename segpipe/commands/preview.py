@@ -17,6 +17,7 @@ from segpipe.commands.outcome import Outcome
 from segpipe.dataset.case import Case
 from segpipe.errors import ConfigError
 from segpipe.geometry.grid import Shape
+from segpipe.io.atomic import check_file
 from segpipe.patches.augment import Augment, check_augment
 from segpipe.patches.sampling import cut, draw_centre
 from segpipe.plan.plan import Plan
@@ -60,6 +61,7 @@ def preview(settings: Settings) -> Outcome:
     out = Path(settings.out or "preview.png")
     if out.suffix.lower() != ".png":
         raise ConfigError(f"out is {str(out)!r}; must end in .png: out=preview.png")
+    check_file(out)
     check_augment(settings.augment)
     cases, fingerprint = survey(settings)
     plan = make_plan(settings.name, fingerprint, settings, choose_compute(settings).device)

@@ -19,8 +19,6 @@ from segpipe.dataset.facts import CaseFacts, ImageFacts, LabelFacts
 from segpipe.dataset.finding import Finding
 from segpipe.geometry.grid import CORNER_TOLERANCE_MM
 
-__all__ = ["Finding", "audit", "can_train"]
-
 MOST_VALUES = 256
 """Class indices are stored as uint8."""
 _FEWEST_VALUES = 2

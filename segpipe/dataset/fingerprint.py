@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from segpipe.dataset.case import DEFAULT_CHANNEL, DataSet
 from segpipe.dataset.facts import CaseFacts, Values
 from segpipe.errors import DataError
 
-_RGB = 3
+_COLOURS = ("red", "green", "blue")
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class ChannelStats:
 
     Attributes:
         p005, p50, p995: the 0.5, 50 and 99.5 percentiles.
+        low, high: of the **whole** scans: lowest and highest, over the cases, of the 0.5 and of the 99.5 percentile.
     """
 
     name: str
@@ -31,6 +33,8 @@ class ChannelStats:
     p005: float
     p50: float
     p995: float
+    low: tuple[float, float] = (0.0, 0.0)
+    high: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -64,29 +68,6 @@ class Fingerprint:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, in which the keys of the label dicts become text."""
         return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Fingerprint:
-        """What `to_dict` gave, through JSON or not.
-
-        Raises:
-            DataError: a key is missing or has another type.
-        """
-        try:
-            return cls(
-                cases=int(values["cases"]),
-                picture=bool(values["picture"]),
-                spacings_mm=tuple((float(x), float(y), float(z)) for x, y, z in values["spacings_mm"]),
-                shapes=tuple((int(x), int(y), int(z)) for x, y, z in values["shapes"]),
-                channels=tuple(ChannelStats(**channel) for channel in values["channels"]),
-                label_values=tuple(int(value) for value in values["label_values"]),
-                label_voxels={int(value): int(count) for value, count in values["label_voxels"].items()},
-                label_cases={int(value): int(count) for value, count in values["label_cases"].items()},
-                label_names={int(value): str(name) for value, name in values["label_names"].items()},
-                nonzero_share=float(values["nonzero_share"]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"fingerprint is damaged ({type(error).__name__}: {error}); measure the data set again") from error
 
 
 def fingerprint(data: DataSet, facts: list[CaseFacts]) -> Fingerprint:
@@ -127,7 +108,10 @@ def _channels(data: DataSet, usable: list[CaseFacts]) -> tuple[ChannelStats, ...
         raise DataError(f"{data.root}: cases have {found} channels; all must have the same number: see segpipe inspect")
     picture = all(image.picture for case in usable for image in case.images)
     names = channel_names(data.channels, counts.pop(), picture)
-    return tuple(_joined(name, [values[number] for values in each]) for number, name in enumerate(names))
+    whole = [[values for image in case.images for values in image.whole] for case in usable]
+    return tuple(
+        _joined(name, [values[number] for values in each], [values[number] for values in whole]) for number, name in enumerate(names)
+    )
 
 
 def channel_values(case: CaseFacts) -> list[Values]:
@@ -136,16 +120,18 @@ def channel_values(case: CaseFacts) -> list[Values]:
 
 
 def channel_names(declared: tuple[str, ...], count: int, picture: bool) -> tuple[str, ...]:
-    """One name a channel; a colour picture's single name stands for all three."""
+    """One name a channel: the three of a colour picture are red, green and blue, those of another file are numbered."""
     if len(declared) == count:
         return declared
     if len(declared) != 1:
         raise DataError(f"{len(declared)} channels are named ({', '.join(declared)}), but each case has {count}: correct dataset.channels")
-    name = "rgb" if picture and count == _RGB and declared[0] == DEFAULT_CHANNEL else declared[0]
-    return (name,) * count if name.lower() == "rgb" else tuple(f"{name} {number}" for number in range(count))
+    name = declared[0]
+    if count == len(_COLOURS) and (name.lower() == "rgb" or (picture and name == DEFAULT_CHANNEL)):
+        return _COLOURS
+    return tuple(f"{name} {number}" for number in range(count))
 
 
-def _joined(name: str, each: list[Values]) -> ChannelStats:
+def _joined(name: str, each: list[Values], whole: list[Values]) -> ChannelStats:
     """Every case with the same weight: mean of the means, and the spread within and between cases."""
     measured = [values for values in each if values.count]
     if not measured:
@@ -154,6 +140,7 @@ def _joined(name: str, each: list[Values]) -> ChannelStats:
     squares = np.array([values.std**2 for values in measured])
     sample = np.concatenate([np.array(values.sample) for values in measured])
     low, middle, high = (float(p) for p in np.percentile(sample, [0.5, 50.0, 99.5]))
+    lows, highs = zip(*(ends(values.sample) for values in whole if values.count), strict=True)
     return ChannelStats(
         name,
         minimum=min(values.minimum for values in measured),
@@ -163,4 +150,12 @@ def _joined(name: str, each: list[Values]) -> ChannelStats:
         p005=low,
         p50=middle,
         p995=high,
+        low=(min(lows), max(lows)),
+        high=(min(highs), max(highs)),
     )
+
+
+def ends(sample: Sequence[float]) -> tuple[float, float]:
+    """The 0.5 and the 99.5 percentile of a sample of `measure.sample_of`, between which nearly all values of a scan lie."""
+    low, high = np.percentile(np.asarray(sample), [0.5, 99.5])
+    return float(low), float(high)

@@ -17,8 +17,6 @@ from segpipe.settings import DatasetSettings
 
 log = logging.getLogger(__name__)
 
-__all__ = ["LAYOUTS", "DataSet", "load_dataset"]
-
 Found = Callable[[Path], bool]
 Load = Callable[[Path, DatasetSettings], DataSet]
 LAYOUTS: dict[str, tuple[Found, Load]] = {

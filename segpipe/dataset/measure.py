@@ -165,10 +165,10 @@ def _values(array: NDArray[Any]) -> Values:
         low, high = min(low, float(part.min())), max(high, float(part.max()))
     if count == 0:
         return Values()
-    return Values(count, low, high, mean, float(np.sqrt(squares / count)), _sample(array))
+    return Values(count, low, high, mean, float(np.sqrt(squares / count)), sample_of(array))
 
 
-def _sample(array: NDArray[Any]) -> tuple[float, ...]:
+def sample_of(array: NDArray[Any]) -> tuple[float, ...]:
     """Values at the middle of `SAMPLE` equal shares of the sorted finite values."""
     flat = array.ravel(order="K")
     few = flat[:: (flat.size // _RANKED_VOXELS) | 1].astype(np.float64)  # an odd step does not stay in one column

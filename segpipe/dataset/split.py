@@ -232,19 +232,3 @@ def check_split(path: Path, split: Split, cases: Sequence[Case]) -> None:
         )
     if there - known:
         log.warning("%d cases are new since the split was frozen in %s; they are not used", len(there - known), path)
-
-
-def frozen_split(path: Path, cases: Sequence[Case], settings: DatasetSettings, seed: int) -> Split:
-    """The split in `path`, where there is one; otherwise a new one, which is written there.
-
-    Raises:
-        ConfigError: as `make_split`.
-        DataError: as `load_split` and `check_split`.
-    """
-    if path.exists():
-        split = load_split(path)
-        check_split(path, split, cases)
-        return split
-    split = make_split(cases, settings, seed)
-    save_split(path, split)
-    return split

@@ -58,21 +58,3 @@ def resample_axis(t: Tensor, axis: int, coordinates: Tensor) -> Tensor:
     weight_shape[axis] = -1
     weight = (at - low).to(t.dtype).view(weight_shape)
     return torch.lerp(t.index_select(axis, low), t.index_select(axis, high), weight)
-
-
-def resample_nearest(t: Tensor, shape: Shape) -> Tensor:
-    """The value of the nearest voxel (the higher of two equally near ones), for label maps.
-
-    Args:
-        t: (C, I, J, K), any dtype.
-        shape: spatial shape of the result.
-
-    Returns:
-        (C, *shape), same dtype; `t` itself when it has that shape already.
-    """
-    for axis, (n_in, n_out) in enumerate(zip(t.shape[1:], shape, strict=True), start=1):
-        if n_in != n_out:
-            o = torch.arange(n_out, device=t.device)
-            # floor(x + 1/2) at x = (o + 1/2) * n_in / n_out - 1/2, in whole numbers
-            t = t.index_select(axis, (2 * o + 1) * n_in // (2 * n_out))
-    return t

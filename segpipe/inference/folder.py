@@ -15,7 +15,7 @@ from segpipe.geometry.grid import Volume
 from segpipe.inference.gather import TABLE, Examination, gather
 from segpipe.inference.ledger import Ledger, Row, stamp
 from segpipe.inference.predictor import Predictor
-from segpipe.io.atomic import write_text
+from segpipe.io.atomic import check_folder, write_text
 from segpipe.io.find import SUFFIXES, split_name
 from segpipe.io.read import read_channels, read_volume
 from segpipe.io.write import label_suffix, write_label_map, write_volume
@@ -55,10 +55,8 @@ def predict_folder(predictor: Predictor, source: Path, out: Path, options: Folde
         DataError: `source` is missing, or holds no scan.
         ConfigError: `out` is the input folder or cannot be written; unknown format.
     """
-    suffix = _suffix(options.format)
-    _check_places(source, out)
+    suffix = check_request(source, out, options)
     scans = gather(source, out, [channel.name for channel in predictor.plan.channels])
-    _make_folder(out)
     _write_labels(out / LABELS, predictor.plan.labels)
     ledger = Ledger(out / TABLE)
     task = _Task(predictor, out, suffix, options, frozenset(path.resolve() for scan in scans for path in scan.images))
@@ -116,14 +114,16 @@ class _Task:
         start = time.perf_counter()
         volume = read_volume(scan.images[0]) if len(scan.images) == 1 else read_channels(scan.images)
         read = time.perf_counter()
+        unlike = "; ".join(self.predictor.unlike(volume))
+        if unlike:
+            log.warning("%s is unlike the training scans, look at its label map: %s", scan.case, unlike)
         prediction = self.predictor.predict(volume, self.options.probabilities)
         predicted = time.perf_counter()
-        _make_folder(target.parent)
         if prediction.probabilities is not None:
             write_volume(self._probabilities(row.case), Volume(prediction.probabilities, volume.grid))
         write_label_map(target, prediction.labels, volume.grid)
         seconds = {"read": read - start, **prediction.seconds, "write": time.perf_counter() - predicted}
-        return replace(row, status="done", seconds=seconds, volumes_ml=prediction.volumes_ml)
+        return replace(row, status="done", seconds=seconds, volumes_ml=prediction.volumes_ml, warning=unlike)
 
     def _target(self, output: str) -> Path:
         target = self.out / output
@@ -144,12 +144,26 @@ class _Task:
         return before.status in ("done", "skipped") and same and there
 
 
+def check_request(source: Path, out: Path, options: FolderOptions) -> str:
+    """Refuse what cannot be done before a model is loaded; the extension of the label maps, empty for each input's own.
+
+    Raises:
+        DataError: `source` is missing.
+        ConfigError: `out` is the input folder or a file, or cannot be written, or holds another program's table; unknown format.
+    """
+    suffix = _suffix(options.format)
+    _check_places(source, out)
+    check_folder(out)
+    Ledger(out / TABLE)
+    return suffix
+
+
 def _suffix(name: str) -> str:
     """`nii.gz` or `.nii.gz` -> `.nii.gz`; the empty string stays."""
     suffix = f".{name.lower().lstrip('.')}" if name else ""
     if suffix and (suffix not in SUFFIXES or label_suffix(suffix) != suffix):
         allowed = ", ".join(known.lstrip(".") for known in SUFFIXES if label_suffix(known) == known)
-        raise ConfigError(f"format is {name!r}; must be one of {allowed}")
+        raise ConfigError(f"--format is {name!r}; must be one of {allowed}")
     return suffix
 
 
@@ -162,13 +176,6 @@ def _check_places(source: Path, out: Path) -> None:
         raise ConfigError(f"{out} is a file; must be a folder for the label maps")
     if not out.exists() and split_name(out)[1].lower() in SUFFIXES:
         raise ConfigError(f"{out} names a file; must be a folder for the label maps (use --format for their format)")
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be made: {error.strerror}: choose an output folder that you may write to") from error
 
 
 def _write_labels(path: Path, labels: Sequence[Label]) -> None:

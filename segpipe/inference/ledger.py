@@ -17,7 +17,7 @@ Status = Literal["done", "skipped", "failed"]
 _STATUS: dict[str, Status] = {"done": "done", "skipped": "skipped", "failed": "failed"}
 PHASES = ("read", "prepare", "network", "restore", "write")
 _FIRST = ("case", "input", "output", "status", "reason")
-_LAST = ("model_sha256", "options", "input_stamp")
+_LAST = ("warning", "model_sha256", "options", "input_stamp")
 _SECONDS = "seconds_"
 _VOLUME = "volume_ml_"
 
@@ -32,6 +32,7 @@ class Row:
         status: done now; skipped: done by an earlier call, its figures kept; failed: see `reason`.
         seconds: by phase.
         volumes_ml: by label name.
+        warning: how the scan is unlike those that the model was trained on; empty when it is like them or nothing is known of them.
         model_sha256: of the model file(s).
         options: what else the label map depends on.
         input_stamp: `bytes:modification time` of each input file, joined by `;`; tells whether it changed since.
@@ -44,6 +45,7 @@ class Row:
     reason: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     volumes_ml: dict[str, float] = field(default_factory=dict)
+    warning: str = ""
     model_sha256: str = ""
     options: str = ""
     input_stamp: str = ""
@@ -118,5 +120,6 @@ def _row(values: dict[str, str]) -> Row:
     status = _STATUS[values["status"]]
     seconds = {key.removeprefix(_SECONDS): float(value) for key, value in values.items() if key.startswith(_SECONDS) and value}
     volumes = {key.removeprefix(_VOLUME): float(value) for key, value in values.items() if key.startswith(_VOLUME) and value}
+    values = {"warning": "", **values}  # tables of earlier versions have no such column
     texts = {key: values[key] for key in (*_FIRST, *_LAST) if key != "status"}
     return Row(status=status, seconds=seconds, volumes_ml=volumes, **texts)

@@ -16,13 +16,15 @@ from segpipe.errors import ConfigError, ModelError
 from segpipe.geometry.grid import Volume
 from segpipe.inference.ensemble import check_agreement, mean_log_probabilities, prepared_alike
 from segpipe.inference.memory import memory_guard
+from segpipe.inference.unlike import Known, differences, known_of
 from segpipe.package.model_file import Model
 from segpipe.package.precision import fast_bf16
 from segpipe.patches.sliding_window import sliding_window
 from segpipe.plan.plan import Label, Plan
+from segpipe.prepare.labels import to_values
 from segpipe.prepare.prepare import prepare
 from segpipe.prepare.prepared import Trace
-from segpipe.prepare.restore import restore_labels, restore_probabilities, to_values
+from segpipe.prepare.restore import restore_labels, restore_probabilities
 
 Precision = Literal["fp32", "bf16", "auto"]
 """fp32: the same label map on every machine; bf16: faster where the hardware has it; auto: bf16 where it is fast, else fp32."""
@@ -56,7 +58,7 @@ class Predictor:
         precision: of the network; sums over windows are always fp32.
 
     Raises:
-        ModelError: models that disagree on labels or channels.
+        ModelError: models that disagree on labels or channels, or a damaged document.
         ConfigError: an argument out of range.
     """
 
@@ -76,6 +78,7 @@ class Predictor:
         if precision not in ("fp32", "bf16", "auto"):
             raise ConfigError(f"precision is {precision!r}; must be fp32, bf16 or auto")
         self.models = tuple(models)
+        self._known = [_known(model) for model in models]
         self.device = torch.device(device)
         self.overlap = overlap
         self.batch = batch
@@ -90,6 +93,15 @@ class Predictor:
     def sha256(self) -> str:
         """SHA-256 of every model file, joined by `+`."""
         return "+".join(model.sha256 for model in self.models)
+
+    def unlike(self, volume: Volume) -> list[str]:
+        """How the volume differs from the scans that the models were trained on, one phrase each, so that its label map is doubtful."""
+        if volume.channels != len(self.plan.channels):
+            return []  # `predict` refuses it
+        pairs = zip(self.models, self._known, strict=True)
+        return list(
+            dict.fromkeys(phrase for model, known in pairs if known is not None for phrase in differences(volume, model.plan, known))
+        )
 
     def predict(self, volume: Volume, probabilities: bool = False) -> Prediction:
         """Segment one volume.
@@ -134,6 +146,13 @@ class Predictor:
             return (logits.unsqueeze(-1) if flat else logits).float()
 
         return sliding_window(image, network, model.plan.patch_size, self.overlap, self.batch)
+
+
+def _known(model: Model) -> Known | None:
+    try:
+        return known_of(model.document, len(model.plan.channels))
+    except ModelError as error:
+        raise ModelError(f"{model.path}: {error}") from error
 
 
 class _Clock:

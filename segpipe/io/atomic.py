@@ -23,8 +23,55 @@ _CURES = {
     errno.ENOTDIR: "part of the path is a file: choose another folder",
     errno.EEXIST: "part of the path is a file: choose another folder",
     errno.EISDIR: "a folder has that name: choose another name",
+    errno.ENODEV: "a device has that name: choose the name of a file",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
+_PROBE_BYTES = 4096
+"""One block, so that a full disk is noticed."""
+
+
+def check_file(path: Path) -> None:
+    """Refuse, before work goes into it, a file that could not be written; nothing is made and nothing is left.
+
+    Raises:
+        ConfigError: a folder or a device has that name, or its folder cannot be made or written to: no space, no permission.
+    """
+    with _explained(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        _check_kind(path)
+        _try(path.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse, before work goes into it, a folder that could not be made or filled; nothing is made and nothing is left.
+
+    Raises:
+        ConfigError: a file has that name, or it cannot be made or written to: no space, no permission.
+    """
+    with _explained(folder / "file", folder):
+        _try(folder)
+
+
+def _check_kind(path: Path) -> None:
+    """A device or a pipe must not be replaced by a file (`/dev/null` would be, for the administrator)."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.ENODEV, "it is no ordinary file", str(path))
+
+
+def _try(folder: Path) -> None:
+    """Write a small file where `folder` is, or in the nearest folder above that is there, and remove it."""
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    probe = folder / f".{_token()}"
+    try:
+        probe.write_bytes(bytes(_PROBE_BYTES))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -39,6 +86,7 @@ def replacing(path: Path) -> Iterator[Path]:
     stem, suffix = split_name(path)
     temporary = path.with_name(f".{stem[:100]}.{_token()}{suffix}")
     with _explained(path):
+        _check_kind(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()  # says at once what is wrong with the folder, in words that every library shares
         try:
@@ -95,15 +143,20 @@ def _token() -> str:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn the system's refusal to write into a ConfigError; a refusal to read some other file passes."""
+def _explained(path: Path, shown: Path | None = None) -> Iterator[None]:
+    """Turn the system's refusal to write into a ConfigError; a refusal to read some other file passes.
+
+    Args:
+        shown: what the message names; None: `path`.
+    """
     try:
         yield
     except OSError as error:
         if not _is_about(error, path.parent):
             raise
         cure = _CURES.get(error.errno or 0, "choose another folder")
-        raise ConfigError(f"{path}: cannot be written ({error.strerror or error}); its folder must be writable: {cure}") from error
+        its = "its folder" if shown is None else "it"
+        raise ConfigError(f"{shown or path}: cannot be written ({error.strerror or error}); {its} must be writable: {cure}") from error
 
 
 def _is_about(error: OSError, folder: Path) -> bool:

@@ -16,9 +16,7 @@ import numpy as np
 from segpipe.errors import DataError, GeometryError, SegpipeError
 from segpipe.geometry.grid import CORNER_TOLERANCE_MM, Grid, Volume
 from segpipe.io import itk, nifti, picture
-from segpipe.io.find import ITK, NIFTI, PICTURES, is_picture, split_name, supported
-
-__all__ = ["apart_mm", "is_picture", "read_beside", "read_channels", "read_grid", "read_volume"]
+from segpipe.io.find import ITK, NIFTI, PICTURES, split_name, supported
 
 log = logging.getLogger(__name__)
 

@@ -68,15 +68,6 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
     return Model(plan, document, network, hashlib.sha256(data).hexdigest(), path)
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """The `segpipe.json` of a model file, without building the network.
-
-    Raises:
-        ModelError: as `load_model`.
-    """
-    return _document(_read(path), path)
-
-
 def document_text(document: dict[str, Any]) -> str:
     """JSON of a document; NaN and infinity, which JSON does not know, become null."""
     return json.dumps(_json_safe(document), indent=2, allow_nan=False)

@@ -12,10 +12,7 @@ from segpipe.errors import GeometryError
 from segpipe.geometry.grid import Box, Shape
 from segpipe.geometry.orient import undo_permute_flip
 from segpipe.geometry.resample import resample_axis, resample_linear
-from segpipe.prepare.labels import to_indices, to_values
 from segpipe.prepare.prepared import Trace
-
-__all__ = ["restore_labels", "restore_probabilities", "to_indices", "to_values"]
 
 _SLAB_BYTES = 16 * 2**20
 """Size of the logits of one slab on the scan's grid."""

@@ -22,6 +22,7 @@ def model_document(root: Path, plan: Plan) -> dict[str, Any]:
     return {
         "task": plan.task,
         "metrics": {key: validation.get(key) for key in ("cases", "dice", "mean_dice", "checkpoint")},
+        "training_data": _training_data(_json(run.fingerprint)),
         "training": {key: schedule.get(key) for key in ("steps", "seconds", "schedule")},
         "provenance": {
             "config_sha256": _hash(run.config),
@@ -29,6 +30,22 @@ def model_document(root: Path, plan: Plan) -> dict[str, Any]:
             "fingerprint_sha256": _hash(run.fingerprint),
             "environment": {key: value for key, value in (_json(run.environment) or {}).items() if key != "command"},
         },
+    }
+
+
+def _training_data(fingerprint: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Ranges of the data set, by which a prediction knows a scan that is unlike it (`inference.unlike`).
+
+    `spacing_mm` holds the lowest and the highest along x, y, z (None for pictures); `low` and `high` of a channel the range, over the
+    cases, of the 0.5 and of the 99.5 percentile of the whole scan. A run of an earlier version has no such percentiles: None then.
+    """
+    if fingerprint is None or not all("low" in channel for channel in fingerprint["channels"]):
+        return None
+    along = list(zip(*fingerprint["spacings_mm"], strict=True))
+    return {
+        "cases": fingerprint["cases"],
+        "spacing_mm": None if fingerprint["picture"] else {"lowest": [min(mm) for mm in along], "highest": [max(mm) for mm in along]},
+        "channels": [{key: channel[key] for key in ("name", "low", "high")} for channel in fingerprint["channels"]],
     }
 
 

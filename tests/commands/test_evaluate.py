@@ -170,7 +170,7 @@ def test_bad_options_are_refused_by_name(study, options, words):
 
 
 def test_places_that_cannot_be_written_are_refused_before_measuring(study):
-    with pytest.raises(ConfigError, match="is a folder"):
+    with pytest.raises(ConfigError, match="a folder has that name"):
         evaluate(study / "out", study / "truth", EvaluateOptions(json=study))
     with pytest.raises(ConfigError, match=r"predictions\.csv"):
         evaluate(study / "out", study / "truth", EvaluateOptions(csv=study / "out" / "predictions.csv" / "scores.csv"))

@@ -85,7 +85,7 @@ def test_values_that_json_does_not_know_become_null(root: Path) -> None:
 
 
 def test_a_report_that_cannot_be_written_is_refused(root: Path) -> None:
-    with pytest.raises(ConfigError, match="is a folder"):
+    with pytest.raises(ConfigError, match="a folder has that name"):
         inspect(DatasetSettings(root=str(root)), root)
     with pytest.raises(ConfigError):
         inspect(DatasetSettings(root=str(root)), root / "images" / "a.nii.gz" / "report.json")

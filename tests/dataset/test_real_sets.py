@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from segpipe.dataset.audit import audit, can_train
+from segpipe.dataset.case import DataSet
 from segpipe.dataset.facts import CaseFacts
 from segpipe.dataset.finding import Finding
 from segpipe.dataset.fingerprint import Fingerprint, fingerprint
-from segpipe.dataset.load import DataSet, load_dataset
+from segpipe.dataset.load import load_dataset
 from segpipe.dataset.measure import measure
 from segpipe.dataset.split import keep_together, make_split
 from segpipe.errors import DataError
@@ -45,7 +46,7 @@ def test_pictures_have_masks_of_0_and_255(real_sets: Path) -> None:
     assert (findings, membrane.picture, membrane.cases, membrane.label_values) == ([], True, 20, (0, 255))
     _, _, findings, retina = looked_at(real_sets / "drive_retina_rgb")
     assert (findings, retina.picture, retina.cases, retina.label_values) == ([], True, 6, (0, 255))
-    assert [channel.name for channel in retina.channels] == ["rgb"] * 3
+    assert [channel.name for channel in retina.channels] == ["red", "green", "blue"]
 
 
 def test_brats_has_two_channels_and_float_labels(real_sets: Path) -> None:

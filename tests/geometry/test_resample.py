@@ -1,13 +1,12 @@
 """Resampling equals SciPy's at the stated positions, and world positions of a linear field survive."""
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
-from segpipe.geometry.resample import resample_axis, resample_linear, resample_nearest, resampled_shape
+from segpipe.geometry.resample import resample_axis, resample_linear, resampled_shape
 
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9))
 
@@ -37,25 +36,6 @@ def test_linear_in_float32_is_right_to_a_ten_thousandth_of_a_voxel():
 
 
 @settings(max_examples=60, deadline=None)
-@given(source=sizes, target=sizes, seed=st.integers(0, 99))
-def test_nearest_takes_the_nearest_voxel_and_the_higher_of_two(source, target, seed):
-    array = np.random.default_rng(seed).integers(0, 255, (1, *source), dtype=np.uint8)
-    ours = resample_nearest(torch.from_numpy(array), target).numpy()
-    assert ours.dtype == np.uint8
-    for o in np.ndindex(target):
-        at = [(2 * i + 1) * n // (2 * m) for i, n, m in zip(o, source, target, strict=True)]
-        exact = [(i + 0.5) * n / m - 0.5 for i, n, m in zip(o, source, target, strict=True)]
-        assert all(abs(a - e) <= 0.5 + 1e-9 for a, e in zip(at, exact, strict=True))
-        assert ours[(0, *o)] == array[(0, *at)]
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.bool, torch.float32])
-def test_nearest_keeps_every_type_of_label(dtype):
-    labels = torch.tensor([0, 1, 1, 0]).to(dtype).view(1, 4, 1, 1)
-    assert resample_nearest(labels, (8, 1, 2)).dtype == dtype
-
-
-@settings(max_examples=60, deadline=None)
 @given(shape=sizes, axis=st.integers(1, 3), where=st.lists(st.floats(-3, 12), min_size=1, max_size=12))
 def test_one_axis_equals_scipy_at_any_positions(shape, axis, where):
     array = np.random.default_rng(0).normal(size=(1, *shape))
@@ -78,7 +58,6 @@ def test_three_passes_along_axes_equal_one_linear_resampling():
 def test_the_same_shape_is_handed_back_as_it_is():
     t = torch.randn(1, 3, 4, 5)
     assert resample_linear(t, (3, 4, 5)) is t
-    assert resample_nearest(t, (3, 4, 5)) is t
 
 
 def test_an_axis_of_one_voxel_spreads_its_value():

@@ -263,7 +263,7 @@ def test_outputs_inside_the_input_folder_are_not_segmented_on_the_second_call(pr
 
 def test_places_that_cannot_be_are_told_in_one_line(predictor: Predictor, source: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for name, message in (("file", "is a file"), ("file/out", "cannot be made"), ("x.nii.gz", "names a file")):
+    for name, message in (("file", "is a file"), ("file/out", "Not a directory"), ("x.nii.gz", "names a file")):
         with pytest.raises(ConfigError, match=message) as caught:
             run(predictor, source, tmp_path / name)
         assert "\n" not in str(caught.value)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from segpipe.errors import ConfigError, DataError
-from segpipe.io.atomic import replacing, replacing_all, write_bytes, write_text
+from segpipe.io.atomic import check_file, check_folder, replacing, replacing_all, write_bytes, write_text
 
 
 def names(folder):
@@ -158,3 +158,38 @@ def test_a_scan_that_does_not_fit_leaves_nothing(tmp_path, capfd, suffix):
         write_volume(tmp_path / f"big{suffix}", Volume(noise, Grid(noise.shape[1:], np.eye(4))))
     assert "\n" not in str(caught.value)
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["new/deep/a.json", "a.json"])
+def test_a_place_that_can_be_written_passes_and_nothing_is_left(tmp_path, name):
+    check_file(tmp_path / name)
+    check_folder(tmp_path / name)
+    assert names(tmp_path) == []
+
+
+def test_places_that_cannot_be_written_are_refused_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    for place, reason in (("file/a.json", "Not a directory"), ("", "a folder has that name")):
+        with pytest.raises(ConfigError, match=reason):
+            check_file(tmp_path / place)
+    for place in ("file", "file/deep"):
+        with pytest.raises(ConfigError, match=f"{tmp_path / place}: cannot be written"):
+            check_folder(tmp_path / place)
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_device_is_never_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for write in (check_file, lambda path: write_text(path, "x")):
+        with pytest.raises(ConfigError, match="no ordinary file"):
+            write(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_full_disk_is_noticed_before_any_work(tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ConfigError, match="No space left"):
+        check_folder(tmp_path / "out")

@@ -16,7 +16,7 @@ from torch import nn
 
 from segpipe.errors import ModelError
 from segpipe.package.export import export_model
-from segpipe.package.model_file import DOCUMENT, FORMAT, document_text, load_model, read_document
+from segpipe.package.model_file import DOCUMENT, FORMAT, document_text, load_model
 from segpipe.package.torchscript import script_bytes
 from segpipe.plan.plan import Plan
 
@@ -36,11 +36,6 @@ def refused(path: Path, message: str) -> None:
 
 def test_the_hash_is_that_of_the_file(path: Path) -> None:
     assert load_model(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def test_the_document_is_read_without_the_network(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.jit, "load", None)
-    assert read_document(path)["licence"] == "Apache-2.0"
 
 
 def test_a_missing_file_a_folder_and_an_empty_file_are_told_apart(tmp_path: Path) -> None:
@@ -86,7 +81,7 @@ def test_torchscript_of_another_program_is_refused(tmp_path: Path, network: nn.M
 
 
 def test_another_format_version_names_both_versions_and_the_cure(path: Path, network: nn.Module) -> None:
-    document = read_document(path) | {"format_version": 7, "segpipe_version": "9.1"}
+    document = load_model(path).document | {"format_version": 7, "segpipe_version": "9.1"}
     path.write_bytes(script_bytes(network, {DOCUMENT: document_text(document)}))
     refused(path, "has model format 7, written by segpipe 9.1; this segpipe reads format 1: use the segpipe that made it")
 
@@ -102,13 +97,13 @@ def test_another_format_version_names_both_versions_and_the_cure(path: Path, net
     ],
 )
 def test_a_plan_that_does_not_fit_is_refused(path: Path, network: nn.Module, plan: Plan, change: dict[str, object], message: str) -> None:
-    document = read_document(path) | {"plan": dataclasses.asdict(plan) | change}
+    document = load_model(path).document | {"plan": dataclasses.asdict(plan) | change}
     path.write_bytes(script_bytes(network, {DOCUMENT: document_text(document)}))
     refused(path, message)
 
 
 def test_an_archive_with_a_document_but_without_a_network_is_refused(path: Path) -> None:
-    document = read_document(path)
+    document = load_model(path).document
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr(f"archive/extra/{DOCUMENT}", document_text(document))

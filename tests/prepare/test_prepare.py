@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from segpipe.errors import DataError, GeometryError
 from segpipe.geometry.grid import Grid, Volume
 from segpipe.plan.plan import Channel, Label, NetworkPlan, Plan
+from segpipe.prepare.labels import to_indices, to_values
 from segpipe.prepare.prepare import prepare
-from segpipe.prepare.restore import restore_labels, restore_probabilities, to_indices, to_values
+from segpipe.prepare.restore import restore_labels, restore_probabilities
 
 PLAN = Plan(
     task="test",

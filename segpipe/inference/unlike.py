@@ -1,0 +1,117 @@
+"""Scans that are unlike those that a model was trained on, by the ranges that its file holds: a warning, never a refusal.
+
+Two plain rules. **Spacing**: along x, y or z more than twice the largest, or less than half the smallest, of the training scans.
+**Intensities**, of channels whose values the network takes in their own unit (CT and everything else that is not scaled scan by scan):
+the 0.5 or the 99.5 percentile of the scan lies outside its range over the training scans by more than a quarter of the width that
+the training scans fill. A CT stored with an offset of 1024, cut to 0..255, or another kind of scan is found so; other patients are not.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from segpipe.dataset.fingerprint import ends
+from segpipe.dataset.measure import sample_of
+from segpipe.errors import ModelError
+from segpipe.geometry.grid import Volume
+from segpipe.geometry.orient import closest_axes
+from segpipe.plan.plan import Channel, Plan
+
+SPACING_FACTOR = 2.0
+"""The rule of planning: axes up to this factor apart are treated alike (Isensee et al. 2021, Suppl. 2)."""
+INTENSITY_SHARE = 0.25
+_HU = (-1024.0, 3071.0)
+"""What 12 bits of a CT scanner hold; what lies outside is padding or metal."""
+_AXES = 3
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a model file says of its training scans.
+
+    Attributes:
+        spacing_mm: lowest and highest along x, y, z; None for pictures.
+        low, high: for each channel the range, over the scans, of the 0.5 and the 99.5 percentile.
+    """
+
+    spacing_mm: tuple[Range, ...] | None
+    low: tuple[Range, ...]
+    high: tuple[Range, ...]
+
+
+def known_of(document: dict[str, Any], channels: int) -> Known | None:
+    """From the document of a model file; None where it does not tell, as in files that older versions wrote.
+
+    Raises:
+        ModelError: it tells, but not as it must.
+    """
+    told = document.get("training_data")
+    if told is None:
+        return None
+    try:
+        spacing = told["spacing_mm"]
+        along = None if spacing is None else tuple(_range(pair) for pair in zip(spacing["lowest"], spacing["highest"], strict=True))
+        low, high = (tuple(_range(channel[key]) for channel in told["channels"]) for key in ("low", "high"))
+        if len(low) != channels or (along is not None and len(along) != _AXES):
+            raise ValueError(f"{len(low)} channels, {len(along or ())} axes")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"its training_data cannot be understood ({type(error).__name__}: {error}): export the run again") from error
+    return Known(along, low, high)
+
+
+def _range(pair: Any) -> Range:
+    low, high = (float(value) for value in pair)
+    if not math.isfinite(low) or not math.isfinite(high) or low > high:
+        raise ValueError(f"{pair} is no range")
+    return low, high
+
+
+def differences(volume: Volume, plan: Plan, known: Known) -> list[str]:
+    """What is unlike the training scans, one phrase each; empty when nothing is.
+
+    Args:
+        volume: in the scan's own unit, with the channels of the plan.
+    """
+    seen = plan.axes[: plan.dims]  # a 2D network sees single slices: the distance between them does not matter
+    found = [] if known.spacing_mm is None else _spacing(volume, known.spacing_mm, seen)
+    for number, channel in enumerate(plan.channels):
+        if channel.normalisation != "zscore":
+            found += _intensities(volume, number, channel, (known.low[number], known.high[number]))
+    return found
+
+
+def _spacing(volume: Volume, known: tuple[Range, ...], seen: tuple[int, ...]) -> list[str]:
+    axes, _ = closest_axes(volume.grid)
+    found = []
+    for world in sorted(seen):
+        (low, high), mm = known[world], volume.grid.spacing_mm[axes[world]]
+        if mm > SPACING_FACTOR * high or mm < low / SPACING_FACTOR:
+            found.append(f"spacing along {'xyz'[world]} is {mm:.3g} mm, in training {_words((low, high))} mm")
+    return found
+
+
+def _intensities(volume: Volume, number: int, channel: Channel, known: tuple[Range, Range]) -> list[str]:
+    sample = sample_of(volume.array[number])
+    if not sample:
+        return []
+    bounds = _HU if channel.normalisation == "ct" else (-math.inf, math.inf)
+    low, high = ((_clip(pair[0], bounds), _clip(pair[1], bounds)) for pair in known)
+    allowed = INTENSITY_SHARE * (high[1] - low[0])
+    found = []
+    for what, value, (least, most) in zip(("lowest", "highest"), ends(sample), (low, high), strict=True):
+        if not least - allowed <= _clip(value, bounds) <= most + allowed:
+            found.append(f"{what} values of {channel.name} are about {value:.4g}, in training {_words((least, most))}")
+    return found
+
+
+def _clip(value: float, bounds: Range) -> float:
+    return min(max(value, bounds[0]), bounds[1])
+
+
+def _words(pair: Range) -> str:
+    low, high = (f"{value:.4g}" for value in pair)
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,104 @@
+"""Scans that are unlike the training scans are said to be, others are not."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segpipe.errors import ModelError
+from segpipe.geometry.grid import Grid, Volume
+from segpipe.inference.folder import FolderOptions, predict_folder
+from segpipe.inference.predictor import Predictor
+from segpipe.inference.unlike import differences, known_of
+from segpipe.io.write import write_volume
+from segpipe.package.model_file import Model
+from segpipe.plan.plan import Channel, Plan
+
+TOLD: dict[str, Any] = {
+    "cases": 3,
+    "spacing_mm": {"lowest": [0.5, 0.5, 3.0], "highest": [0.7, 0.7, 3.0]},
+    "channels": [{"name": "CT", "low": [-1024.0, -990.0], "high": [800.0, 1400.0]}],
+}
+CT = Channel("CT", "ct", -200.0, 300.0, 40.0, 60.0)
+
+
+def scan(spacing: tuple[float, float, float] = (0.6, 0.6, 3.0), low: float = -1000.0, high: float = 1000.0) -> Volume:
+    values = np.linspace(low, high, 20 * 20 * 10, dtype=np.float32)
+    return Volume(np.random.default_rng(0).permutation(values).reshape(1, 20, 20, 10), Grid((20, 20, 10), np.diag([*spacing, 1.0])))
+
+
+def phrases(volume: Volume, plan: Plan, channel: Channel = CT, **changes: Any) -> list[str]:
+    known = known_of({"training_data": TOLD}, 1)
+    assert known is not None
+    return differences(volume, dataclasses.replace(plan, channels=(channel,), **changes), known)
+
+
+def test_a_scan_like_those_of_the_training_is_passed(plan: Plan) -> None:
+    assert phrases(scan(), plan) == []
+    assert phrases(scan((1.39, 0.26, 5.9), -1024.0, 1800.0), plan) == []  # within a factor of two; a quarter of the width over the end
+
+
+def test_a_spacing_more_than_twice_away_is_told_with_its_axis_and_the_range(plan: Plan) -> None:
+    assert phrases(scan((1.5, 0.6, 3.0)), plan) == ["spacing along x is 1.5 mm, in training 0.5 to 0.7 mm"]
+    assert phrases(scan((0.6, 0.6, 1.0)), plan) == ["spacing along z is 1 mm, in training 3 mm"]
+
+
+def test_the_axes_are_those_of_the_patient_and_not_of_the_file(plan: Plan) -> None:
+    volume = scan()
+    turned = np.zeros((4, 4))
+    turned[2, 0], turned[0, 1], turned[1, 2], turned[3, 3] = 3.0, 0.6, 0.6, 1.0  # the file's first axis runs along z
+    assert phrases(Volume(volume.array, Grid((20, 20, 10), turned)), plan) == []
+    turned[2, 0], turned[0, 1] = 0.6, 3.0
+    assert [phrase.split(" is")[0] for phrase in phrases(Volume(volume.array, Grid((20, 20, 10), turned)), plan)] == [
+        "spacing along x",
+        "spacing along z",
+    ]
+
+
+def test_a_network_on_slices_does_not_mind_the_distance_between_them(plan: Plan) -> None:
+    assert phrases(scan((0.6, 0.6, 9.0)), plan, dims=2) == []
+    assert len(phrases(scan((0.6, 0.6, 9.0)), plan, dims=2, axes=(1, 2, 0))) == 1
+
+
+def test_ct_with_an_offset_or_cut_is_told_and_padding_is_not(plan: Plan) -> None:
+    assert "in training -1024 to -990" in phrases(scan(low=24.0, high=2024.0), plan)[0]
+    assert "lowest" in phrases(scan(low=0.0, high=255.0), plan)[0]
+    assert phrases(scan(low=-3024.0), plan) == []
+
+
+def test_intensities_that_are_scaled_scan_by_scan_have_no_range(plan: Plan) -> None:
+    assert phrases(scan(low=0.0, high=1e6), plan, Channel("MR", "zscore")) == []
+    assert phrases(scan(low=0.0, high=1e6), plan, Channel("PET", "none")) != []
+
+
+def test_files_of_earlier_versions_tell_nothing_and_damaged_ones_are_refused() -> None:
+    assert known_of({}, 1) is None
+    assert known_of({"training_data": {**TOLD, "spacing_mm": None}}, 1) is not None
+    for damaged in ({**TOLD, "channels": []}, {**TOLD, "spacing_mm": 3}, {**TOLD, "channels": [{"low": [2, 1], "high": [0, 1]}]}, {}):
+        with pytest.raises(ModelError, match="training_data cannot be understood"):
+            known_of({"training_data": damaged}, 1)
+
+
+def test_the_warning_reaches_the_log_and_the_table_and_the_scan_is_segmented(
+    make_model: Callable[..., Model], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make_model(channels=(Channel("CT", "none"),))
+    told = {"training_data": {**TOLD, "channels": [{"name": "CT", "low": [0.0, 0.0], "high": [2.0, 2.0]}]}}
+    predictor = Predictor([dataclasses.replace(model, document={**model.document, **told})])
+    write_volume(tmp_path / "in/like.nii.gz", scan(low=0.0, high=2.0))
+    write_volume(tmp_path / "in/thick.nii.gz", scan((0.6, 0.6, 8.0), 0.0, 2.0))
+    with caplog.at_level(logging.WARNING):
+        rows = {row.case: row for row in predict_folder(predictor, tmp_path / "in", tmp_path / "out", FolderOptions())}
+    assert [row.status for row in rows.values()] == ["done", "done"]
+    assert (rows["like"].warning, rows["thick"].warning) == ("", "spacing along z is 8 mm, in training 3 mm")
+    assert "thick is unlike the training scans" in caplog.text
+    assert "like is unlike" not in caplog.text.replace("thick is unlike", "")
+    again = {row.case: row for row in predict_folder(predictor, tmp_path / "in", tmp_path / "out", FolderOptions())}
+    assert again["thick"].warning == rows["thick"].warning
+    assert again["thick"].status == "skipped"
