@@ -205,6 +205,8 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class InferenceSettings:
+    """The windows of validation; `segpipe predict` has options of its own with the same defaults."""
+
     overlap: float = _in(0.0, 0.95, 0.5)
     """Overlap of neighbouring windows, as a share of the window."""
     batch: int = _in(0, 1024, 0)

@@ -18,7 +18,7 @@ from segpipe.inference.ensemble import check_agreement, mean_log_probabilities, 
 from segpipe.inference.memory import memory_guard
 from segpipe.inference.unlike import Known, differences, known_of
 from segpipe.package.model_file import Model
-from segpipe.package.precision import fast_bf16
+from segpipe.package.precision import Compute, fast_bf16, on_windows
 from segpipe.patches.sliding_window import sliding_window
 from segpipe.plan.plan import Label, Plan
 from segpipe.prepare.labels import to_values
@@ -138,13 +138,7 @@ class Predictor:
         return scores
 
     def _logits(self, model: Model, image: torch.Tensor) -> torch.Tensor:
-        flat = model.plan.dims == 2  # a 2D network sees windows of one slice
-
-        def network(windows: torch.Tensor) -> torch.Tensor:
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-                logits = model.network(windows.squeeze(-1) if flat else windows)
-            return (logits.unsqueeze(-1) if flat else logits).float()
-
+        network = on_windows(model.network, model.plan.dims, Compute(str(self.device), self.bf16))
         return sliding_window(image, network, model.plan.patch_size, self.overlap, self.batch)
 
 

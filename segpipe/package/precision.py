@@ -1,8 +1,12 @@
-"""Where bf16 pays: the one place that knows which hardware computes it fast."""
+"""Where a network computes and in what precision: the one place that knows which hardware is fast at bf16."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
+from torch import Tensor
 
 _AMPERE = (8, 0)
 """First compute capability of NVIDIA GPUs with bf16 matrix units."""
@@ -21,3 +25,23 @@ def fast_bf16(device: torch.device | str) -> bool:
 
 def _no() -> bool:
     return False
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Device, as torch spells it, and whether convolutions run in bf16."""
+
+    device: str
+    bf16: bool
+
+
+def on_windows(network: Callable[[Tensor], Tensor], dims: int, compute: Compute) -> Callable[[Tensor], Tensor]:
+    """(B, C, i, j, k) windows -> (B, N, i, j, k) float32 logits; a 2D network sees (B, C, i, j) where k is 1."""
+    kind = torch.device(compute.device).type
+
+    def predict(windows: Tensor) -> Tensor:
+        with torch.autocast(kind, torch.bfloat16, enabled=compute.bf16):
+            logits = network(windows) if dims == 3 else network(windows.squeeze(-1)).unsqueeze(-1)
+        return logits.float()
+
+    return predict

@@ -17,8 +17,9 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from segpipe.package.precision import Compute
 from segpipe.plan.plan import Plan
-from segpipe.settings import TrainingSettings
+from segpipe.settings import InferenceSettings, TrainingSettings
 from segpipe.training.checkpoint import save_checkpoint
 from segpipe.training.data import TrainingCase
 from segpipe.training.module import SegmentationModule
@@ -94,7 +95,7 @@ class Validation(pl.Callback):
         cases: Sequence[TrainingCase],
         total: int,
         settings: TrainingSettings,
-        window: tuple[float, int],
+        window: InferenceSettings,
         run: RunFolder,
         record: Record,
     ) -> None:
@@ -130,13 +131,17 @@ class Validation(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.record.row(_own(pl_module))
         save_checkpoint(trainer, self.run.last)
+        if self.record.best < 0:  # nothing was validated on the way: the last weights are the best that are known
+            save_checkpoint(trainer, self.run.best)
 
     def run_now(self, trainer: pl.Trainer, module: SegmentationModule) -> None:
         """Validate, record, write checkpoints, and decide when the next validation is due."""
         started = time.monotonic()
         mine = self.cases[trainer.global_rank :: trainer.world_size]
-        compute = (str(module.device), trainer.precision == "bf16-mixed")
-        scores = _gather(validate(module.inference_network(), mine, module.plan, self.window, compute), trainer)
+        budget = module.budget
+        compute = Compute(str(module.device), trainer.precision == "bf16-mixed")
+        limit = MOST_RESERVED * budget.max_seconds if budget.max_seconds else math.inf
+        scores = _gather(validate(module.inference_network(), mine, module.plan, self.window, compute, seconds=limit), trainer)
         took = time.monotonic() - started
         row = self.record.row(module, scores)
         self._last_row = time.monotonic()
@@ -145,11 +150,16 @@ class Validation(pl.Callback):
         if self.record.dice > self.record.best:
             self.record.best = self.record.dice
             save_checkpoint(trainer, self.run.best)
-        budget = module.budget
         if budget.max_seconds:
             # Ranks share the cases that are validated here; the last validation runs on the first rank alone.
-            each = took * trainer.world_size / max(len(self.cases), 1)
-            budget.reserved_seconds = min(MOST_RESERVED * budget.max_seconds, each * self.total + EXPORT_SECONDS)
+            last = took * trainer.world_size / max(len(scores), 1) * self.total + EXPORT_SECONDS
+            if not budget.reserved_seconds and last > limit and trainer.is_global_zero:
+                log.warning(
+                    "validating all %d cases at the end will take about %.2g minutes, more than a quarter of the budget: "
+                    "the run ends about %.2g minutes after training.max_minutes; hold out fewer cases (dataset.fraction) to avoid it",
+                    *(self.total, last / 60, (last - limit) / 60),
+                )
+            budget.reserved_seconds = min(limit, last)
             self._due_seconds = budget.elapsed_seconds + max(took / VALIDATION_SHARE, budget.max_seconds / 20)
         if trainer.is_global_zero:
             log.info("step %d: Dice %s on %d validation cases", module.global_step, _dice_text(row, self.record), len(scores))

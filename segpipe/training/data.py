@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from segpipe.dataset.case import Case
 from segpipe.errors import DataError, SegpipeError
 from segpipe.geometry.grid import Shape
+from segpipe.io.atomic import replacing
 from segpipe.io.read import read_beside, read_channels
 from segpipe.patches.sampling import cut, draw_centre, positions
 from segpipe.plan.plan import Plan
@@ -60,13 +61,13 @@ def prepare_case(case: Case, plan: Plan) -> TrainingCase:
     return TrainingCase(case.name, prepared, found)
 
 
-def prepare_cases(cases: Sequence[Case], plan: Plan, threads: int, cache: tuple[float, Path]) -> list[TrainingCase]:
+def prepare_cases(cases: Sequence[Case], plan: Plan, threads: int, limit_gb: float, folder: Path) -> list[TrainingCase]:
     """Prepare all cases in parallel, in the order given.
 
     Args:
-        cache: gigabytes that may be kept in memory, and the folder that takes what is over (memory-mapped arrays).
+        limit_gb: gigabytes that may be kept in memory by this process.
+        folder: takes what is over, as memory-mapped arrays.
     """
-    limit_gb, folder = cache
     kept: list[TrainingCase] = []
     used = 0.0
     with ThreadPoolExecutor(max(1, threads)) as pool:
@@ -84,11 +85,11 @@ def prepare_cases(cases: Sequence[Case], plan: Plan, threads: int, cache: tuple[
 
 def _on_disk(case: TrainingCase, folder: Path) -> TrainingCase:
     """Move the arrays of a case into memory-mapped files: a patch is then read alone."""
-    folder.mkdir(parents=True, exist_ok=True)
     arrays = []
     for kind, tensor in (("image", case.prepared.image), ("label", case.label)):
         path = folder / f"{case.name}.{kind}.npy"
-        np.save(path, tensor.numpy())
+        with replacing(path) as temporary:  # another process of the run may have the file in use: it keeps its own
+            np.save(temporary, tensor.numpy())
         arrays.append(torch.from_numpy(np.load(path, mmap_mode="c")))
     return replace(case, prepared=replace(case.prepared, image=arrays[0], label=arrays[1]))
 

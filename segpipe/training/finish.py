@@ -15,6 +15,7 @@ from torch import Tensor
 
 from segpipe.io.atomic import write_text
 from segpipe.package.export import export_model
+from segpipe.package.precision import Compute
 from segpipe.plan.plan import Plan
 from segpipe.progress import track
 from segpipe.settings import Settings
@@ -57,22 +58,21 @@ class Finished:
 
 def finish(
     settings: Settings,
-    compute: tuple[str, bool],
+    compute: Compute,
     run: RunFolder,
-    learner: tuple[SegmentationModule, Record],
+    module: SegmentationModule,
+    record: Record,
     cases: Sequence[TrainingCase],
     stopped_by: str,
 ) -> Finished:
     """Validate, draw, export. A run that was stopped early validates only the few cases that it validated while it went."""
-    module, record = learner
     plan = module.plan
     chosen = list(cases[: settings.training.validate_cases] if stopped_by else cases)
-    network = module.inference_network().to(compute[0])
+    network = module.inference_network().to(compute.device)
     draw = _overlays(run, plan, {case.name for case in chosen[: settings.training.overlays]})
-    window = (settings.inference.overlap, settings.inference.batch)
     scores: list[CaseDice] = []
     for case in track(chosen, f"validating {len(chosen)} cases"):
-        scores += validate(network, [case], plan, window, compute, draw)
+        scores += validate(network, [case], plan, settings.inference, compute, draw)
     names = [label.name for label in plan.labels[1:]]
     write_text(run.validation, json.dumps(_report(names, scores), indent=1))
     means, mean = dict(zip(names, class_means(scores), strict=False)), mean_dice(scores)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,16 +19,7 @@ from segpipe.training.loss import build_loss, supervised
 from segpipe.training.schedule import Budget, lr_factor
 from segpipe.training.seed import derived_seed, generator
 
-Predict = Callable[[Tensor], Tensor]
-
-
-def forward_windows(network: Callable[[Tensor], Tensor], dims: int) -> Predict:
-    """A predictor on (B, C, i, j, k) windows; a 2D network sees (B, C, i, j) with k = 1."""
-
-    def predict(windows: Tensor) -> Tensor:
-        return network(windows) if dims == 3 else network(windows.squeeze(-1)).unsqueeze(-1)
-
-    return predict
+_LOOK = "look at these cases with `segpipe inspect`, or lower training.lr"
 
 
 class SegmentationModule(pl.LightningModule):
@@ -50,6 +42,7 @@ class SegmentationModule(pl.LightningModule):
         self.plan, self.augment, self.settings, self.budget, self.seed = plan, augment, settings, budget, seed
         self.losses: list[float] = []
         self.stop_requested = False
+        self._at = ""
 
     def inference_network(self) -> nn.Module:
         """The network that is validated and exported: averaged weights where averaging is on."""
@@ -80,14 +73,20 @@ class SegmentationModule(pl.LightningModule):
             image, label = image.squeeze(-1), label.squeeze(-1)
         heads = self.network.forward_all(image)  # type: ignore[operator]
         loss = supervised(self.loss, heads, label, self.network.steps)  # type: ignore[arg-type]
+        self._at = f"at step {batch['step']} with patches of {', '.join(sorted(set(batch['cases'])))}"
         if not torch.isfinite(loss):
-            names = ", ".join(sorted(set(batch["cases"])))
-            raise DataError(
-                f"the loss became {loss.detach().item()} at step {batch['step']} with patches of {names}: "
-                "look at these cases with `segpipe inspect`, or lower training.lr"
-            )
+            raise DataError(f"the loss became {loss.detach().item()} {self._at}: {_LOOK}")
         self.losses.append(float(loss.detach()))
         return loss
+
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        # A finite loss may have gradients that are not: clipped by their norm, they would make every weight NaN.
+        weights: Iterable[Tensor] = [weight for group in optimizer.param_groups for weight in group["params"]]
+        norm = nn.utils.clip_grad_norm_(weights, gradient_clip_val or math.inf)
+        if not torch.isfinite(norm):
+            raise DataError(f"the gradients became {norm.item()} {self._at}: {_LOOK}")
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         # Here and not in `on_train_batch_end`, which Lightning calls after the callbacks: a checkpoint that is written at a

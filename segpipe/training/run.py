@@ -8,7 +8,6 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -21,7 +20,7 @@ from segpipe.dataset.split import Split, check_split, load_split, make_split, sa
 from segpipe.errors import ConfigError
 from segpipe.io.atomic import write_text
 from segpipe.package.device import choose_device
-from segpipe.package.precision import fast_bf16
+from segpipe.package.precision import Compute, fast_bf16
 from segpipe.patches.augment import Augment
 from segpipe.plan.plan import Plan
 from segpipe.plan.planner import make_plan
@@ -40,14 +39,6 @@ from segpipe.training.survey import survey
 log = logging.getLogger(__name__)
 
 DEFAULT_MINUTES = 30.0
-
-
-@dataclass(frozen=True)
-class Compute:
-    """Where and how: `cpu` or `cuda`, and whether in bf16."""
-
-    device: str
-    bf16: bool
 
 
 def choose_compute(settings: Settings) -> Compute:
@@ -83,10 +74,9 @@ def run_training(settings: Settings, config_yaml: str) -> Finished | None:
             write_text(run.config, config_yaml)
             write_environment(run.environment, compute.device, "bf16" if compute.bf16 else "fp32")
         by_name = {case.name: case for case in cases}
-        threads = torch.get_num_threads()
-        cache = (settings.training.cache_gb, run.cache)
-        training = prepare_cases([by_name[name] for name in split.train], plan, threads, cache)
-        validation = prepare_cases([by_name[name] for name in split.validation], plan, threads, cache)
+        chosen = [by_name[name] for name in (*split.train, *split.validation)]
+        prepared = prepare_cases(chosen, plan, torch.get_num_threads(), settings.training.cache_gb, run.cache)
+        training, validation = prepared[: len(split.train)], prepared[len(split.train) :]
         if budget.max_seconds and budget.progress(0) >= 1.0 and not resumed:
             raise ConfigError(
                 f"training.max_minutes is {settings.training.max_minutes:g}, and reading and preparing the data alone took "
@@ -94,11 +84,11 @@ def run_training(settings: Settings, config_yaml: str) -> Finished | None:
             )
         module = _module(settings, plan, budget)
         record = Record(run.metrics if is_first_rank() else None, plan, plan.batch_size * settings.training.devices)
-        stop = _fit(settings, compute, (run, resumed), (module, record), (training, validation))
+        stop = _fit(settings, compute, run, resumed, module, record, training, validation)
         if not is_first_rank():
             return None
         save_schedule(run.schedule, budget, settings.training.schedule)
-        return finish(settings, (compute.device, compute.bf16), run, (module, record), validation, stop)
+        return finish(settings, compute, run, module, record, validation, stop)
 
 
 def make_budget(settings: Settings) -> Budget:
@@ -148,16 +138,17 @@ def _module(settings: Settings, plan: Plan, budget: Budget) -> SegmentationModul
 def _fit(
     settings: Settings,
     compute: Compute,
-    place: tuple[RunFolder, bool],
-    learner: tuple[SegmentationModule, Record],
-    cases: tuple[list[TrainingCase], list[TrainingCase]],
+    run: RunFolder,
+    resumed: bool,
+    module: SegmentationModule,
+    record: Record,
+    training: Sequence[TrainingCase],
+    validation: Sequence[TrainingCase],
 ) -> str:
     """Train; returns the name of the signal that ended it early, or the empty string."""
-    (run, resumed), (module, record), (training, validation) = place, learner, cases
     wanted, plan = settings.training, module.plan
     batches = PatchBatches(training, (plan.patch_size, module.augment.read_size), plan.batch_size, wanted.foreground, settings.seed)
-    window = (settings.inference.overlap, settings.inference.batch)
-    validator = Validation(validation[: wanted.validate_cases], len(validation), wanted, window, run, record)
+    validator = Validation(validation[: wanted.validate_cases], len(validation), wanted, settings.inference, run, record)
     stop, display = OrderlyStop(), ProgressDisplay(record)
     callbacks: list[pl.Callback] = [display, validator, stop, *build_callback(wanted.callback)]
     trainer = _trainer(settings, compute, run, module.budget, callbacks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from segpipe.evaluation.overlap import dice_per_class
+from segpipe.package.precision import Compute, on_windows
 from segpipe.patches.sliding_window import sliding_window
 from segpipe.plan.plan import Plan
+from segpipe.settings import InferenceSettings
 from segpipe.training.data import TrainingCase
-from segpipe.training.module import forward_windows
 
 
 @dataclass(frozen=True)
@@ -24,22 +26,11 @@ class CaseDice:
     dice: list[float]
 
 
-def predict_indices(network: nn.Module, case: TrainingCase, plan: Plan, window: tuple[float, int], compute: tuple[str, bool]) -> Tensor:
-    """Class indices (I, J, K) on the prepared grid.
-
-    Args:
-        window: overlap and windows a forward pass.
-        compute: device and whether to use bf16.
-    """
-    (overlap, batch), (device, bf16) = window, compute
-    plain = forward_windows(network, plan.dims)
-
-    def predict(windows: Tensor) -> Tensor:
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
-            return plain(windows)
-
+def predict_indices(network: nn.Module, case: TrainingCase, plan: Plan, window: InferenceSettings, compute: Compute) -> Tensor:
+    """Class indices (I, J, K) on the prepared grid."""
+    image = case.prepared.image.to(compute.device)
     with torch.inference_mode():
-        logits = sliding_window(case.prepared.image.to(device), predict, plan.patch_size, overlap, batch)
+        logits = sliding_window(image, on_windows(network, plan.dims, compute), plan.patch_size, window.overlap, window.batch)
     return logits.argmax(0).cpu()
 
 
@@ -47,20 +38,25 @@ def validate(
     network: nn.Module,
     cases: Sequence[TrainingCase],
     plan: Plan,
-    window: tuple[float, int],
-    compute: tuple[str, bool],
+    window: InferenceSettings,
+    compute: Compute,
     each: Callable[[TrainingCase, Tensor], None] | None = None,
+    seconds: float = math.inf,
 ) -> list[CaseDice]:
     """Dice of every case; the network is put into eval mode and back.
 
     Args:
         each: called with each case and its predicted indices (for pictures).
+        seconds: no further case is begun after these; the first always is.
     """
     was_training = network.training
     network.eval()
-    scores = []
+    scores: list[CaseDice] = []
+    started = time.monotonic()
     try:
         for case in cases:
+            if scores and time.monotonic() - started > seconds:
+                break
             indices = predict_indices(network, case, plan, window, compute)
             scores.append(CaseDice(case.name, dice_per_class(indices.numpy(), case.label.numpy(), plan.classes)))
             if each:

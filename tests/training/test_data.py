@@ -108,8 +108,8 @@ def test_cases_that_do_not_fit_into_memory_are_read_from_disk_and_are_the_same(t
     names = tuple(Label(n, n, f"label {n}") for n in range(5))
     network = NetworkPlan("unet", (4,), ((3, 3, 3),), ((1, 1, 1),))
     plan = Plan("t", 3, (Channel("CT", "zscore"),), names, True, (0, 1, 2), (2.0, 2.0, 3.0), SIZE, 2, False, (True,) * 3, network)
-    kept = prepare_cases(cases, plan, 1, (4.0, tmp_path / "cache"))
-    stored = prepare_cases(cases, plan, 1, (0.0, tmp_path / "cache"))
+    kept = prepare_cases(cases, plan, 1, 4.0, tmp_path / "cache")
+    stored = prepare_cases(cases, plan, 1, 0.0, tmp_path / "cache")
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 4
     for one, two in zip(kept, stored, strict=True):
         assert torch.equal(one.prepared.image, two.prepared.image)

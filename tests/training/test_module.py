@@ -4,13 +4,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
 
 from segpipe.network.build import build_network
 from segpipe.patches.augment import Augment
 from segpipe.plan.plan import Plan
 from segpipe.settings import AugmentSettings, TrainingSettings
-from segpipe.training.module import SegmentationModule, forward_windows
+from segpipe.training.module import SegmentationModule
 from segpipe.training.schedule import Budget
 
 
@@ -66,16 +65,3 @@ def test_the_average_of_a_long_run_has_the_decay_that_was_asked_for(make_plan: C
 def test_without_averaging_the_network_itself_is_used(make_plan: Callable[[int], Plan]) -> None:
     module = build(make_plan(3), ema=0.0)
     assert module.inference_network() is module.network
-
-
-def test_a_two_dimensional_network_sees_pictures_and_answers_windows() -> None:
-    seen: list[int] = []
-
-    def network(x: torch.Tensor) -> torch.Tensor:
-        seen.append(x.ndim)
-        return x
-
-    windows = torch.zeros(2, 1, 4, 5, 1)
-    assert forward_windows(network, 2)(windows).shape == windows.shape
-    assert forward_windows(nn.Identity(), 3)(windows).shape == windows.shape
-    assert seen == [4]

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,18 @@ class Poison(pl.Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, *rest):
         if batch["step"] == 1:
             batch["image"].fill_(float("nan"))
+
+class Steep(pl.Callback):
+    """A finite loss with gradients that are not."""
+    def on_after_backward(self, trainer, pl_module):
+        if pl_module.global_step == 1:
+            next(pl_module.network.parameters()).grad.fill_(float("inf"))
+
+class Impatient(pl.Callback):
+    def on_train_batch_end(self, trainer, pl_module, *rest):
+        if pl_module.global_step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
 
 class NoMemory(pl.Callback):
     def on_train_batch_start(self, *rest):
@@ -180,6 +193,53 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(data: Path, tmp_path: Path
 def test_a_loss_that_is_not_finite_names_its_cases(data: Path, tmp_path: Path, callbacks: None) -> None:
     with pytest.raises(DataError, match=r"step 1 .*prostate_00"):
         run_training(settings(data, tmp_path / "run", callback="segpipe_test_callbacks.Poison"), "")
+
+
+@pytest.mark.parametrize("clip", [1.0, 0.0])
+def test_gradients_that_are_not_finite_never_reach_the_weights(data: Path, tmp_path: Path, callbacks: None, clip: float) -> None:
+    with pytest.raises(DataError, match=r"gradients became (inf|nan) at step 1 with patches of prostate_00"):
+        run_training(settings(data, tmp_path / "run", clip=clip, validate_steps=1, callback="segpipe_test_callbacks.Steep"), "")
+    assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run").values())
+
+
+def test_bf16_trains_validates_and_exports(data: Path, tmp_path: Path) -> None:
+    done = run_training(settings(data, tmp_path / "half", precision="bf16"), "")
+    run_training(settings(data, tmp_path / "single", precision="fp32"), "")
+    assert done is not None
+    assert json.loads((tmp_path / "half" / "environment.json").read_text())["precision"] == "bf16"
+    assert not same(weights(tmp_path / "half"), weights(tmp_path / "single"))
+    assert all(value.dtype != torch.bfloat16 and torch.isfinite(value).all() for value in weights(tmp_path / "half").values())
+    assert load_model(done.model).plan.classes == 3
+
+
+def test_a_second_ctrl_c_ends_at_once_and_gives_the_signals_back(data: Path, tmp_path: Path, callbacks: None) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        run_training(settings(data, tmp_path / "run", callback="segpipe_test_callbacks.Impatient"), "")
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not (tmp_path / "run" / "model.ts").exists()
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()  # of step 2: the run can go on
+
+
+def test_a_run_that_validates_nothing_on_the_way_has_a_best_checkpoint_too(data: Path, tmp_path: Path) -> None:
+    run_training(settings(data, tmp_path / "run", validate_steps=100), "")
+    best = network_weights(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    assert same(best, weights(tmp_path / "run"))
+
+
+def test_a_time_budget_is_kept(data: Path, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    run_training(settings(data, tmp_path / "run", max_steps=0, max_minutes=0.2, validate_steps=0), "")
+    assert time.monotonic() - begun < 12 + 12  # the export and a busy machine, beyond the 12 seconds
+    assert float(json.loads((tmp_path / "run" / "schedule.json").read_text())["seconds"]) <= 13
+
+
+def test_cases_over_the_memory_budget_give_the_same_weights_from_the_disk(data: Path, tmp_path: Path) -> None:
+    run_training(settings(data, tmp_path / "memory"), "")
+    run_training(settings(data, tmp_path / "disk", cache_gb=0.0), "")
+    assert list((tmp_path / "disk").rglob("*.image.npy"))
+    assert not list((tmp_path / "memory").rglob("*.image.npy"))
+    assert same(weights(tmp_path / "memory"), weights(tmp_path / "disk"))
 
 
 def test_running_out_of_memory_says_which_setting_to_lower_and_to_what(data: Path, tmp_path: Path, callbacks: None) -> None:

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from segpipe.package.precision import Compute
 from segpipe.plan.plan import Plan
+from segpipe.settings import InferenceSettings
 from segpipe.training.data import TrainingCase
 from segpipe.training.validation import CaseDice, class_means, mean_dice, validate
 
@@ -17,9 +19,9 @@ def test_a_network_that_is_right_has_a_dice_of_one(
     network: nn.Module, make_plan: Callable[[int], Plan], make_case: Callable[[str], TrainingCase], dims: int
 ) -> None:
     seen: list[str] = []
-    scores = validate(
-        network.train(), [make_case("a"), make_case("b")], make_plan(dims), (0.5, 3), ("cpu", False), lambda case, _: seen.append(case.name)
-    )
+    window, compute = InferenceSettings(0.5, 3), Compute("cpu", False)
+    cases = [make_case("a"), make_case("b")]
+    scores = validate(network.train(), cases, make_plan(dims), window, compute, lambda case, _: seen.append(case.name))
     assert [score.dice for score in scores] == [[1.0], [1.0]]
     assert seen == ["a", "b"]
     assert network.training
@@ -30,7 +32,16 @@ def test_a_network_that_is_wrong_everywhere_has_a_dice_of_zero(
 ) -> None:
     with torch.no_grad():
         network.scale.fill_(-1.0)  # type: ignore[union-attr, operator]
-    assert mean_dice(validate(network, [make_case("a")], make_plan(3), (0.5, 2), ("cpu", False))) == 0.0
+    assert mean_dice(validate(network, [make_case("a")], make_plan(3), InferenceSettings(0.5, 2), Compute("cpu", False))) == 0.0
+
+
+def test_no_case_is_begun_after_the_time_but_the_first_always_is(
+    network: nn.Module, make_plan: Callable[[int], Plan], make_case: Callable[[str], TrainingCase]
+) -> None:
+    cases = [make_case("a"), make_case("b")]
+    window, compute = InferenceSettings(0.5, 2), Compute("cpu", False)
+    assert [score.case for score in validate(network, cases, make_plan(3), window, compute, seconds=0.0)] == ["a"]
+    assert len(validate(network, cases, make_plan(3), window, compute, seconds=60.0)) == 2
 
 
 def test_means_leave_out_what_is_undefined() -> None:
