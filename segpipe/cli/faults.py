@@ -38,6 +38,8 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         cure = "lower plan.batch_size or plan.patch_size in training, --batch in prediction, or close other programs"
         return f"error: the memory does not suffice: {_one_line(error) or 'out of memory'}; {cure}", ConfigError.exit_code
+    if isinstance(error, RuntimeError) and "Connection closed by peer" in str(error):
+        return "error: another process of this training has ended; its own line says why", 1
     return f"bug: {type(error).__name__}: {_one_line(error)}; run again with --debug and report what it prints", 1
 
 

@@ -42,7 +42,7 @@ class SegmentationModule(pl.LightningModule):
         self.plan, self.augment, self.settings, self.budget, self.seed = plan, augment, settings, budget, seed
         self.losses: list[float] = []
         self.stop_requested = False
-        self._at = ""
+        self._at, self._wrong = "", ""
 
     def inference_network(self) -> nn.Module:
         """The network that is validated and exported: averaged weights where averaging is on."""
@@ -75,7 +75,9 @@ class SegmentationModule(pl.LightningModule):
         loss = supervised(self.loss, heads, label, self.network.steps)  # type: ignore[arg-type]
         self._at = f"at step {batch['step']} with patches of {', '.join(sorted(set(batch['cases'])))}"
         if not torch.isfinite(loss):
-            raise DataError(f"the loss became {loss.detach().item()} {self._at}: {_LOOK}")
+            self._wrong = f"the loss became {loss.detach().item()}"
+            if self.trainer.world_size == 1:
+                self._refuse()
         self.losses.append(float(loss.detach()))
         return loss
 
@@ -86,7 +88,19 @@ class SegmentationModule(pl.LightningModule):
         weights: Iterable[Tensor] = [weight for group in optimizer.param_groups for weight in group["params"]]
         norm = nn.utils.clip_grad_norm_(weights, gradient_clip_val or math.inf)
         if not torch.isfinite(norm):
-            raise DataError(f"the gradients became {norm.item()} {self._at}: {_LOOK}")
+            # Of several processes each is here, because they share their gradients; the one whose loss went wrong says so.
+            self._wrong = self._wrong or ("" if self.trainer.world_size > 1 else f"the gradients became {norm.item()}")
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """End the run with the step and the cases; of several processes the first speaks for all."""
+        found = [f"{self._wrong} {self._at}" if self._wrong else ""]
+        if self.trainer.world_size > 1:
+            found = [""] * self.trainer.world_size
+            torch.distributed.all_gather_object(found, f"{self._wrong} {self._at}" if self._wrong else "")
+        if not self.trainer.is_global_zero:
+            raise SystemExit(DataError.exit_code)
+        raise DataError(f"{'; '.join(filter(None, found)) or f'the gradients became infinite or NaN {self._at}'}: {_LOOK}")
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         # Here and not in `on_train_batch_end`, which Lightning calls after the callbacks: a checkpoint that is written at a

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from segpipe.dataset.phantom import write_phantom
 from segpipe.training.checkpoint import network_weights
@@ -47,6 +48,12 @@ class Ranks(pl.Callback):
     def on_train_end(self, trainer, pl_module):
         weights = sum(float(w.double().sum()) for w in pl_module.network.parameters())
         pathlib.Path(__file__).with_name(f"rank{trainer.global_rank}of{trainer.world_size}").write_text(repr(weights))
+
+class Poison(pl.Callback):
+    # The second process alone gets an image that is none.
+    def on_train_batch_start(self, trainer, pl_module, batch, *rest):
+        if batch["step"] == 1 and trainer.global_rank == 1:
+            batch["image"].fill_(float("nan"))
 """
 
 
@@ -61,6 +68,31 @@ def test_two_ranks_train_one_model(data: Path, tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "run" / "model.ts").exists()
     assert json.loads((tmp_path / "run" / "schedule.json").read_text())["steps"] == 4
     assert done.stdout.count("model    ") == 1
+
+
+def test_what_goes_wrong_in_the_second_rank_is_told_once_with_its_exit_code(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "segpipe_test_ranks.py").write_text(RANKS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    arguments = ["train", f"dataset.root={data}", f"run_dir={tmp_path / 'run'}", *TINY, "training.max_steps=4", "training.devices=2"]
+    done = run(*arguments, "training.callback=segpipe_test_ranks.Poison")
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.count("error: the loss became nan at step 1 with patches of ") == 1
+    assert "bug:" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_two_ranks_go_on_as_if_they_had_not_been_interrupted(data: Path, tmp_path: Path) -> None:
+    same = ["train", f"dataset.root={data}", *TINY, "training.devices=2", "network.dropout=0.2"]
+    for name, rates in (("two", [2e-3, 1e-3]), ("four", [2e-3, 1e-3, 5e-4, 1e-4])):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"learning_rates": rates}))
+    for folder, schedule, resume in (("whole", "four", "never"), ("parts", "two", "never"), ("parts", "four", "auto")):
+        place = [f"run_dir={tmp_path / folder}", f"training.schedule_file={tmp_path / schedule}.json", f"training.resume={resume}"]
+        done = run(*same, *place)
+        assert done.returncode == 0, done.stderr
+    one, two = (network_weights(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("whole", "parts"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
 
 
 def test_a_terminated_run_leaves_a_model_and_goes_on(data: Path, tmp_path: Path) -> None:
