@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint install clean
+.PHONY: help demo test lint install samples clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -19,8 +19,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no python3.11 or python3 found: install Python 3.11, or name it: make PYTHON=/path/to/python"; exit 2; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "error: $(PYTHON) is older than Python 3.11: install Python 3.11, or name it: make PYTHON=/path/to/python"; exit 2; }
+	@echo "Installing segpipe and what it needs into $(VENV): a minute or more, once"
 	"$(PYTHON)" -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 
 demo: $(STAMP) ## Train, export, predict and evaluate on synthetic scans (at most 5 minutes on two cores)
@@ -34,6 +35,10 @@ lint: $(STAMP) ## Ruff, mypy and the import layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+samples: $(STAMP) ## Make data/samples again and say whether they are the same bit for bit
+	$(BIN)/python -m segpipe.dataset.phantom data/samples
+	@git diff --quiet -- data/samples && echo "data/samples: the same, bit for bit" || { git diff --stat -- data/samples; exit 1; }
 
 clean: ## Remove .venv and everything that was built
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache demo_output
