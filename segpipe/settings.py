@@ -57,6 +57,8 @@ class DatasetSettings:
 
 @dataclass(frozen=True)
 class PlanSettings:
+    rules: str = _of("segpipe", "nnunet")
+    """nnunet: patch, stages, features, batch and deep supervision as nnU-Net plans them for an 8 GB GPU, to compare with it."""
     dims: int = _in(0, 3, 0)
     """2 or 3; 0: auto (2 for pictures, else 3)."""
     spacing_mm: list[float] = _in(0.0, 1000.0, [])

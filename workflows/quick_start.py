@@ -104,7 +104,7 @@ def say(line: str) -> None:
 
 
 def draw_all(held_back: Path, predictions: Path, pictures: Path) -> list[Path]:
-    """One picture a scan: three slices, the truth as thin lines, the prediction as broad pale ones."""
+    """One picture a scan: three slices, the truth in full lines, the prediction in dashed ones, as in the overlays of a run."""
     pictures.mkdir(parents=True, exist_ok=True)
     return [
         draw(path, held_back / "labels" / path.name, predictions / path.name, pictures) for path in sorted((held_back / "images").iterdir())
@@ -121,17 +121,15 @@ def draw(scan: Path, truth: Path, prediction: Path, pictures: Path) -> Path:
     for axis, k in zip(axes, slices(true.array[0]), strict=True):
         axis.imshow(image.array[0, :, :, k].T, cmap="gray", origin="lower", aspect=y / x, vmax=np.percentile(image.array, 99.7))
         for value, colour in COLOURS.items():
-            for volume, width, alpha in ((predicted, 4.0, 0.5), (true, 1.2, 1.0)):
+            for volume, style in ((true, "solid"), (predicted, "dashed")):
                 plane = volume.array[0, :, :, k].T
                 mask = plane == value
                 if mask.any() and not mask.all():
-                    axis.contour(mask, [0.5], colors=[colour], linewidths=width, alpha=alpha)
+                    axis.contour(mask, [0.5], colors=[colour], linewidths=1.4, linestyles=style)
         axis.invert_xaxis()  # the patient's right is on the left, as radiologists look
         axis.set_axis_off()
     names = [Line2D([], [], color=COLOURS[value], label=name) for value, name in PHANTOMS[KIND].labels.items()]
-    styles = [
-        Line2D([], [], color="white", lw=width, alpha=a, label=name) for width, a, name in ((1.2, 1.0, "truth"), (4.0, 0.5, "prediction"))
-    ]
+    styles = [Line2D([], [], color="white", linestyle=style, label=name) for style, name in (("solid", "truth"), ("dashed", "prediction"))]
     figure.legend(handles=[*names, *styles], loc="lower center", ncols=4, frameon=False, labelcolor="white")
     path = pictures / f"{scan.name.removesuffix('.nii.gz')}.png"
     figure.subplots_adjust(0.01, 0.08, 0.99, 0.99, 0.02)
@@ -147,7 +145,7 @@ def upright(volume: Volume) -> Volume:
 
 
 def slices(label: np.ndarray[Any, Any]) -> list[int]:
-    """Three slices through the organ: a fifth, half, four fifths of the way."""
+    """Three slices through the organ: a quarter, half, three quarters of the way."""
     filled = np.flatnonzero(label.any(axis=(0, 1)))
     return [int(filled[round(share * (len(filled) - 1))]) for share in (0.25, 0.5, 0.75)]
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from segpipe.dataset.fingerprint import Fingerprint
 from segpipe.errors import ConfigError, DataError
+from segpipe.plan.nnunet import nnunet_features, nnunet_layout
 from segpipe.plan.plan import Channel, Label, NetworkPlan, Normalisation, Plan
 from segpipe.plan.topology import SMALLEST, Strides, Topology, topology
 from segpipe.settings import NetworkSettings, PlanSettings, Settings
@@ -56,7 +57,11 @@ def make_plan(task: str, data: Fingerprint, settings: Settings, device: str = "c
     spacing = _decide_spacing(wanted, data, dims, axes, reasons)
     median = _median_shape(data, axes, spacing)
     limit = wanted.patch_voxels or PATCH_VOXELS[(device, dims)]
-    layout = _decide_patch(wanted, settings.network, (dims, axes), spacing, (median, limit), reasons)
+    if wanted.rules == "nnunet":
+        layout, batch = _nnunet(settings, data, (spacing or (1.0, 1.0, 1.0))[:dims], median, reasons)
+    else:
+        layout = _decide_patch(wanted, settings.network, (dims, axes), spacing, (median, limit), reasons)
+        batch = _decide_batch(wanted, layout, reasons)
     return Plan(
         task=task,
         dims=dims,
@@ -66,10 +71,10 @@ def make_plan(task: str, data: Fingerprint, settings: Settings, device: str = "c
         axes=axes,
         spacing_mm=spacing,
         patch_size=layout.patch,
-        batch_size=_decide_batch(wanted, layout, reasons),
+        batch_size=batch,
         nonzero=_decide_nonzero(data, reasons),
         flips=_decide_flips(wanted, data, axes, dims, reasons),
-        network=_network(settings.network, dims, layout, reasons),
+        network=_network(settings.network, dims, layout, wanted.rules, reasons),
         reasons=reasons,
     )
 
@@ -101,7 +106,7 @@ def _decide_axes(dims: int, data: Fingerprint, reasons: dict[str, str]) -> tuple
 def _decide_spacing(
     wanted: PlanSettings, data: Fingerprint, dims: int, axes: tuple[int, int, int], reasons: dict[str, str]
 ) -> tuple[float, float, float] | None:
-    """Median spacing an axis; the 10th percentile on a strongly anisotropic one (Isensee et al. 2021, Suppl. 2)."""
+    """Median spacing an axis; the 10th percentile on a strongly anisotropic one with few slices (Isensee et al. 2021, Suppl. 2)."""
     if data.picture:
         if wanted.spacing_mm:
             raise ConfigError("plan.spacing_mm is set, but pictures have no spacing: remove it")
@@ -112,7 +117,8 @@ def _decide_spacing(
     reasons["spacing_mm"] = "median of the data set"
     worst = int(np.argmax(spacing))
     others = np.delete(spacing, worst)
-    if spacing[worst] > ANISOTROPIC * others.max():
+    sizes = np.median(np.array(data.shapes), axis=0)
+    if spacing[worst] > ANISOTROPIC * others.max() and ANISOTROPIC * sizes[worst] < np.delete(sizes, worst).min():
         spacing[worst] = max(float(np.percentile(all_mm[:, worst], 10)), float(others.max()))
         reasons["spacing_mm"] += f", 10th percentile along the anisotropic {'xyz'[worst]}"
     if wanted.spacing_mm:
@@ -192,6 +198,34 @@ def _wanted_strides(network: NetworkSettings, dims: int) -> Strides:
     if network.stages not in (0, len(strides)):
         raise ConfigError(f"network.strides has {len(strides)} stages and network.stages is {network.stages}: leave network.stages out")
     return strides
+
+
+def _nnunet(
+    settings: Settings,
+    data: Fingerprint,
+    spacing: tuple[float, ...],
+    median: tuple[int, int, int],
+    reasons: dict[str, str],
+) -> tuple[Topology, int]:
+    """Patch, stages and batch by nnU-Net's rules, which leave nothing of these to be set by hand but the batch."""
+    by_hand = {
+        "plan.patch_size": settings.plan.patch_size,
+        "plan.patch_voxels": settings.plan.patch_voxels,
+        "network.stages": settings.network.stages,
+        "network.strides": settings.network.strides,
+    }
+    for key, value in by_hand.items():
+        if value:
+            raise ConfigError(f"{key} is {value}, and plan.rules is nnunet, which decides it: leave one of them out")
+    if settings.network.name != "unet":
+        raise ConfigError(f"network.name is {settings.network.name}; plan.rules=nnunet plans a U-Net: leave one of them out")
+    layout, batch = nnunet_layout(median, spacing, data.cases, len(data.label_values))
+    reasons["patch_size"] = f"nnU-Net's rule: what fits into 8 GB; the median scan is {'x'.join(map(str, median))} on this grid"
+    reasons["strides"] = "nnU-Net's rule"
+    reasons["batch_size"] = (
+        "set by hand" if settings.plan.batch_size else "nnU-Net's rule: what fits into 8 GB, 5 % of the data set at most"
+    )
+    return layout, settings.plan.batch_size or batch
 
 
 def _decide_batch(wanted: PlanSettings, layout: Topology, reasons: dict[str, str]) -> int:
@@ -283,7 +317,7 @@ def has_side(name: str) -> bool:
     return any(_SIDES.search(word) for word in words)
 
 
-def _network(wanted: NetworkSettings, dims: int, layout: Topology, reasons: dict[str, str]) -> NetworkPlan:
+def _network(wanted: NetworkSettings, dims: int, layout: Topology, rules: str, reasons: dict[str, str]) -> NetworkPlan:
     stages = len(layout.strides)
     ignored = [f"network.{key}" for key in _UNET_ONLY if getattr(wanted, key) != getattr(NetworkSettings(), key)]
     if wanted.name != "unet" and ignored:
@@ -293,13 +327,15 @@ def _network(wanted: NetworkSettings, dims: int, layout: Topology, reasons: dict
             f"network.features has {len(wanted.features)} numbers; the plan has {stages} stages: give {stages}, or set network.stages"
         )
     first = FIRST_FEATURES[(wanted.name, dims)]
-    features = tuple(wanted.features) or tuple(min(first * 2**stage, MOST_FEATURES[dims]) for stage in range(stages))
-    reasons["features"] = (
-        "set by hand" if wanted.features else f"{first}, doubled each stage: a narrow network takes more steps in the same time"
-    )
+    usual = tuple(min(first * 2**stage, MOST_FEATURES[dims]) for stage in range(stages))
+    reasons["features"] = f"{first}, doubled each stage: a narrow network takes more steps in the same time"
+    if rules == "nnunet":
+        usual, reasons["features"] = nnunet_features(stages, dims), "nnU-Net's rule"
+    if wanted.features:
+        reasons["features"] = "set by hand"
     return NetworkPlan(
         name=wanted.name,
-        features=features,
+        features=tuple(wanted.features) or usual,
         kernels=_decide_kernels(wanted, dims, layout, reasons),
         strides=layout.strides,
         convolutions=wanted.convolutions,
@@ -309,7 +345,7 @@ def _network(wanted: NetworkSettings, dims: int, layout: Topology, reasons: dict
         pooling=wanted.pooling if wanted.name == "unet" else "stride",
         padding=wanted.padding,
         dropout=wanted.dropout,
-        deep_supervision=wanted.deep_supervision and wanted.name == "unet",
+        deep_supervision=(wanted.deep_supervision or rules == "nnunet") and wanted.name == "unet",
     )
 
 

@@ -269,3 +269,37 @@ def test_a_side_is_found_however_it_is_spelt(name: str) -> None:
 @pytest.mark.parametrize("name", ["bright", "cleft palate", "liver", "tumour", "label 1", "PZ", "upright", "Anterior", "lesion"])
 def test_a_name_without_a_side_has_none(name: str) -> None:
     assert not has_side(name)
+
+
+def test_the_planner_takes_nnunets_rules_when_asked() -> None:
+    plan = make_plan("h", data(cases=208), settings({"rules": "nnunet"}))
+    assert (plan.patch_size, plan.batch_size, plan.network.features) == ((40, 56, 40), 7, (32, 64, 128, 256))
+    assert plan.network.deep_supervision
+    assert "nnU-Net" in plan.reasons["patch_size"]
+    assert make_plan("h", data(cases=208), settings({"rules": "nnunet", "batch_size": 3})).batch_size == 3
+    flat = make_plan("h", data(cases=260), settings({"rules": "nnunet", "dims": 2}))
+    assert (flat.patch_size[2], flat.dims) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("plan", "network", "words"),
+    [
+        ({"patch_size": [32, 32, 32]}, {}, "plan.patch_size"),
+        ({}, {"stages": 3}, "network.stages"),
+        ({}, {"strides": [[1, 1, 1], [2, 2, 2]]}, "network.strides"),
+        ({}, {"name": "vnet"}, "network.name is vnet"),
+    ],
+)
+def test_what_nnunets_rules_decide_cannot_be_set_by_hand_too(plan: dict[str, object], network: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make_plan("h", data(), settings({"rules": "nnunet", **plan}, network))
+
+
+def test_an_axis_of_many_slices_keeps_its_median_spacing() -> None:
+    spacings = tuple((0.5, 0.5, z) for z in (2.0, 3.0, 4.0))
+    few = make_plan("p", data(spacings_mm=spacings, shapes=((300, 300, 20),) * 3), settings())
+    many = make_plan("p", data(spacings_mm=spacings, shapes=((300, 300, 200),) * 3), settings())
+    assert few.spacing_mm is not None
+    assert many.spacing_mm is not None
+    assert few.spacing_mm[2] == pytest.approx(2.2)
+    assert many.spacing_mm[2] == pytest.approx(3.0)
