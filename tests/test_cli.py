@@ -133,6 +133,7 @@ def disk(number: int) -> OSError:
         (disk(errno.EROFS), 2, "error: /data/out.nii.gz: the place is read-only; choose another one"),
         (disk(errno.ENOENT), 2, "error: /data/out.nii.gz: not there; check the path"),
         (MemoryError(), 2, "error: the memory does not suffice"),
+        (RuntimeError("pair.cc:553] Connection closed by peer"), 1, "error: another process of this training has ended"),
         (ValueError("x\ny"), 1, "bug: ValueError: x y; run again with --debug and report what it prints"),
     ],
 )
