@@ -5,7 +5,8 @@ cannot be read; image and label map (or two channels) of different shape or plac
 channels, fractions, negative or undeclared values; a case named twice; cases with different numbers of channels, or pictures
 among volumes; a patient or the same scan in two groups or two folds; folds given to some cases only; nothing labelled at all.
 
-**Warnings** do not: an empty label map, a declared label that never occurs, a constant image, the same image content twice, no background.
+**Warnings** do not: an empty label map, a declared label that never occurs, a constant image, the same image content twice, no
+background, scans that look like CT in a channel that is not named so.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from segpipe.dataset.case import Case, DataSet
+from segpipe.dataset.case import CT_NAMES, Case, DataSet
 from segpipe.dataset.facts import CaseFacts, ImageFacts, LabelFacts
 from segpipe.dataset.finding import Finding
 from segpipe.geometry.grid import CORNER_TOLERANCE_MM
@@ -22,6 +23,8 @@ from segpipe.geometry.grid import CORNER_TOLERANCE_MM
 MOST_VALUES = 256
 """Class indices are stored as uint8."""
 _FEWEST_VALUES = 2
+_AIR_HU = (-1100.0, -900.0)
+"""Where the lower values of a CT scan lie, whose corners are air; padding below it is passed over."""
 
 
 def can_train(findings: Iterable[Finding]) -> bool:
@@ -39,7 +42,7 @@ def audit(data: DataSet, facts: list[CaseFacts]) -> list[Finding]:
     for case in facts:
         findings += [*_readable(case), *_images(case), *_label(case)]
     findings += [*_channels(data, facts), *_mixed(facts), *_label_values(data, facts)]
-    findings += [*_names(data), *_duplicates(data, facts), *_groups(data.cases), *_labelled(data, facts)]
+    findings += [*_unnamed_ct(data, facts), *_names(data), *_duplicates(data, facts), *_groups(data.cases), *_labelled(data, facts)]
     unique = list(dict.fromkeys(findings))
     return sorted(unique, key=lambda finding: (finding.severity != "error", finding.case == "", finding.case))
 
@@ -164,6 +167,21 @@ def _label_values(data: DataSet, facts: list[CaseFacts]) -> Iterator[Finding]:
     if len(found) > MOST_VALUES:
         what = f"the label maps hold {len(found)} different values; at most {MOST_VALUES} can be trained"
         yield _error("", str(data.root), what, "check that the label folder holds label maps, not images")
+
+
+def _unnamed_ct(data: DataSet, facts: list[CaseFacts]) -> Iterator[Finding]:
+    """A channel with air at -1000 in most scans is CT, and is normalised as CT only under that name."""
+    scans = [case.images for case in facts if case.readable and not any(image.picture for image in case.images)]
+    volumes = [[values for image in images for values in image.whole] for images in scans]
+    if not volumes or len({len(case) for case in volumes}) > 1 or len(data.channels) != len(volumes[0]):
+        return
+    for number, name in enumerate(data.channels):
+        like = sum(any(_AIR_HU[0] <= value <= _AIR_HU[1] for value in case[number].sample) for case in volumes)
+        if name.strip().lower() not in CT_NAMES and 2 * like > len(volumes):
+            what = f"channel {name!r} looks like CT (air at about -1000 in {like} of {len(volumes)} scans), but is not named so"
+            names = ", ".join("CT" if other == number else each for other, each in enumerate(data.channels))
+            cure = f"if it is CT, name it, so that it is normalised as CT: set dataset.channels to {names}"
+            yield _warning("", str(data.root), what, cure)
 
 
 def _names(data: DataSet) -> Iterator[Finding]:

@@ -8,6 +8,8 @@ from pathlib import Path
 from segpipe.dataset.finding import Finding
 
 DEFAULT_CHANNEL = "image"
+CT_NAMES = ("ct", "hu", "cect", "cbct")
+"""Names, in small letters, of channels in Hounsfield units."""
 """Name of the only channel where the data set gives none."""
 
 

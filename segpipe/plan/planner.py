@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from segpipe.dataset.case import CT_NAMES
 from segpipe.dataset.fingerprint import Fingerprint
 from segpipe.errors import ConfigError, DataError
 from segpipe.plan.nnunet import nnunet_features, nnunet_layout
@@ -247,7 +248,7 @@ def _decide_channels(wanted: PlanSettings, data: Fingerprint, reasons: dict[str,
     kinds: dict[str, Normalisation] = {"zscore": "zscore", "ct": "ct", "rescale": "rescale", "none": "none"}
     channels = []
     for number, stats in enumerate(data.channels):
-        automatic = "ct" if stats.name.strip().lower() in ("ct", "hu", "cect", "cbct") else "zscore"
+        automatic = "ct" if stats.name.strip().lower() in CT_NAMES else "zscore"
         chosen = wanted.normalisation[number] if wanted.normalisation else automatic
         if chosen not in kinds:
             raise ConfigError(f"plan.normalisation has {chosen!r}; allowed: {', '.join(kinds)}")

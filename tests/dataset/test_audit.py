@@ -193,3 +193,18 @@ def test_errors_come_first(pairs: Callable[..., Path]) -> None:
     change(root / "images" / "a.nii.gz", lambda array: array * 0)
     change(root / "images" / "c.nii.gz", put(np.nan))
     assert [finding.severity for finding in findings(root)] == ["error", "warning"]
+
+
+def test_scans_that_look_like_ct_are_to_be_named_so(pairs: Callable[..., Path], write: Write) -> None:
+    root = pairs(3)
+    random = np.random.default_rng(0)
+    for name in "ab":  # two of three have air around the body, one of them padding, too
+        scan = random.normal(40, 20, (6, 5, 4)).astype(np.float32)
+        scan[:2], scan[0, 0] = -1000.0, (-3024.0 if name == "b" else -1000.0)
+        write(root / "images" / f"{name}.nii.gz", scan)
+    finding = one(findings(root))
+    assert finding.severity == "warning"
+    assert "looks like CT (air at about -1000 in 2 of 3 scans)" in finding.what
+    assert finding.cure.endswith("set dataset.channels to CT")
+    assert findings(root, channels=["CT"]) == []
+    assert findings(root, channels=["hu"]) == []
