@@ -57,9 +57,10 @@ def predict_folder(predictor: Predictor, source: Path, out: Path, options: Folde
     """
     suffix = check_request(source, out, options)
     scans = gather(source, out, [channel.name for channel in predictor.plan.channels])
+    task = _Task(predictor, out, suffix, options, frozenset(path.resolve() for scan in scans for path in scan.images))
+    task.check_targets(scans)
     _write_labels(out / LABELS, predictor.plan.labels)
     ledger = Ledger(out / TABLE)
-    task = _Task(predictor, out, suffix, options, frozenset(path.resolve() for scan in scans for path in scan.images))
     rows = []
     for scan in track(scans, f"segmenting {len(scans)} scan(s)"):
         row = task.segment(scan, None if options.overwrite else ledger.get(scan.case))
@@ -78,6 +79,23 @@ class _Task:
     options: FolderOptions
     inputs: frozenset[Path]
 
+    def check_targets(self, scans: Sequence[Examination]) -> None:
+        """Refuse to replace inputs, and files in a folder that no prediction has written: scans, or labels drawn by hand.
+
+        Raises:
+            ConfigError: naming the first such file.
+        """
+        foreign = not self.options.overwrite and not any((self.out / name).exists() for name in (LABELS, TABLE))
+        for scan in scans:
+            target = self._target(self._output(scan))
+            if foreign and target.exists():
+                raise ConfigError(
+                    f"{target}: is there already, and {self.out} holds no predictions: choose another output folder, or give --overwrite"
+                )
+
+    def _output(self, scan: Examination) -> str:
+        return scan.case + (self.suffix or label_suffix(scan.suffix))
+
     def segment(self, scan: Examination, before: Row | None) -> Row:
         """The scan's row, its files written.
 
@@ -87,7 +105,7 @@ class _Task:
         row = Row(
             case=scan.case,
             input=";".join(str(path.resolve()) for path in scan.images),
-            output=scan.case + (self.suffix or label_suffix(scan.suffix)),
+            output=self._output(scan),
             status="failed",
             model_sha256=self.predictor.sha256,
             options=self._options(),

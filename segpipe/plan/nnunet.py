@@ -11,7 +11,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from segpipe.dataset.fingerprint import Fingerprint
+from segpipe.errors import ConfigError
 from segpipe.plan.topology import SMALLEST, Strides, Topology
+from segpipe.settings import Settings
 
 FIRST_FEATURES = 32
 MOST_FEATURES = {2: 512, 3: 320}
@@ -25,6 +28,34 @@ _LARGEST_SHARE = 0.05
 """Of the data set's voxels in one batch."""
 _SMALLEST_BATCH = 2
 _NEAR = 2.0
+
+
+def decide_nnunet(
+    settings: Settings,
+    data: Fingerprint,
+    spacing: tuple[float, ...],
+    median: tuple[int, int, int],
+    reasons: dict[str, str],
+) -> tuple[Topology, int]:
+    """Patch, stages and batch by nnU-Net's rules, which leave nothing of these to be set by hand but the batch."""
+    by_hand = {
+        "plan.patch_size": settings.plan.patch_size,
+        "plan.patch_voxels": settings.plan.patch_voxels,
+        "network.stages": settings.network.stages,
+        "network.strides": settings.network.strides,
+    }
+    for key, value in by_hand.items():
+        if value:
+            raise ConfigError(f"{key} is {value}, and plan.rules is nnunet, which decides it: leave one of them out")
+    if settings.network.name != "unet":
+        raise ConfigError(f"network.name is {settings.network.name}; plan.rules=nnunet plans a U-Net: leave one of them out")
+    layout, batch = nnunet_layout(median, spacing, data.cases, len(data.label_values))
+    reasons["patch_size"] = f"nnU-Net's rule: what fits into 8 GB; the median scan is {'x'.join(map(str, median))} on this grid"
+    reasons["strides"] = "nnU-Net's rule"
+    reasons["batch_size"] = (
+        "set by hand" if settings.plan.batch_size else "nnU-Net's rule: what fits into 8 GB, 5 % of the data set at most"
+    )
+    return layout, settings.plan.batch_size or batch
 
 
 def nnunet_layout(median: tuple[int, ...], spacing_mm: tuple[float, ...], cases: int, classes: int) -> tuple[Topology, int]:

@@ -12,7 +12,7 @@ import numpy as np
 from segpipe.dataset.case import CT_NAMES
 from segpipe.dataset.fingerprint import Fingerprint
 from segpipe.errors import ConfigError, DataError
-from segpipe.plan.nnunet import nnunet_features, nnunet_layout
+from segpipe.plan.nnunet import decide_nnunet, nnunet_features
 from segpipe.plan.plan import Channel, Label, NetworkPlan, Normalisation, Plan
 from segpipe.plan.topology import SMALLEST, Strides, Topology, topology
 from segpipe.settings import NetworkSettings, PlanSettings, Settings
@@ -59,7 +59,7 @@ def make_plan(task: str, data: Fingerprint, settings: Settings, device: str = "c
     median = _median_shape(data, axes, spacing)
     limit = wanted.patch_voxels or PATCH_VOXELS[(device, dims)]
     if wanted.rules == "nnunet":
-        layout, batch = _nnunet(settings, data, (spacing or (1.0, 1.0, 1.0))[:dims], median, reasons)
+        layout, batch = decide_nnunet(settings, data, (spacing or (1.0, 1.0, 1.0))[:dims], median, reasons)
     else:
         layout = _decide_patch(wanted, settings.network, (dims, axes), spacing, (median, limit), reasons)
         batch = _decide_batch(wanted, layout, reasons)
@@ -199,34 +199,6 @@ def _wanted_strides(network: NetworkSettings, dims: int) -> Strides:
     if network.stages not in (0, len(strides)):
         raise ConfigError(f"network.strides has {len(strides)} stages and network.stages is {network.stages}: leave network.stages out")
     return strides
-
-
-def _nnunet(
-    settings: Settings,
-    data: Fingerprint,
-    spacing: tuple[float, ...],
-    median: tuple[int, int, int],
-    reasons: dict[str, str],
-) -> tuple[Topology, int]:
-    """Patch, stages and batch by nnU-Net's rules, which leave nothing of these to be set by hand but the batch."""
-    by_hand = {
-        "plan.patch_size": settings.plan.patch_size,
-        "plan.patch_voxels": settings.plan.patch_voxels,
-        "network.stages": settings.network.stages,
-        "network.strides": settings.network.strides,
-    }
-    for key, value in by_hand.items():
-        if value:
-            raise ConfigError(f"{key} is {value}, and plan.rules is nnunet, which decides it: leave one of them out")
-    if settings.network.name != "unet":
-        raise ConfigError(f"network.name is {settings.network.name}; plan.rules=nnunet plans a U-Net: leave one of them out")
-    layout, batch = nnunet_layout(median, spacing, data.cases, len(data.label_values))
-    reasons["patch_size"] = f"nnU-Net's rule: what fits into 8 GB; the median scan is {'x'.join(map(str, median))} on this grid"
-    reasons["strides"] = "nnU-Net's rule"
-    reasons["batch_size"] = (
-        "set by hand" if settings.plan.batch_size else "nnU-Net's rule: what fits into 8 GB, 5 % of the data set at most"
-    )
-    return layout, settings.plan.batch_size or batch
 
 
 def _decide_batch(wanted: PlanSettings, layout: Topology, reasons: dict[str, str]) -> int:

@@ -256,6 +256,18 @@ def test_the_input_folder_is_never_the_output_folder(predictor: Predictor, sourc
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
+def test_files_that_no_prediction_wrote_are_never_replaced_unasked(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+    drawn = tmp_path / "drawn"
+    drawn.mkdir()
+    (drawn / "a.nii.gz").write_bytes(b"drawn by hand")
+    with pytest.raises(ConfigError, match=r"a\.nii\.gz: is there already, and .* holds no predictions: .* --overwrite"):
+        run(predictor, source, drawn)
+    assert [path.name for path in drawn.iterdir()] == ["a.nii.gz"]
+    assert (drawn / "a.nii.gz").read_bytes() == b"drawn by hand"
+    assert statuses(run(predictor, source, drawn, overwrite=True))["a"] == "done"
+    assert statuses(run(predictor, source, drawn))["a"] == "skipped"
+
+
 def test_outputs_inside_the_input_folder_are_not_segmented_on_the_second_call(predictor: Predictor, source: Path) -> None:
     for _ in range(2):
         assert set(run(predictor, source, source / "out")) == {"a", "sub/b", "sub/deep/c"}
