@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from segpipe.evaluation.plots import box_plot
 from segpipe.evaluation.report import to_csv, to_json
 from segpipe.evaluation.summary import Summaries, summarise
 from segpipe.evaluation.table import case_table, remarks, summary_table
+from segpipe.inference.ledger import TABLE
 from segpipe.io.atomic import check_file, check_folder, write_bytes, write_text
 
 _FEWEST_RESAMPLES = 100
@@ -68,6 +70,7 @@ def evaluate(prediction: Path, truth: Path, options: EvaluateOptions | None = No
             raise DataError(f"{path}: not there; must be a label map or a folder of label maps: check the path")
     names = find_label_names(prediction, truth, options.label_names, options.background)
     evaluation = evaluate_pairs(find_pairs(prediction, truth), names, options.tolerance_mm, options.threads)
+    evaluation = dataclasses.replace(evaluation, warnings=(*evaluation.warnings, *_swapped(prediction, truth)))
     summaries = summarise(evaluation, options.resamples, options.seed)
     written = _write(evaluation, summaries, options)
     shown = [
@@ -99,6 +102,13 @@ def _check(options: EvaluateOptions) -> None:
                 f"--plots {options.plots}: names a picture; must be a folder, which gets one picture a metric: drop the ending"
             )
         check_folder(options.plots)
+
+
+def _swapped(prediction: Path, truth: Path) -> tuple[str, ...]:
+    """A warning where only the folder of the truths is one that `segpipe predict` wrote."""
+    if (truth / TABLE).is_file() and not (prediction / TABLE).is_file():
+        return (f"the truths lie in a folder of predictions ({truth} holds {TABLE}): were PRED and TRUTH swapped?",)
+    return ()
 
 
 def _write(evaluation: Evaluation, summaries: Summaries, options: EvaluateOptions) -> list[Path]:

@@ -10,10 +10,9 @@ from pathlib import Path
 from rich.table import Table
 
 from segpipe.commands.outcome import Outcome
-from segpipe.errors import DataError
+from segpipe.errors import ConfigError, DataError
 from segpipe.inference.folder import FolderOptions, check_request, predict_folder
-from segpipe.inference.gather import TABLE
-from segpipe.inference.ledger import Row
+from segpipe.inference.ledger import TABLE, Row
 from segpipe.inference.predictor import Precision, Predictor
 from segpipe.package.device import choose_device
 from segpipe.package.model_file import load_model
@@ -54,6 +53,7 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
     Raises:
         ModelError, ConfigError, DataError: see `load_model`, `Predictor`, `predict_folder`.
     """
+    _check_order(models, source, out)
     wanted = FolderOptions(options.format, options.probabilities, options.overwrite)
     check_request(source, out, wanted)  # before seconds go into loading models
     device = choose_device(options.device)
@@ -62,6 +62,18 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
     rows = predict_folder(predictor, source, out, wanted)
     failed = any(row.status == "failed" for row in rows)
     return Outcome([_table(rows), *_failures(rows), f"label maps and {TABLE} in {out}"], DataError.exit_code if failed else 0)
+
+
+def _check_order(models: list[Path], source: Path, out: Path) -> None:
+    """Refuse IN MODEL OUT."""
+    if len(models) == 1 and _is_model(source) and models[0].exists() and not _is_model(models[0]):
+        raise ConfigError(
+            f"{source} is a model and {models[0]} is none; the order is MODEL IN OUT: segpipe predict {source} {models[0]} {out}"
+        )
+
+
+def _is_model(path: Path) -> bool:
+    return (path / _MODEL).is_file() or (path.is_file() and path.suffix == Path(_MODEL).suffix)
 
 
 def _table(rows: Sequence[Row]) -> Table:

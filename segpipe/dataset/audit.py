@@ -5,12 +5,14 @@ cannot be read; image and label map (or two channels) of different shape or plac
 channels, fractions, negative or undeclared values; a case named twice; cases with different numbers of channels, or pictures
 among volumes; a patient or the same scan in two groups or two folds; folds given to some cases only; nothing labelled at all.
 
-**Warnings** do not: an empty label map, a declared label that never occurs, a constant image, the same image content twice, no
-background, scans that look like CT in a channel that is not named so.
+**Warnings** do not: an empty label map, a declared label that never occurs, a constant image, the same image content twice (with
+equal or differing label maps), no background, scans that look like CT in a channel that is not named so, case names that look
+like several scans of one patient where no groups are known.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,6 +25,8 @@ from segpipe.geometry.grid import CORNER_TOLERANCE_MM
 MOST_VALUES = 256
 """Class indices are stored as uint8."""
 _FEWEST_VALUES = 2
+_PATIENTS = (r"(sub-[A-Za-z0-9]+)_", r"^(.+?)[_-](?:ses|session|visit|timepoint|tp|slice|frame|exam|study)[_-]?\d+$")
+"""Case names that tell the patient: those of BIDS, and those that end in the number of a visit or slice."""
 _AIR_HU = (-1100.0, -900.0)
 """Where the lower values of a CT scan lie, whose corners are air; padding below it is passed over."""
 
@@ -42,7 +46,14 @@ def audit(data: DataSet, facts: list[CaseFacts]) -> list[Finding]:
     for case in facts:
         findings += [*_readable(case), *_images(case), *_label(case)]
     findings += [*_channels(data, facts), *_mixed(facts), *_label_values(data, facts)]
-    findings += [*_unnamed_ct(data, facts), *_names(data), *_duplicates(data, facts), *_groups(data.cases), *_labelled(data, facts)]
+    findings += [
+        *_unnamed_ct(data, facts),
+        *_names(data),
+        *_duplicates(data, facts),
+        *_groups(data.cases),
+        *_patients_in_names(data),
+        *_labelled(data, facts),
+    ]
     unique = list(dict.fromkeys(findings))
     return sorted(unique, key=lambda finding: (finding.severity != "error", finding.case == "", finding.case))
 
@@ -195,6 +206,7 @@ def _duplicates(data: DataSet, facts: list[CaseFacts]) -> Iterator[Finding]:
     """The same voxel values in several files; constant ones have been reported already."""
     by_content: dict[str, list[tuple[Case, ImageFacts]]] = defaultdict(list)
     cases = {case.name: case for case in data.cases}
+    truths = {case.case: case.label for case in facts if case.label is not None and case.label.content}
     for measured in facts:
         for image in measured.images:
             if not image.error and any(values.minimum != values.maximum for values in image.whole):
@@ -210,7 +222,12 @@ def _duplicates(data: DataSet, facts: list[CaseFacts]) -> Iterator[Finding]:
                 yield _error(case.name, image.file, what, "put both cases into the same fold, or remove one")
             else:
                 what = f"duplicate content: {same}"
-                yield _warning(case.name, image.file, what, "remove one, or give both the same group, so that a split keeps them together")
+                pair = truths.get(first.name), truths.get(case.name)
+                cure = "remove one, or give both the same group, so that a split keeps them together"
+                if pair[0] and pair[1] and first.name != case.name and pair[0].content != pair[1].content:
+                    what += f", but the label maps differ ({pair[0].file}, {pair[1].file})"
+                    cure = "keep the right label map; two readers of one scan may both stay, and a split keeps them together"
+                yield _warning(case.name, image.file, what, cure)
 
 
 def _groups(cases: Iterable[Case]) -> Iterator[Finding]:
@@ -229,6 +246,21 @@ def _groups(cases: Iterable[Case]) -> Iterator[Finding]:
     if without and len(without) < len(labelled):
         what = f"{len(without)} of {len(labelled)} labelled cases have no fold"
         yield _error(without[0].name, str(without[0].images[0]), what, "give every labelled case a fold, or none")
+
+
+def _patients_in_names(data: DataSet) -> Iterator[Finding]:
+    """Names such as `sub-01_T1` and `sub-01_T2`, or `a_visit1` and `a_visit2`, where no groups are known."""
+    labelled = [case.name for case in data.cases if case.label is not None]
+    if any(case.group for case in data.cases) or any(case.fold is not None for case in data.cases):
+        return
+    for pattern in _PATIENTS:
+        found = [match[1] for name in labelled if (match := re.search(pattern, name))]
+        several = [patient for patient, count in Counter(found).items() if count > 1]
+        patients = len(set(found)) + len(labelled) - len(found)
+        if several and patients > 1:
+            what = f"several cases seem to be of one patient ({', '.join(several[:3])}), but no groups are given: a split may part them"
+            yield _warning("", str(data.root), what, f"if so, set dataset.group to '{pattern}'")
+            return
 
 
 def _labelled(data: DataSet, facts: list[CaseFacts]) -> Iterator[Finding]:

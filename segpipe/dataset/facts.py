@@ -66,6 +66,7 @@ class LabelFacts:
         not_whole: voxels that are no whole number (NaN and Inf among them).
         voxels: label value to number of voxels, whole values only.
         voxel_ml: volume of one voxel.
+        content: hash of the values, equal for equal values of whatever stored type.
     """
 
     file: str
@@ -76,6 +77,7 @@ class LabelFacts:
     not_whole: int = 0
     voxels: dict[int, int] = field(default_factory=dict)
     voxel_ml: float = 0.0
+    content: str = ""
 
 
 @dataclass(frozen=True)

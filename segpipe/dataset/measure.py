@@ -128,6 +128,7 @@ def _label_facts(path: Path, label: Volume | None, error: str, first: Grid | Non
         not_whole=not_whole,
         voxels=voxels,
         voxel_ml=label.grid.voxel_volume_ml,
+        content=_content(label.array),
     )
 
 

@@ -146,7 +146,7 @@ def _drawn(cases: list[Case], settings: DatasetSettings, seed: int) -> tuple[set
         grouped = False
     keys = sorted(by_group)
     units = [by_group[keys[place]] for place in np.random.default_rng(seed).permutation(len(keys))]
-    by = f"by {'group' if grouped else 'case'}, seed {seed}"
+    by = f"by {'group (patients, and cases that show the same scan, stay together)' if grouped else 'case'}, seed {seed}"
     if len(units) == 1:
         return set(), "one case"
     if settings.split == "folds":

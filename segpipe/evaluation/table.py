@@ -17,6 +17,8 @@ NOTHING = "n/a"
 _ROWS = 12
 """Case rows that are all shown; of more, only the worst."""
 _NAMES = 10
+_FEW = 5
+"""Below this number of cases an interval says little."""
 _DETAILED = 6
 """Labels, the mean among them, up to which each has a row a metric."""
 
@@ -79,13 +81,23 @@ def remarks(evaluation: Evaluation, summaries: Summaries) -> list[Text]:
     """What the tables do not tell: pixel error, undefined figures, missing and broken cases, warnings; one line each."""
     errors = summaries[MEAN][PIXEL_ERROR.name]
     lines = [Text(f"{PIXEL_ERROR.title} {_number(errors.mean, PIXEL_ERROR)}, 95 % interval {_interval(errors, PIXEL_ERROR)}")]
-    lines += [Text(line) for line in _undefined(evaluation, summaries)]
+    if 1 < len(evaluation.cases) < _FEW:
+        lines.append(Text(f"{_cases(len(evaluation.cases))} only: the intervals say little, for two they are no more than the range"))
+    undefined = _undefined(evaluation, summaries)
+    lines += [Text(line) for line in undefined[:_NAMES]]
+    if len(undefined) > _NAMES:
+        lines.append(Text(f"and {len(undefined) - _NAMES} more such lines; --json tells each label's `undefined`"))
     lines += [Text(f"warning: {line}", style="yellow") for line in evaluation.warnings]
     if evaluation.without_truth:
         lines.append(Text(f"{_count(evaluation.without_truth, 'prediction')} without truth, not judged: {_some(evaluation.without_truth)}"))
     if evaluation.without_prediction:
         missing = evaluation.without_prediction
-        lines.append(Text(f"{_count(missing, 'truth')} without prediction, not in the means: {_some(missing)}", style="red"))
+        lines.append(
+            Text(
+                f"{_count(missing, 'truth')} without prediction, not in the means: {_some(missing)} (--allow-missing if so intended)",
+                style="red",
+            )
+        )
     for case, what in list(evaluation.errors.items())[:_NAMES]:
         lines.append(Text(f"not compared: {case}: {what}", style="red"))
     if len(evaluation.errors) > _NAMES:

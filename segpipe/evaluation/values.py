@@ -12,7 +12,7 @@ from segpipe.errors import DataError
 
 _CHUNK = 1 << 22
 _SPAN = 1 << 16
-_MOST = 4096
+_MOST = 256
 """A label map with more values than this is taken for a scan given by mistake."""
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from segpipe.errors import ConfigError, DataError, SegpipeError
 from segpipe.geometry.grid import Volume
-from segpipe.inference.gather import TABLE, Examination, gather
-from segpipe.inference.ledger import Ledger, Row, stamp
+from segpipe.inference.gather import Examination, gather
+from segpipe.inference.ledger import PROBABILITIES, TABLE, Ledger, Row, stamp
 from segpipe.inference.predictor import Predictor
 from segpipe.io.atomic import check_folder, write_text
-from segpipe.io.find import SUFFIXES, split_name
+from segpipe.io.find import SUFFIXES, is_picture, split_name
 from segpipe.io.read import read_channels, read_volume
 from segpipe.io.write import label_suffix, write_label_map, write_volume
 from segpipe.plan.plan import Label
@@ -59,14 +59,28 @@ def predict_folder(predictor: Predictor, source: Path, out: Path, options: Folde
     scans = gather(source, out, [channel.name for channel in predictor.plan.channels])
     task = _Task(predictor, out, suffix, options, frozenset(path.resolve() for scan in scans for path in scan.images))
     task.check_targets(scans)
-    _write_labels(out / LABELS, predictor.plan.labels)
     ledger = Ledger(out / TABLE)
-    rows = []
-    for scan in track(scans, f"segmenting {len(scans)} scan(s)"):
-        row = task.segment(scan, None if options.overwrite else ledger.get(scan.case))
-        ledger.put(row)
-        rows.append(row)
+    _tell_of_another_model(ledger, predictor, out)
+    _write_labels(out / LABELS, predictor.plan.labels)
+    rows: list[Row] = []
+    try:
+        for scan in track(scans, f"segmenting {len(scans)} scan(s)"):
+            row = task.segment(scan, None if options.overwrite else ledger.get(scan.case))
+            ledger.put(row)
+            rows.append(row)
+    except KeyboardInterrupt:
+        log.warning(
+            "stopped after %d of %d scan(s), whose label maps are in %s; the same command does the others", len(rows), len(scans), out
+        )
+        raise
     return rows
+
+
+def _tell_of_another_model(ledger: Ledger, predictor: Predictor, out: Path) -> None:
+    others = [row for row in ledger.rows if row.status != "failed" and row.model_sha256 != predictor.sha256]
+    if others:
+        what = "holds %d label map(s) of another model: those of the scans given now are replaced, the others stay"
+        log.warning(f"%s {what} (column model_sha256 of %s)", out, len(others), TABLE)
 
 
 @dataclass(frozen=True)
@@ -132,6 +146,7 @@ class _Task:
         start = time.perf_counter()
         volume = read_volume(scan.images[0]) if len(scan.images) == 1 else read_channels(scan.images)
         read = time.perf_counter()
+        self._check_kind(scan.images[0])
         unlike = "; ".join(self.predictor.unlike(volume))
         if unlike:
             log.warning("%s is unlike the training scans, look at its label map: %s", scan.case, unlike)
@@ -141,7 +156,20 @@ class _Task:
             write_volume(self._probabilities(row.case), Volume(prediction.probabilities, volume.grid))
         write_label_map(target, prediction.labels, volume.grid)
         seconds = {"read": read - start, **prediction.seconds, "write": time.perf_counter() - predicted}
-        return replace(row, status="done", seconds=seconds, volumes_ml=prediction.volumes_ml, warning=unlike)
+        voxels = {name: float(count) for name, count in prediction.voxels.items()}
+        row = replace(row, status="done", seconds=seconds, warning=unlike)
+        if is_picture(scan.images[0]):
+            return replace(row, pixels=voxels)
+        return replace(row, volumes_ml={name: count * volume.grid.voxel_volume_ml for name, count in voxels.items()})
+
+    def _check_kind(self, image: Path) -> None:
+        """A picture has neither millimetres nor the axes of a patient: what a model of volumes sees of it is turned and scaled anyhow."""
+        if is_picture(image) and not self.predictor.plan.pictures:
+            raise DataError(
+                f"{image}: is a picture, without millimetres; the model was trained on volumes: give the volume that it was made from"
+            )
+        if self.predictor.plan.pictures and not is_picture(image):
+            raise DataError(f"{image}: is a volume; the model was trained on pictures: give pictures like those of its training")
 
     def _target(self, output: str) -> Path:
         target = self.out / output
@@ -150,7 +178,7 @@ class _Task:
         return target
 
     def _probabilities(self, case: str) -> Path:
-        return self.out / f"{case}_probabilities.nii.gz"
+        return self.out / f"{case}{PROBABILITIES}"
 
     def _options(self) -> str:
         precision = "bf16" if self.predictor.bf16 else "fp32"

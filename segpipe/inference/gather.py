@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segpipe.errors import DataError, SegpipeError
+from segpipe.errors import ConfigError, DataError, SegpipeError
+from segpipe.inference.ledger import PROBABILITIES, TABLE, Ledger
 from segpipe.io.find import find_scans, is_scan, split_name
 from segpipe.io.read import read_volume
 
 log = logging.getLogger(__name__)
-
-TABLE = "predictions.csv"
-"""Written into every output folder; a folder that holds one is not searched for scans."""
 
 _NNUNET_FOLDERS = ("imagesTr", "imagesTs", "imagesVal")
 _NUMBERED = re.compile(r"^(?P<case>.+)_(?P<number>\d{4})$")
@@ -48,7 +46,7 @@ def gather(source: Path, out: Path, channels: Sequence[str]) -> list[Examination
     end in `_0000, _0001 ...` or in `_<channel name>` (any case); a file that holds all channels itself (an RGB picture) is a
     scan of its own. With one channel, too, `_0000` is no part of the case where it ends **every** name: of two files and
     more, or in an nnU-Net folder (`imagesTr`, `imagesTs`). Outputs of earlier predictions are not scans: `out` and folders
-    that hold a `predictions.csv` are passed over.
+    that hold a `predictions.csv` are passed over; of `source` itself, the files that its table lists.
 
     Raises:
         DataError: `source` is missing, or holds no scan.
@@ -74,19 +72,33 @@ def gather(source: Path, out: Path, channels: Sequence[str]) -> list[Examination
 def _without_outputs(files: list[Path], source: Path, out: Path) -> list[Path]:
     inside = out.resolve()
     kept, passed = [], set()
+    listed = _listed(source)
     for path in files:
         outputs = [folder for folder in path.parents if folder != source and folder.is_relative_to(source) and (folder / TABLE).exists()]
         if path.resolve().is_relative_to(inside) and inside.is_relative_to(source.resolve()):
             outputs.append(out)
+        if path in listed:
+            outputs.append(source)
         if outputs:
             passed.add(outputs[-1])
         else:
             kept.append(path)
     for folder in sorted(passed):
-        log.info("%s holds outputs of a prediction: its files are not taken as scans", folder)
+        which = f"those that its {TABLE} lists are" if folder == source else "its files are"
+        log.info("%s holds outputs of a prediction: %s not taken as scans", folder, which)
     if not kept:
-        raise DataError(f"{source} holds nothing but outputs of predictions; give the folder of the scans")
+        raise DataError(f"{source} holds nothing but outputs of predictions: were IN and OUT swapped? Give the folder of the scans")
     return kept
+
+
+def _listed(source: Path) -> set[Path]:
+    """Label maps and probabilities that a prediction into `source` itself has written, by its table."""
+    try:
+        rows = Ledger(source / TABLE).rows
+    except ConfigError as error:  # somebody else's table of that name
+        log.debug("%s", error)
+        return set()
+    return {source / name for row in rows if row.output for name in (row.output, row.case + PROBABILITIES)}
 
 
 def _in_folder(files: list[Path], prefix: str, channels: Sequence[str]) -> list[Examination]:

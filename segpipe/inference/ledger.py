@@ -12,6 +12,11 @@ from typing import Literal
 from segpipe.errors import ConfigError, DataError
 from segpipe.io.atomic import write_text
 
+TABLE = "predictions.csv"
+"""Written into every output folder; a folder that holds one is not searched for scans."""
+PROBABILITIES = "_probabilities.nii.gz"
+"""Follows the case in the name of its probability map."""
+
 Status = Literal["done", "skipped", "failed"]
 
 _STATUS: dict[str, Status] = {"done": "done", "skipped": "skipped", "failed": "failed"}
@@ -20,6 +25,7 @@ _FIRST = ("case", "input", "output", "status", "reason")
 _LAST = ("warning", "model_sha256", "options", "input_stamp")
 _SECONDS = "seconds_"
 _VOLUME = "volume_ml_"
+_PIXELS = "pixels_"
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,8 @@ class Row:
         output: label map, relative to the output folder; empty when failed.
         status: done now; skipped: done by an earlier call, its figures kept; failed: see `reason`.
         seconds: by phase.
-        volumes_ml: by label name.
+        volumes_ml: by label name; empty for pictures.
+        pixels: by label name, of pictures, which have no millilitres.
         warning: how the scan is unlike those that the model was trained on; empty when it is like them or nothing is known of them.
         model_sha256: of the model file(s).
         options: what else the label map depends on.
@@ -45,6 +52,7 @@ class Row:
     reason: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     volumes_ml: dict[str, float] = field(default_factory=dict)
+    pixels: dict[str, float] = field(default_factory=dict)
     warning: str = ""
     model_sha256: str = ""
     options: str = ""
@@ -81,6 +89,10 @@ class Ledger:
     def get(self, case: str) -> Row | None:
         return self._rows.get(case)
 
+    @property
+    def rows(self) -> list[Row]:
+        return list(self._rows.values())
+
     def put(self, row: Row) -> None:
         """Set the row of its case and write the file.
 
@@ -92,16 +104,19 @@ class Ledger:
 
 
 def _to_csv(rows: list[Row]) -> str:
-    names = list(dict.fromkeys(name for row in rows for name in row.volumes_ml))
-    columns = [*_FIRST, *(_SECONDS + phase for phase in PHASES), *(_VOLUME + name for name in names), *_LAST]
+    sizes = [
+        {_VOLUME + name: f"{ml:.6g}" for name, ml in row.volumes_ml.items()}
+        | {_PIXELS + name: f"{count:.0f}" for name, count in row.pixels.items()}
+        for row in rows
+    ]
+    columns = [*_FIRST, *(_SECONDS + phase for phase in PHASES), *dict.fromkeys(name for size in sizes for name in size), *_LAST]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
-    for row in rows:
+    for row, size in zip(rows, sizes, strict=True):
         plain = {key: getattr(row, key) for key in (*_FIRST, *_LAST)}
         seconds = {_SECONDS + phase: f"{value:.3f}" for phase, value in row.seconds.items()}
-        volumes = {_VOLUME + name: f"{value:.6g}" for name, value in row.volumes_ml.items()}
-        writer.writerow(plain | seconds | volumes)
+        writer.writerow(plain | seconds | size)
     return text.getvalue()
 
 
@@ -118,8 +133,10 @@ def _read(path: Path) -> list[Row]:
 
 def _row(values: dict[str, str]) -> Row:
     status = _STATUS[values["status"]]
-    seconds = {key.removeprefix(_SECONDS): float(value) for key, value in values.items() if key.startswith(_SECONDS) and value}
-    volumes = {key.removeprefix(_VOLUME): float(value) for key, value in values.items() if key.startswith(_VOLUME) and value}
+    seconds, volumes, pixels = (
+        {key.removeprefix(start): float(value) for key, value in values.items() if key.startswith(start) and value}
+        for start in (_SECONDS, _VOLUME, _PIXELS)
+    )
     values = {"warning": "", **values}  # tables of earlier versions have no such column
     texts = {key: values[key] for key in (*_FIRST, *_LAST) if key != "status"}
-    return Row(status=status, seconds=seconds, volumes_ml=volumes, **texts)
+    return Row(status=status, seconds=seconds, volumes_ml=volumes, pixels=pixels, **texts)

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from segpipe.errors import DataError
-
-_CPU_WORDS = ("can't allocate memory", "not enough memory", "cannot allocate memory", "out of memory")
+from segpipe.package.device import is_out_of_memory
 
 
 @contextmanager
@@ -22,7 +21,7 @@ def memory_guard(phase: str, device: torch.device, batch: int) -> Iterator[None]
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         reason = f"out of memory on {device} in the phase '{phase}': {_cure(phase, device, batch)}"
     else:
@@ -30,12 +29,6 @@ def memory_guard(phase: str, device: torch.device, batch: int) -> Iterator[None]
     if device.type == "cuda":
         torch.cuda.empty_cache()
     raise DataError(reason)  # outside of `except`, so that the failed frames and their tensors are gone
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return any(words in str(error).lower() for words in _CPU_WORDS)
 
 
 def _cure(phase: str, device: torch.device, batch: int) -> str:

@@ -38,13 +38,13 @@ class Prediction:
         labels: (I, J, K) of the user's label values, smallest integer type.
         probabilities: (N, I, J, K) float32, background first, where they were asked for.
         seconds: of the phases `prepare`, `network`, `restore`.
-        volumes_ml: millilitres of each label but the background, by name.
+        voxels: number of voxels (pixels of a picture) of each label but the background, by name.
     """
 
     labels: NDArray[Any]
     probabilities: NDArray[np.float32] | None
     seconds: dict[str, float]
-    volumes_ml: dict[str, float]
+    voxels: dict[str, int]
 
 
 class Predictor:
@@ -124,8 +124,7 @@ class Predictor:
         with clock.phase("restore"):
             indices, shares = _on_scan(results, len(self.models), probabilities)
         labels = self.plan.labels
-        volumes = _volumes_ml(indices, labels, volume.grid.voxel_volume_ml)
-        return Prediction(to_values(indices, labels), shares, clock.seconds, volumes)
+        return Prediction(to_values(indices, labels), shares, clock.seconds, _voxels(indices, labels))
 
     def _scores(self, group: Sequence[Model], image: torch.Tensor) -> torch.Tensor:
         """(N, I, J, K) float32: logits of a single model, mean log-probabilities of several."""
@@ -187,11 +186,11 @@ def _on_scan(results: list[tuple[torch.Tensor, Trace, int]], models: int, wanted
     return indices, total if wanted else None
 
 
-def _volumes_ml(indices: NDArray[Any], labels: tuple[Label, ...], voxel_ml: float) -> dict[str, float]:
+def _voxels(indices: NDArray[Any], labels: tuple[Label, ...]) -> dict[str, int]:
     counts = np.zeros(len(labels), dtype=np.int64)
     for plane in indices:
         counts += np.bincount(plane.ravel(), minlength=len(labels))
-    volumes: dict[str, float] = {}
+    voxels: dict[str, int] = {}
     for label in labels[1:]:
-        volumes[label.name] = volumes.get(label.name, 0.0) + float(counts[label.index]) * voxel_ml
-    return volumes
+        voxels[label.name] = voxels.get(label.name, 0) + int(counts[label.index])
+    return voxels

@@ -26,3 +26,13 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device is {name!r}, but this machine has {torch.cuda.device_count()} GPU(s), counted from cuda:0")
     return device
+
+
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "cannot allocate memory", "out of memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a failed allocation is behind it: Python's, torch's on a GPU, or torch's on the CPU, known by its words alone."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)

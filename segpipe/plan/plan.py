@@ -97,6 +97,11 @@ class Plan:
     version: int = PLAN_VERSION
 
     @property
+    def pictures(self) -> bool:
+        """Whether it is for pictures, which have no place in a patient, and not for volumes."""
+        return not self.orient
+
+    @property
     def classes(self) -> int:
         """Number of network outputs, background included."""
         return len(self.labels)

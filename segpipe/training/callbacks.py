@@ -242,7 +242,7 @@ class ProgressDisplay(pl.Callback):
         left = module.budget.remaining_seconds(step, self._rate)
         dice = "-" if math.isnan(self.record.dice) else f"{self.record.dice:.3f}"
         speed = self.record.batch / max(self._rate, 1e-9)
-        return f"step {step}  loss {self._loss:.3f}  Dice {dice}  {speed:.1f} patches/s  {int(left // 60)}:{int(left % 60):02d} left"
+        return f"step {step}  mean loss {self._loss:.3f}  Dice {dice}  {speed:.1f} patches/s  {int(left // 60)}:{int(left % 60):02d} left"
 
     def close(self) -> None:
         if self._progress is not None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from segpipe.dataset.case import Case
-from segpipe.errors import DataError, SegpipeError
+from segpipe.errors import ConfigError, DataError, SegpipeError
 from segpipe.geometry.grid import Shape
 from segpipe.io.atomic import replacing
 from segpipe.io.read import read_beside, read_channels
@@ -26,6 +26,7 @@ from segpipe.plan.plan import Plan
 from segpipe.prepare.prepare import prepare
 from segpipe.prepare.prepared import Prepared
 from segpipe.progress import track
+from segpipe.training.memory import memory_advice, smaller_scan
 from segpipe.training.seed import generator
 
 log = logging.getLogger(__name__)
@@ -53,8 +54,11 @@ def prepare_case(case: Case, plan: Plan) -> TrainingCase:
         DataError, GeometryError: naming the file.
     """
     try:
-        label = read_beside(case.label, case.images[0]) if case.label else None
-        prepared = prepare(read_channels(case.images), plan, label)
+        with memory_advice(f"to prepare the case {case.name}", smaller_scan(case.name)):
+            label = read_beside(case.label, case.images[0]) if case.label else None
+            prepared = prepare(read_channels(case.images), plan, label)
+    except ConfigError:
+        raise
     except SegpipeError as error:
         raise type(error)(f"case {case.name}: {error}") from error
     found = positions(prepared.label) if prepared.label is not None else {}

@@ -83,7 +83,9 @@ def finish(
         draw_curves(rows, names, run.curves)
     export_model(network.cpu().float().eval(), plan, model_document(run.root, plan), run.model)
     steps = len(module.budget.rates)
-    if module.budget.max_seconds and steps < FEW_STEPS:
+    if steps < FEW_STEPS and stopped_by:
+        log.warning("stopped after %d steps; the model is hardly trained: go on with training.resume=auto", steps)
+    elif steps < FEW_STEPS and module.budget.max_seconds:
         log.warning(
             "only %d steps fitted into the time; the model is hardly trained: give more training.max_minutes or a free machine", steps
         )

@@ -35,7 +35,7 @@ def draw_curves(rows: list[dict[str, str]], labels: list[str], path: Path) -> No
         _curve(right, rows, f"dice {name}", "black" if name == "mean" else COLOURS[number % len(COLOURS)], name)
     right.set(xlabel="step", ylabel="Dice", ylim=(0, 1), title="whole validation scans")
     if right.lines:
-        right.legend(loc="lower right")
+        right.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)  # beside the curves, never over them
     save_figure(figure, path)
 
 

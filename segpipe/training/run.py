@@ -30,6 +30,7 @@ from segpipe.training.checkpoint import read_checkpoint
 from segpipe.training.custom import build_callback, build_trainable
 from segpipe.training.data import PatchBatches, PatchData, TrainingCase, prepare_cases
 from segpipe.training.finish import Finished, finish
+from segpipe.training.memory import memory_advice, smaller_step
 from segpipe.training.module import SegmentationModule
 from segpipe.training.run_folder import RunFolder, check_same_config, is_first_rank, open_run, read_plan, write_environment
 from segpipe.training.schedule import Budget, load_schedule, save_schedule
@@ -158,7 +159,8 @@ def _fit(
         module.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
         return ""
     try:
-        with _memory_advice(plan):
+        patches = f"for {plan.batch_size} patches of {'x'.join(map(str, plan.patch_size))}"
+        with memory_advice(patches, smaller_step(plan)):
             trainer.fit(module, PatchData(batches, wanted.workers), ckpt_path=checkpoint, weights_only=True)
     finally:
         display.close()
@@ -235,24 +237,6 @@ def _mlflow(name: str, address: str, run_name: str) -> pl.loggers.Logger:
             f"training.mlflow is {address!r}, which MLflow cannot use ({reason}); give file:FOLDER or a server's address"
         ) from error
     return logger
-
-
-@contextmanager
-def _memory_advice(plan: Plan) -> Iterator[None]:
-    """Turn out-of-memory into a line that says which setting to lower, and to what."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        text = str(error).lower()
-        if not (isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text):
-            raise
-        half = max(1, plan.batch_size // 2)
-        smaller = [max(8, size * 3 // 4) if size > 1 else 1 for size in plan.patch_size]
-        cure = f"plan.batch_size={half}" if plan.batch_size > 1 else f"plan.patch_size={smaller[: plan.dims]}"
-        raise ConfigError(
-            f"not enough memory for {plan.batch_size} patches of {'x'.join(map(str, plan.patch_size))}: "
-            f"set {cure}, or a smaller network.features"
-        ) from error
 
 
 @contextmanager

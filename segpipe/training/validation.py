@@ -16,6 +16,7 @@ from segpipe.patches.sliding_window import sliding_window
 from segpipe.plan.plan import Plan
 from segpipe.settings import InferenceSettings
 from segpipe.training.data import TrainingCase
+from segpipe.training.memory import memory_advice, smaller_scan
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def validate(
         for case in cases:
             if scores and time.monotonic() - started > seconds:
                 break
-            indices = predict_indices(network, case, plan, window, compute)
+            with memory_advice(f"to validate the case {case.name} as a whole", f"set inference.batch=1; {smaller_scan(case.name)}"):
+                indices = predict_indices(network, case, plan, window, compute)
             scores.append(CaseDice(case.name, dice_per_class(indices.numpy(), case.label.numpy(), plan.classes)))
             if each:
                 each(case, indices)

@@ -207,3 +207,20 @@ def test_real_label_maps_against_themselves_are_perfect_and_named(tmp_path):
     assert document["labels"] == {"1": "Anterior", "2": "Posterior"}
     figures = document["summary"]["mean"]
     assert (figures["dice"]["mean"], figures["hd95_mm"]["mean"], figures["surface_dice"]["mean"]) == (1.0, 0.0, 1.0)
+
+
+def test_swapped_folders_are_pointed_out(study):
+    assert "swapped" not in text_of(evaluate(study / "out", study / "truth"))
+    assert "were PRED and TRUTH swapped?" in " ".join(text_of(evaluate(study / "truth", study / "out")).split())
+
+
+def test_a_scan_given_as_truth_is_one_line(study):
+    noise = np.random.default_rng(0).integers(0, 3000, phantom(0).shape).astype(np.int16)
+    for case in range(3):
+        save(study / "truth" / "site" / f"case_{case}.nii.gz", noise)
+    with pytest.raises(DataError, match=r"a label map has at most 256: is it a scan\?"):
+        evaluate(study / "out", study / "truth")
+
+
+def test_intervals_of_few_cases_are_put_into_words(study):
+    assert "3 cases only: the intervals say little" in " ".join(text_of(evaluate(study / "out", study / "truth")).split())

@@ -153,3 +153,11 @@ def real_scans(root: Path, names: list[str], channels: int) -> list[Path]:
     found = sorted(path for path in root.rglob("*") if path.is_file() and not path.name.startswith("."))
     images = [path for path in found if path.name.endswith((".nii.gz", ".nrrd", ".tif")) and path.parent.name == "images"]
     return images[: 2 if channels == 2 else 1]
+
+
+def test_swapped_model_and_scans_are_told_with_the_right_order(source: Path, tmp_path: Path) -> None:
+    model = untrained_model(tmp_path / "run/model.ts")
+    for given in (model, model.parent):
+        with pytest.raises(ConfigError, match=rf"the order is MODEL IN OUT: segpipe predict {given} {source} "):
+            predict([source], given, tmp_path / "out", CPU)
+    assert not (tmp_path / "out").exists()

@@ -208,3 +208,43 @@ def test_scans_that_look_like_ct_are_to_be_named_so(pairs: Callable[..., Path], 
     assert finding.cure.endswith("set dataset.channels to CT")
     assert findings(root, channels=["CT"]) == []
     assert findings(root, channels=["hu"]) == []
+
+
+def test_label_maps_that_differ_on_the_same_scan_are_named(tmp_path: Path, write: Write) -> None:
+    array = np.random.default_rng(0).integers(0, 9, (4, 4, 4)).astype(np.int16)
+    for name in "ab":
+        write(tmp_path / "images" / f"{name}.nii.gz", array)
+        write(tmp_path / "labels" / f"{name}.nii.gz", (array > 4).astype(np.uint8))
+    assert "label maps differ" not in one(findings(tmp_path)).what
+    write(tmp_path / "labels" / "b.nii.gz", (array > 5).astype(np.uint8))
+    found = one(findings(tmp_path))
+    assert found.severity == "warning"
+    assert str(tmp_path / "labels/a.nii.gz") in found.what and str(tmp_path / "labels/b.nii.gz") in found.what
+    assert "right label map" in found.cure
+
+
+@pytest.mark.parametrize(
+    ("names", "patient"),
+    [
+        (("sub-01_T1w", "sub-01_T2w", "sub-02_T1w"), "sub-01"),
+        (("anna_visit1", "anna_visit2", "ben_visit1"), "anna"),
+        (("x-slice_01", "x-slice_02", "y-slice_01", "other"), "x"),
+        (("sub-01_T1w", "sub-02_T1w"), ""),  # one scan each
+        (("slice_1", "slice_2", "slice_3"), ""),  # no patient named
+        (("x_visit1", "x_visit2"), ""),  # one patient: nothing to divide
+        (("case_1", "case_2"), ""),
+    ],
+)
+def test_names_that_tell_patients_are_pointed_out(names: tuple[str, ...], patient: str, tmp_path: Path, write: Write) -> None:
+    for number, name in enumerate(names):
+        array = np.random.default_rng(number).integers(0, 9, (4, 4, 4)).astype(np.int16)
+        write(tmp_path / "images" / f"{name}.nii.gz", array)
+        write(tmp_path / "labels" / f"{name}.nii.gz", (array > 4).astype(np.uint8))
+    found = findings(tmp_path)
+    if not patient:
+        assert found == []
+        return
+    assert f"of one patient ({patient})" in one(found).what
+    pattern = one(found).cure.removeprefix("if so, set dataset.group to '").removesuffix("'")
+    cured = findings(tmp_path, group=pattern)
+    assert not any("of one patient" in finding.what for finding in cured)

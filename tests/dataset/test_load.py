@@ -291,3 +291,10 @@ def test_names_that_pair_nothing_are_shown(tmp_path: Path, write: Write) -> None
     write(tmp_path / "labels" / "two.nii.gz", SCAN)
     with pytest.raises(DataError, match=r"image 'one', label 'two'.*dataset\.pattern"):
         load_dataset(settings(tmp_path))
+
+
+def test_a_part_of_a_data_set_names_the_whole(tmp_path: Path, write: Write) -> None:
+    for folder in ("images", "labels"):
+        write(tmp_path / folder / "a.nii.gz", np.ones((2, 2, 2), np.uint8))
+    with pytest.raises(DataError, match=f"is a part of the data set {tmp_path}: set dataset.root={tmp_path}"):
+        load_dataset(settings(tmp_path / "images"))

@@ -305,3 +305,60 @@ def test_out_of_memory_fails_one_scan_and_says_what_to_lower(
     monkeypatch.setattr(Predictor, "_logits", too_much)
     rows = run(predictor, source, tmp_path / "out")
     assert all("out of memory on cpu in the phase 'network': use --batch 1" in row.reason for row in rows.values())
+
+
+def test_a_model_of_volumes_refuses_pictures_and_a_model_of_pictures_volumes(
+    predictor: Predictor, make_model: MakeModel, source: Path, tmp_path: Path
+) -> None:
+    Image.fromarray((blocks((12, 9, 1))[0, :, :, 0] * 100).astype(np.uint8)).save(source / "p.png")
+    rows = run(predictor, source, tmp_path / "out")
+    assert rows["p"].status == "failed" and "is a picture, without millimetres" in rows["p"].reason
+    assert rows["a"].status == "done"
+    rows = run(Predictor([make_model("p.ts", orient=False, dims=2)]), source, tmp_path / "pictures")
+    assert rows["p"].status == "done" and rows["p"].volumes_ml == {} and rows["p"].pixels.keys() == {"organ", "tumour"}
+    assert rows["a"].status == "failed" and "is a volume; the model was trained on pictures" in rows["a"].reason
+    row = table(tmp_path / "pictures")["p"]
+    label = read_volume(tmp_path / "pictures/p.png")
+    assert int(row["pixels_organ"]) == (label.array == 10).sum() and not any(key.startswith("volume") for key in row)
+
+
+def test_replacing_the_label_maps_of_another_model_is_told(
+    make_model: MakeModel, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(Predictor([make_model()]), source, tmp_path / "out")
+    other = Predictor([make_model("other.ts", flips=(False, False, False))])
+    with caplog.at_level("WARNING"):
+        assert set(statuses(run(other, source, tmp_path / "out")).values()) == {"done"}
+        assert "holds 3 label map(s) of another model" in caplog.text
+        caplog.clear()
+        run(other, source, tmp_path / "out")
+    assert "another model" not in caplog.text
+
+
+def test_ctrl_c_says_what_is_done_and_how_to_go_on(
+    predictor: Predictor, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, calls = Predictor.predict, []
+
+    def interrupted(self: Predictor, *args: object, **kwargs: object) -> Prediction:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Predictor, "predict", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(predictor, source, tmp_path / "out")
+    assert "stopped after 1 of 3 scan(s)" in caplog.text and "the same command does the others" in caplog.text
+    assert statuses(run(predictor, source, tmp_path / "out")) == {"a": "skipped", "sub/b": "done", "sub/deep/c": "done"}
+
+
+def test_label_maps_given_as_scans_are_passed_over_by_the_table_beside_them(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(predictor, source, out, probabilities=True)
+    with pytest.raises(DataError, match="were IN and OUT swapped"):
+        run(predictor, out, tmp_path / "again")
+    shutil.copy(source / "a.nii.gz", out / "new.nii.gz")
+    assert statuses(run(predictor, out, tmp_path / "again")) == {"new": "done"}
+    (out / "predictions.csv").write_text("case,dice\nx,0.5\n")  # somebody's own table
+    assert len(run(predictor, out, tmp_path / "all", format="nii.gz")) > 3

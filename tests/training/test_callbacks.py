@@ -88,7 +88,7 @@ def test_where_there_is_no_terminal_a_line_comes_now_and_then(
         for step in range(1, 41):
             now[0] = 0.5 * step
             display.on_train_batch_end(FIRST, module, *rest)  # type: ignore[arg-type]
-    assert caplog.messages == ["step 0  loss 0.500  Dice -  8.0 patches/s  0:05 left"]  # once in twenty seconds
+    assert caplog.messages == ["step 0  mean loss 0.500  Dice -  8.0 patches/s  0:05 left"]  # once in twenty seconds
     record.dice = 0.875
     with caplog.at_level(logging.INFO):
         now[0] += 20.0
