@@ -58,8 +58,10 @@ def test_brats_has_two_channels_and_float_labels(real_sets: Path) -> None:
 def test_the_spinal_cord_set_holds_one_scan_twice_and_a_split_keeps_it_together(real_sets: Path) -> None:
     data, facts, findings, _ = looked_at(real_sets / "spinal_cord")
     assert [(finding.severity, finding.case, finding.what.split(":")[0]) for finding in findings] == [
-        ("warning", "mt1_gm", "duplicate content")
+        ("warning", "mt1_gm", "duplicate content"),
+        ("warning", "", "several cases seem to be of one patient (sub-unf01), but no groups are given"),
     ]
+    assert "but the label maps differ" in findings[0].what  # the cord of the one scan, and its grey matter
     for seed in range(10):
         split = make_split(keep_together(data.cases, facts), DatasetSettings(fraction=0.4), seed)
         assert len({"mt1_cord", "mt1_gm"} & set(split.validation)) in (0, 2)
