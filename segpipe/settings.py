@@ -189,6 +189,12 @@ class TrainingSettings:
     """Held-out cases that are validated during training; all of them at the end."""
     overlays: int = _in(0, 1000, 8)
     """Validation cases that are drawn into overlays/."""
+    init: str = ""
+    """Weights to begin with: a model.ts, a checkpoint, or the folder of a run; what fits by name and shape is taken over."""
+    thaw: list[float] = _in(0.0, 1.0, [])
+    """For each encoder stage, finest first, the share of the budget after which it learns; 1: never; beyond the list: from the start."""
+    stage_lr: list[float] = _in(0.0, 1000.0, [])
+    """For each encoder stage, finest first, a factor on the learning rate; beyond the list: 1."""
     resume: str = _of("never", "auto")
     """auto: go on from the last checkpoint in run_dir where there is one."""
     devices: int = _in(1, 1024, 1)

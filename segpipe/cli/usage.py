@@ -15,6 +15,7 @@ _USEFUL = (
     ("training.max_minutes=20", "time for the whole training"),
     ("training.max_steps=2000", "steps instead of time; repeatable bit for bit on a CPU"),
     ("training.resume=auto", "go on where an earlier run in run_dir stopped"),
+    ("training.init=runs/old", "begin with the weights of an earlier run or model.ts"),
     ("seed=7", "everything random follows from it"),
     ("plan.dims=2", "2 slice by slice, 3 whole volumes"),
     ("plan.patch_size=[64,64,32]", "voxels along x, y, z"),

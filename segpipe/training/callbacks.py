@@ -168,6 +168,7 @@ class Validation(pl.Callback):
         budget = _own(pl_module).budget
         checkpoint["segpipe"] = {
             "learning_rates": list(budget.rates),
+            "shares": list(budget.shares),
             "seconds": budget.elapsed_seconds,
             "reserved_seconds": budget.reserved_seconds,
             "best": self.record.best,
@@ -176,6 +177,7 @@ class Validation(pl.Callback):
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         budget, kept = _own(pl_module).budget, checkpoint["segpipe"]
         budget.rates = list(kept["learning_rates"])
+        budget.shares = list(kept.get("shares", []))
         budget.used_seconds += float(kept["seconds"])
         budget.reserved_seconds = float(kept["reserved_seconds"])
         self.record.best = float(kept["best"])

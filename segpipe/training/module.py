@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,6 +17,7 @@ from segpipe.settings import TrainingSettings
 from segpipe.training.loss import build_loss, supervised
 from segpipe.training.schedule import Budget, lr_factor
 from segpipe.training.seed import derived_seed, generator
+from segpipe.training.transfer import Stages, learning_groups
 
 _LOOK = "look at these cases with `segpipe inspect`, or lower training.lr"
 
@@ -42,7 +42,8 @@ class SegmentationModule(pl.LightningModule):
         self.plan, self.augment, self.settings, self.budget, self.seed = plan, augment, settings, budget, seed
         self.losses: list[float] = []
         self.stop_requested = False
-        self._at, self._wrong = "", ""
+        self.stages = Stages(network, settings)
+        self._at, self._wrong, self._progress = "", "", 0.0
 
     def inference_network(self) -> nn.Module:
         """The network that is validated and exported: averaged weights where averaging is on."""
@@ -50,20 +51,27 @@ class SegmentationModule(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         step = int(self.global_step)
+        self._progress = self._share(step)
         rate = self._rate(step)
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         self.budget.rates.append(rate)
+        self.budget.shares.append(self._progress)
+        self.stages.settle(self._progress)
         # Dropout draws from the global generator: tie it to the step, so that a resumed run drops the same channels.
         torch.manual_seed(derived_seed(self.seed, "dropout", step, self.global_rank))
+
+    def _share(self, step: int) -> float:
+        """Share of the budget (0..1) that is spent, the same in all processes."""
+        progress = self.budget.share(step)
+        if self.trainer.world_size > 1 and self.budget.is_timed:
+            progress = float(self.trainer.strategy.broadcast(progress))
+        return progress
 
     def _rate(self, step: int) -> float:
         if self.budget.replay:
             return self.budget.replay[min(step, len(self.budget.replay) - 1)]
-        progress = self.budget.progress(step)
-        if self.trainer.world_size > 1 and not self.budget.max_steps:
-            progress = float(self.trainer.strategy.broadcast(progress))
-        return self.settings.lr * lr_factor(progress, self.settings.schedule, self.settings.warmup)
+        return self.settings.lr * lr_factor(self._progress, self.settings.schedule, self.settings.warmup)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         random = generator(self.seed, "augment", batch["step"], self.global_rank)
@@ -85,7 +93,10 @@ class SegmentationModule(pl.LightningModule):
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         # A finite loss may have gradients that are not: clipped by their norm, they would make every weight NaN.
-        weights: Iterable[Tensor] = [weight for group in optimizer.param_groups for weight in group["params"]]
+        weights: list[Tensor] = [weight for group in optimizer.param_groups for weight in group["params"]]
+        for weight in weights:
+            if self.stages.is_frozen(weight, self._progress):
+                weight.grad = None  # the optimiser passes over it: neither moments nor decay move it
         norm = nn.utils.clip_grad_norm_(weights, gradient_clip_val or math.inf)
         if not torch.isfinite(norm):
             # Of several processes each is here, because they share their gradients; the one whose loss went wrong says so.
@@ -118,11 +129,7 @@ class SegmentationModule(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         weights = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        # Norms, biases and slopes carry no weight decay: it would pull them towards a network that does nothing.
-        groups = [
-            {"params": [w for w in weights if w.ndim > 1], "weight_decay": self.settings.weight_decay},
-            {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0},
-        ]
+        groups = learning_groups(weights, self.stages, self.settings.weight_decay)
         if self.settings.optimiser == "sgd":
             return torch.optim.SGD(groups, lr=self.settings.lr, momentum=self.settings.momentum, nesterov=self.settings.momentum > 0)
         return torch.optim.AdamW(groups, lr=self.settings.lr)

@@ -36,6 +36,7 @@ from segpipe.training.run_folder import RunFolder, check_same_config, is_first_r
 from segpipe.training.schedule import Budget, load_schedule, save_schedule
 from segpipe.training.seed import derived_seed
 from segpipe.training.survey import survey
+from segpipe.training.transfer import begin_with
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def run_training(settings: Settings, config_yaml: str) -> Finished | None:
                 f"training.max_minutes is {settings.training.max_minutes:g}, and reading and preparing the data alone took "
                 f"{budget.elapsed_seconds / 60:.2g} minutes: give more minutes, or training.max_steps"
             )
-        module = _module(settings, plan, budget)
+        module = _module(settings, plan, budget, resumed)
         record = Record(run.metrics if is_first_rank() else None, plan, plan.batch_size * settings.training.devices)
         stop = _fit(settings, compute, run, resumed, module, record, training, validation)
         if not is_first_rank():
@@ -96,8 +97,8 @@ def make_budget(settings: Settings) -> Budget:
     """Steps rule where they are given, then an earlier run's schedule, then minutes."""
     training = settings.training
     if training.schedule_file:
-        rates = load_schedule(Path(training.schedule_file))
-        return Budget(max_steps=len(rates), replay=rates)
+        rates, shares = load_schedule(Path(training.schedule_file))
+        return Budget(max_steps=len(rates), replay=rates, replay_shares=shares)
     if training.max_steps:
         return Budget(max_steps=training.max_steps)
     return Budget(max_seconds=60.0 * (training.max_minutes or DEFAULT_MINUTES))
@@ -129,9 +130,11 @@ def describe(plan: Plan) -> str:
     return f"{plan.dims}D {plan.network.name} {features}, {spacing}, {plan.batch_size} patches of {patch} a step"
 
 
-def _module(settings: Settings, plan: Plan, budget: Budget) -> SegmentationModule:
+def _module(settings: Settings, plan: Plan, budget: Budget, resumed: bool) -> SegmentationModule:
     torch.manual_seed(derived_seed(settings.seed, "weights"))
     network: nn.Module = build_trainable(plan, settings.network.target)
+    if settings.training.init and not resumed:
+        begin_with(network, plan, settings.training.init)
     augment = Augment(settings.augment, plan.dims, plan.flips, plan.patch_size)
     return SegmentationModule(network, plan, augment, settings.training, budget, settings.seed)
 
@@ -176,6 +179,7 @@ def _is_spent(budget: Budget, checkpoint: Path) -> bool:
         spent = float(kept["segpipe"]["seconds"]) + float(kept["segpipe"]["reserved_seconds"]) >= budget.max_seconds
     if spent:
         budget.rates = list(kept["segpipe"]["learning_rates"])
+        budget.shares = list(kept["segpipe"].get("shares", []))
         budget.used_seconds += float(kept["segpipe"]["seconds"])
     return spent
 

@@ -40,7 +40,9 @@ class Budget:
         used_seconds: seconds that earlier, interrupted parts of this run took.
         reserved_seconds: time kept back for the last validation and the export.
         replay: learning rates of an earlier run, one a step, repeated as they were.
+        replay_shares: shares of the budget that were spent before each of these steps; empty: all steps took as long.
         rates: learning rates so far.
+        shares: shares of the budget spent before each step so far.
     """
 
     max_steps: int = 0
@@ -48,7 +50,9 @@ class Budget:
     used_seconds: float = 0.0
     reserved_seconds: float = 0.0
     replay: list[float] = field(default_factory=list)
+    replay_shares: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
     clock: Callable[[], float] = time.monotonic
     started: float = field(init=False)
 
@@ -59,6 +63,11 @@ class Budget:
     def elapsed_seconds(self) -> float:
         return self.used_seconds + self.clock() - self.started
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether time rules, which no two processes read alike."""
+        return not (self.replay or self.max_steps)
+
     def progress(self, step: int) -> float:
         """Share of the budget (0..1) that is spent before step number `step` (counted from 0)."""
         if self.replay:
@@ -66,6 +75,10 @@ class Budget:
         if self.max_steps:
             return step / self.max_steps
         return min(1.0, self.elapsed_seconds / max(self.max_seconds - self.reserved_seconds, 1e-9))
+
+    def share(self, step: int) -> float:
+        """As `progress`; of a repeated run, what it was then (a step that began late may have had 1)."""
+        return self.replay_shares[step] if step < len(self.replay_shares) else self.progress(step)
 
     def remaining_seconds(self, step: int, seconds_per_step: float) -> float:
         """Estimate of the time left."""
@@ -83,12 +96,13 @@ def save_schedule(path: Path, budget: Budget, schedule: str) -> None:
         "steps": len(budget.rates),
         "seconds": round(budget.elapsed_seconds, 3),
         "learning_rates": budget.rates,
+        "shares": budget.shares,
     }
     write_text(path, json.dumps(values))
 
 
-def load_schedule(path: Path) -> list[float]:
-    """Learning rates of an earlier run, one a step.
+def load_schedule(path: Path) -> tuple[list[float], list[float]]:
+    """Learning rates of an earlier run, one a step, and the shares of its budget that were spent before each (or none).
 
     Raises:
         ConfigError: the file is missing or is not a schedule.
@@ -96,8 +110,9 @@ def load_schedule(path: Path) -> list[float]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         rates = [float(rate) for rate in values["learning_rates"]]
+        shares = [float(share) for share in values.get("shares", [])]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: cannot be read as a schedule ({error}); give the schedule.json of an earlier run") from error
     if not rates:
         raise ConfigError(f"{path}: the schedule has no steps; give the schedule.json of a run that took at least one")
-    return rates
+    return rates, shares

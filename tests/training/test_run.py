@@ -289,3 +289,35 @@ def test_without_any_budget_training_takes_half_an_hour() -> None:
 def test_steps_rule_over_minutes() -> None:
     budget = make_budget(Settings(training=TrainingSettings(max_steps=5, max_minutes=3.0)))
     assert (budget.max_steps, budget.max_seconds) == (5, 0.0)
+
+
+def test_a_run_begins_with_another_ones_weights_and_frozen_stages_stay_as_they_are(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_training(settings(data, tmp_path / "first"), "")
+    with caplog.at_level("INFO"):
+        run_training(settings(data, tmp_path / "second", init=str(tmp_path / "first"), thaw=[1.0]), "")
+    before, after = weights(tmp_path / "first"), weights(tmp_path / "second")
+    frozen = [name for name in before if name.startswith("backbone.encoder.0.")]
+    assert frozen
+    assert all(torch.equal(before[name], after[name]) for name in frozen)
+    assert not torch.equal(before["backbone.encoder.1.0.conv.weight"], after["backbone.encoder.1.0.conv.weight"])
+    assert f"{len(before)} of {len(before)} weights taken" in caplog.text
+
+
+def test_a_resumed_run_with_stages_that_thaw_equals_an_uninterrupted_one(data: Path, tmp_path: Path, callbacks: None) -> None:
+    run_training(settings(data, tmp_path / "first"), "")
+    with_init = {"init": str(tmp_path / "first"), "thaw": [0.6, 0.2], "stage_lr": [0.1]}
+    run_training(settings(data, tmp_path / "whole", **with_init), "")
+    run_training(settings(data, tmp_path / "parts", **with_init, callback="segpipe_test_callbacks.Stopper"), "")
+    shutil.rmtree(tmp_path / "first")  # no longer needed to go on
+    run_training(settings(data, tmp_path / "parts", **with_init, resume="auto"), "")
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    whole = tmp_path / "whole"
+    run_training(
+        settings(data, tmp_path / "repeated", **(with_init | {"init": str(whole)}), schedule_file=str(whole / "schedule.json")), ""
+    )
+    assert (
+        json.loads((tmp_path / "repeated/schedule.json").read_text())["shares"]
+        == json.loads((whole / "schedule.json").read_text())["shares"]
+    )

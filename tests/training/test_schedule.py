@@ -54,9 +54,18 @@ def test_steps_do_not_look_at_the_clock() -> None:
 
 
 def test_a_saved_schedule_is_read_back(tmp_path: Path) -> None:
-    budget = Budget(max_seconds=10.0, rates=[0.1, 0.05, 0.0])
+    budget = Budget(max_seconds=10.0, rates=[0.1, 0.05, 0.0], shares=[0.0, 0.6, 1.0])
     save_schedule(tmp_path / "schedule.json", budget, "cosine")
-    assert load_schedule(tmp_path / "schedule.json") == [0.1, 0.05, 0.0]
+    assert load_schedule(tmp_path / "schedule.json") == ([0.1, 0.05, 0.0], [0.0, 0.6, 1.0])
+    (tmp_path / "old.json").write_text('{"learning_rates": [0.1]}')
+    assert load_schedule(tmp_path / "old.json") == ([0.1], [])
+
+
+def test_a_repeated_run_takes_all_its_steps_and_knows_the_shares_of_then() -> None:
+    budget = Budget(max_steps=3, replay=[0.1, 0.05, 0.0], replay_shares=[0.0, 0.6, 1.0])
+    assert [budget.share(step) for step in range(3)] == [0.0, 0.6, 1.0]
+    assert [budget.progress(step) >= 1.0 for step in range(4)] == [False, False, False, True]  # the late last step is taken, too
+    assert Budget(max_steps=4, replay=[0.1] * 4).share(1) == 0.25  # a file of an older version
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"learning_rates": []}', '{"learning_rates": ["x"]}'])
