@@ -12,10 +12,10 @@ from typing import Any
 
 
 def _in(low: float, high: float, default: Any) -> Any:
-    """A number (or each number of a list) in low..high."""
+    """A number (or each number of a list or mapping) in low..high."""
     meta = {"low": low, "high": high}
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=meta)
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata=meta)
     return field(default=default, metadata=meta)
 
 
@@ -41,6 +41,10 @@ class DatasetSettings:
     """Names of the channels in order (`CT` is normalised as CT, the rest by z-score); auto: from the data set."""
     label_names: dict[str, str] = field(default_factory=dict)
     """Names of label values, `{"1": "PZ", "2": "TZ"}`; auto: from the data set, else `label 1`, `label 2`."""
+    ignore: list[int] = _in(-(2**31), 2**31 - 1, [])
+    """Label values of voxels that nobody has judged: neither trained on nor validated; auto: the value named `ignore`."""
+    sparse: str = _of("none", "x", "y", "z")
+    """Axis of the patient across which only some slices were annotated: slices without any label are not judged."""
     group: str = ""
     """Regular expression on the case name whose first group is the patient (or site): `(patient\\d+)_`."""
     split: str = _of("fraction", "folds")
@@ -175,6 +179,8 @@ class TrainingSettings:
     """`schedule.json` of an earlier run: repeats its steps and learning rates exactly."""
     loss: str = _of("dice_ce", "dice", "focal", "tversky")
     """Loss function."""
+    class_weights: dict[str, float] = _in(0.0, 1000.0, {})
+    """Weight in the loss by the label's name or value, `{"tumour": 3}`; all others have 1."""
     clip: float = _in(0.0, 1e6, 1.0)
     """Largest gradient norm; 0 switches clipping off."""
     ema: float = _in(0.0, 0.99999, 0.99)

@@ -150,6 +150,7 @@ def inspect(
     pattern: Annotated[str, typer.Option(metavar="REGEX", help="On image names: (?P<case>.+)_(?P<channel>t1|t2).")] = "",
     group: Annotated[str, typer.Option(metavar="REGEX", help="On case names, first group: the patient.")] = "",
     channel: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Name of a channel, in their order; repeatable.")] = None,
+    ignore: Annotated[list[int] | None, typer.Option(metavar="VALUE", help="Label value that nobody has judged; repeatable.")] = None,
     label_name: Annotated[list[str] | None, typer.Option(metavar="VALUE=NAME", help="Name of a label value; repeatable.")] = None,
 ) -> Outcome:
     """Check a data set before training: counts, grids, intensities, labels, and every fault with its cure.
@@ -167,7 +168,7 @@ def inspect(
     names = dict(_named_label("--label-name", text) for text in label_name or [])
     values = {"root": data, "layout": layout, "images": images, "labels": labels, "pattern": pattern, "group": group}
     with option_words():
-        settings = to_settings({"dataset": {**values, "channels": channel or [], "label_names": names}}).dataset
+        settings = to_settings({"dataset": {**values, "channels": channel or [], "label_names": names, "ignore": ignore or []}}).dataset
     return run(settings, json)
 
 
@@ -225,6 +226,7 @@ def evaluate(
     label: Annotated[list[str] | None, typer.Option(metavar="VALUE=NAME", help="Name of a label value; repeatable.")] = None,
     tolerance: Annotated[float, typer.Option("--tolerance-mm", "--tolerance", metavar="MM", help="Of the surface Dice.")] = 1.0,
     background: Annotated[int | None, typer.Option(metavar="VALUE", help="The value that is no label.", show_default="0")] = None,
+    ignore: Annotated[list[int] | None, typer.Option(metavar="VALUE", help="Truth value that nobody has judged; repeatable.")] = None,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Truths without a prediction are no failure.")] = False,
     resamples: Annotated[int, typer.Option(metavar="N", help="Of the bootstrap behind the 95 % intervals.")] = 1000,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the bootstrap.")] = 0,
@@ -240,7 +242,8 @@ def evaluate(
     from segpipe.commands.evaluate import evaluate as run
 
     names = dict(_named_label("--label", text) for text in label or [])
-    return run(prediction, truth, EvaluateOptions(json, csv, plots, tolerance, seed, resamples, names, background, allow_missing, threads))
+    options = EvaluateOptions(json, csv, plots, tolerance, seed, resamples, names, background, allow_missing, threads, tuple(ignore or ()))
+    return run(prediction, truth, options)
 
 
 def _named_label(option: str, text: str) -> tuple[str, str]:

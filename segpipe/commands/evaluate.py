@@ -36,6 +36,7 @@ class EvaluateOptions:
     resamples: resampled means of the bootstrap, at least 100.
     label_names: names by label value, over what the folders tell.
     background: the value that is no label; None: from the predictions' `labels.json`, else 0.
+    ignore: truth values whose voxels nobody has judged; empty: the value that `dataset.json` calls `ignore`.
     allow_missing: truths without a prediction are listed, but are no failure: for a held-out share of a data set.
     threads: cases measured at a time; 0: one a processor core, at most 4.
     """
@@ -50,6 +51,7 @@ class EvaluateOptions:
     background: int | None = None
     allow_missing: bool = False
     threads: int = 0
+    ignore: tuple[int, ...] = ()
 
 
 def evaluate(prediction: Path, truth: Path, options: EvaluateOptions | None = None) -> Outcome:
@@ -68,7 +70,7 @@ def evaluate(prediction: Path, truth: Path, options: EvaluateOptions | None = No
     for path in (prediction, truth):
         if not path.exists():
             raise DataError(f"{path}: not there; must be a label map or a folder of label maps: check the path")
-    names = find_label_names(prediction, truth, options.label_names, options.background)
+    names = find_label_names(prediction, truth, options.label_names, options.background, options.ignore)
     evaluation = evaluate_pairs(find_pairs(prediction, truth), names, options.tolerance_mm, options.threads)
     evaluation = dataclasses.replace(evaluation, warnings=(*evaluation.warnings, *_swapped(prediction, truth)))
     summaries = summarise(evaluation, options.resamples, options.seed)

@@ -88,6 +88,7 @@ def _data_table(data: DataSet, facts: list[CaseFacts]) -> Table:
         ("channels", ", ".join(data.channels)),
         ("patients or sites", str(len(groups)) if groups else "not known"),
         ("folds", ", ".join(map(str, folds)) if folds else "not given"),
+        *([("ignored label values", ", ".join(map(str, data.ignore)))] if data.ignore else []),
         ("unreadable cases", str(sum(not case.readable for case in facts))),
     ]
     for name, value in rows:

@@ -16,6 +16,7 @@ OPTIONS = {
     "pattern": "--pattern",
     "group": "--group",
     "channels": "--channel",
+    "ignore": "--ignore",
     "label_names": "--label-name",
 }
 """What `inspect` calls each setting of `dataset` that has to do with finding and naming cases."""

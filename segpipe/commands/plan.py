@@ -47,6 +47,8 @@ def plan_table(made: Plan) -> Table:
         table.add_row(key, value, made.reasons.get(key, ""))
     table.add_row("kernels", _stages(network.kernels), made.reasons.get("kernels", ""))
     table.add_row("strides", _stages(network.strides), made.reasons.get("strides", ""))
+    if made.partly_judged:
+        table.add_row("ignore", "see the reason", made.reasons.get("ignore", ""))
     labels = ", ".join(f"{label.name} ({label.value})" for label in made.labels)
     table.add_row("labels", labels, "values of the files, in the network's order")
     return table

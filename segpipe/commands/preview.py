@@ -20,7 +20,7 @@ from segpipe.geometry.grid import Shape
 from segpipe.io.atomic import check_file
 from segpipe.patches.augment import Augment, check_augment
 from segpipe.patches.sampling import cut, draw_centre
-from segpipe.plan.plan import Plan
+from segpipe.plan.plan import IGNORED, Plan
 from segpipe.plan.planner import make_plan
 from segpipe.settings import Settings
 from segpipe.training.data import prepare_case
@@ -108,7 +108,7 @@ def _sheet(rows: Sequence[Row], plan: Plan) -> Figure:
 def _draw(axes: Axes, row: Row, number: int, plan: Plan) -> None:
     """One patch: its slice with most labelled voxels, in the grey values of the row's original, each label outlined."""
     image, label = row.images[number].numpy(), row.labels[number].numpy()
-    k = int(np.argmax((label > 0).sum(axis=(0, 1))))
+    k = int(np.argmax(((label > 0) & (label != IGNORED)).sum(axis=(0, 1))))
     low, high = np.percentile(row.images[0].numpy(), (0.5, 99.5))
     shown = np.clip((image[..., k] - low) / max(high - low, 1e-6), 0, 1)  # (C, I, J)
     coloured = len(shown) == _CHANNELS_OF_A_PICTURE and not plan.orient
@@ -117,6 +117,6 @@ def _draw(axes: Axes, row: Row, number: int, plan: Plan) -> None:
     )
     for index in np.unique(label[..., k]):
         mask = label[..., k] == index
-        if index > 0 and not mask.all():
+        if index > 0 and index != IGNORED and not mask.all():
             axes.contour(upright(mask, not plan.orient), [0.5], colors=[colour(int(index))], linewidths=1.0)
     axes.set(xticks=[], yticks=[])

@@ -58,8 +58,9 @@ def _leaf(hint: Any, value: Any, key: str, limits: typing.Mapping[str, Any]) -> 
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is dict:
         if not isinstance(value, dict):
-            raise ConfigError(f'{key}: is {_show(value)}; must be a mapping, such as {{"1": PZ, "2": TZ}}')
-        return {str(name): _scalar(str, item, f"{key}.{name}", {}) for name, item in value.items()}
+            example = '{"1": PZ, "2": TZ}' if arguments[1] is str else '{"PZ": 1, "TZ": 2.5}'
+            raise ConfigError(f"{key}: is {_show(value)}; must be a mapping, such as {example}")
+        return {str(name): _scalar(arguments[1], item, f"{key}.{name}", limits) for name, item in value.items()}
     if origin is list:
         if typing.get_origin(arguments[0]) is list:
             if not isinstance(value, list | tuple):

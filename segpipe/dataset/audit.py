@@ -22,8 +22,8 @@ from segpipe.dataset.facts import CaseFacts, ImageFacts, LabelFacts
 from segpipe.dataset.finding import Finding
 from segpipe.geometry.grid import CORNER_TOLERANCE_MM
 
-MOST_VALUES = 256
-"""Class indices are stored as uint8."""
+MOST_VALUES = 255
+"""Class indices are stored as uint8, and one of them means that nobody has judged the voxel."""
 _FEWEST_VALUES = 2
 _PATIENTS = (r"(sub-[A-Za-z0-9]+)_", r"^(.+?)[_-](?:ses|session|visit|timepoint|tp|slice|frame|exam|study)[_-]?\d+$")
 """Case names that tell the patient: those of BIDS, and those that end in the number of a visit or slice."""
@@ -44,7 +44,7 @@ def audit(data: DataSet, facts: list[CaseFacts]) -> list[Finding]:
     """
     findings = list(data.findings)
     for case in facts:
-        findings += [*_readable(case), *_images(case), *_label(case)]
+        findings += [*_readable(case), *_images(case), *_label(case, data.ignore)]
     findings += [*_channels(data, facts), *_mixed(facts), *_label_values(data, facts)]
     findings += [
         *_unnamed_ct(data, facts),
@@ -105,7 +105,7 @@ def _place(case: str, file: ImageFacts | LabelFacts, first: ImageFacts, name: st
         yield _error(case, file.file, what, cure)
 
 
-def _label(case: CaseFacts) -> Iterator[Finding]:
+def _label(case: CaseFacts, ignore: tuple[int, ...]) -> Iterator[Finding]:
     label = case.label
     if label is None or label.error:
         return
@@ -119,11 +119,11 @@ def _label(case: CaseFacts) -> Iterator[Finding]:
     if label.not_whole:
         what = f"no whole number in {label.not_whole} voxel(s) of the label map"
         yield _error(case.case, label.file, what, "write the label map again without interpolation (nearest neighbour)")
-    negative = [value for value in label.voxels if value < 0]
+    negative = [value for value in label.voxels if value < 0 and value not in ignore]
     if negative:
         what = f"the label map holds the negative value(s) {_some(negative)}"
         yield _error(case.case, label.file, what, "give each structure a number from 1; 0 is the background")
-    if not label.not_whole and not any(label.voxels.keys() - {0}):
+    if not label.not_whole and not any(label.voxels.keys() - {0, *ignore}):
         cure = "check that it was saved; a case that really shows nothing may stay"
         yield _warning(case.case, label.file, "the label map is empty", cure)
 
@@ -161,15 +161,15 @@ def _mixed(facts: list[CaseFacts]) -> Iterator[Finding]:
 def _label_values(data: DataSet, facts: list[CaseFacts]) -> Iterator[Finding]:
     """Values that are not declared, declared ones that never occur, no background."""
     maps = [(case.case, case.label) for case in facts if case.label and not case.label.error and case.label.channels == 1]
-    found = {value for _, label in maps for value in label.voxels}
-    declared = set(data.label_names) | {0}
+    found = {value for _, label in maps for value in label.voxels} - set(data.ignore)
+    declared = {0, *data.label_names, *data.ignore}
     for case, label in maps if data.label_names else []:
         unknown = [value for value in label.voxels if value not in declared and value >= 0]
         if unknown:
             known = ", ".join(f"{value} {name}" for value, name in sorted(data.label_names.items()))
             what = f"unknown label value(s) {_some(unknown)}; declared are {known}"
             yield _error(case, label.file, what, "correct the label map, or name the value in dataset.label_names (or dataset.json)")
-    for value in sorted(declared - found - {0}) if maps else []:
+    for value in sorted(set(data.label_names) - found - {0}) if maps else []:
         what = f"missing label: {value} {data.label_names[value]} is declared, but occurs in no label map; the model will not know it"
         yield _warning("", str(data.root), what, "remove it from the names, or add cases that show it")
     if maps and found and 0 not in found:
@@ -270,6 +270,6 @@ def _labelled(data: DataSet, facts: list[CaseFacts]) -> Iterator[Finding]:
         what = f"none of {len(data.cases)} cases has a readable image and label map"
         yield _error("", str(data.root), what, "add label maps; see the other findings")
         return
-    if len({value for case in usable if case.label for value in case.label.voxels}) < _FEWEST_VALUES:
+    if len({value for case in usable if case.label for value in case.label.voxels} - set(data.ignore)) < _FEWEST_VALUES:
         cure = "add label maps that show a structure"
         yield _error("", str(data.root), "all label maps are empty or hold one value only: there is nothing to learn", cure)

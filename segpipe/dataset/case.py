@@ -41,6 +41,7 @@ class DataSet:
         channels: names in channel order; one name for a single file with several channels (RGB) stands for all of them.
         label_names: declared label values and their names, 0 among them or not; empty when nothing is declared.
         findings: faults of the layout itself: missing partners, a case named twice, contradictory groups.
+        ignore: label values of voxels that nobody has judged; not among the `label_names`.
     """
 
     root: Path
@@ -49,6 +50,7 @@ class DataSet:
     channels: tuple[str, ...]
     label_names: dict[int, str] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    ignore: tuple[int, ...] = ()
 
     @property
     def labelled(self) -> tuple[Case, ...]:

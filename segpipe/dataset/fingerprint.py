@@ -52,6 +52,7 @@ class Fingerprint:
         label_cases: value to number of cases in which it occurs.
         label_names: value to name, for every declared and every found value.
         nonzero_share: median share of a scan that the bounding box of its non-zero voxels takes.
+        ignore: label values of voxels that nobody has judged; not among the `label_values`.
     """
 
     cases: int
@@ -64,6 +65,7 @@ class Fingerprint:
     label_cases: dict[int, int]
     label_names: dict[int, str]
     nonzero_share: float
+    ignore: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, in which the keys of the label dicts become text."""
@@ -83,6 +85,8 @@ def fingerprint(data: DataSet, facts: list[CaseFacts]) -> Fingerprint:
     cases: dict[int, int] = {}
     for case in usable:
         for value, count in (case.label.voxels if case.label else {}).items():
+            if value in data.ignore:
+                continue
             voxels[value] = voxels.get(value, 0) + count
             cases[value] = cases.get(value, 0) + 1
     names = {value: "background" if value == 0 else f"label {value}" for value in voxels}
@@ -96,6 +100,7 @@ def fingerprint(data: DataSet, facts: list[CaseFacts]) -> Fingerprint:
         label_voxels=dict(sorted(voxels.items())),
         label_cases=dict(sorted(cases.items())),
         label_names=dict(sorted((names | data.label_names).items())),
+        ignore=data.ignore,
         nonzero_share=float(np.median([case.nonzero_share for case in usable])),
     )
 

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 Found = Callable[[Path], bool]
 Load = Callable[[Path, DatasetSettings], DataSet]
+IGNORE = "ignore"
+"""Name of the label value of voxels that nobody has judged (nnU-Net's convention)."""
 LAYOUTS: dict[str, tuple[Found, Load]] = {
     "manifest": (manifest.found, manifest.load),
     "msd": (msd.found, msd.load),
@@ -89,7 +91,11 @@ def _named(data: DataSet, settings: DatasetSettings) -> DataSet:
             names[int(str(key))] = str(name)
         except ValueError as error:
             raise ConfigError(f'dataset.label_names has the key {key!r}; must be a label value, such as {{"1": "PZ"}}') from error
-    return dataclasses.replace(data, label_names=dict(sorted(names.items())), channels=tuple(settings.channels) or data.channels)
+    ignore = tuple(settings.ignore) or tuple(value for value, name in names.items() if name.strip().lower() == IGNORE)
+    if 0 in ignore and 0 not in settings.ignore:
+        raise ConfigError(f"{data.root}: the label value 0 is named {IGNORE!r}, and 0 is the background: name it background")
+    kept = {value: name for value, name in sorted(names.items()) if value not in ignore}
+    return dataclasses.replace(data, label_names=kept, ignore=ignore, channels=tuple(settings.channels) or data.channels)
 
 
 def _grouped(cases: tuple[Case, ...], pattern: str) -> tuple[tuple[Case, ...], list[Finding]]:

@@ -44,15 +44,27 @@ def measure(data: DataSet, workers: int = 0) -> list[CaseFacts]:
     threads = workers or min(_MOST_WORKERS, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="measure")
     try:
-        return list(track(pool.map(measure_case, data.cases), f"reading {len(data.cases)} cases", total=len(data.cases)))
+        return list(
+            track(
+                pool.map(lambda case: measure_case(case, data.ignore), data.cases),
+                f"reading {len(data.cases)} cases",
+                total=len(data.cases),
+            )
+        )
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def measure_case(case: Case) -> CaseFacts:
-    """Measure one case, one file after the other; a file that cannot be read is noted and does not stop the others."""
+def measure_case(case: Case, ignore: tuple[int, ...] = ()) -> CaseFacts:
+    """Measure one case, one file after the other; a file that cannot be read is noted and does not stop the others.
+
+    Args:
+        ignore: label values that are no structure.
+    """
     label, label_error = _read(case.label) if case.label is not None else (None, "")
     mask = label.array[0] != 0 if label is not None and label.channels == 1 else None
+    if mask is not None and label is not None and ignore:
+        mask &= ~np.isin(label.array[0], ignore)
     images: list[ImageFacts] = []
     grid: Grid | None = None
     box: NDArray[np.int64] | None = None

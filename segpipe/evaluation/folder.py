@@ -61,7 +61,7 @@ def evaluate_pairs(pairs: Pairs, names: LabelNames, tolerance_mm: float = 1.0, t
     """
 
     def measure(pair: Pair) -> CaseScores | str:
-        return _measure(pair, names.background, tolerance_mm)
+        return _measure(pair, names, tolerance_mm)
 
     pool = ThreadPoolExecutor(threads or min(_MOST_THREADS, os.cpu_count() or 1))
     try:
@@ -85,7 +85,7 @@ def evaluate_pairs(pairs: Pairs, names: LabelNames, tolerance_mm: float = 1.0, t
     )
 
 
-def _measure(pair: Pair, background: int, tolerance_mm: float) -> CaseScores | str:
+def _measure(pair: Pair, names: LabelNames, tolerance_mm: float) -> CaseScores | str:
     """Scores of a pair, or one line on why there are none."""
     try:
         prediction, truth = read_volume(pair.prediction), read_beside(pair.truth, pair.prediction)
@@ -94,7 +94,7 @@ def _measure(pair: Pair, background: int, tolerance_mm: float) -> CaseScores | s
     except MemoryError:
         return _too_large(pair)
     try:
-        return score_case(pair.case, prediction, truth, background, tolerance_mm)
+        return score_case(pair.case, prediction, truth, names.background, tolerance_mm, names.ignore)
     except SegpipeError as error:
         return f"{pair.prediction} against {pair.truth}: {error}"
     except MemoryError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,21 @@ class LabelNames:
     """Attributes:
     background: the value that is no label.
     names: by label value; a value without a name is called `label 7`.
+    ignore: truth values whose voxels nobody has judged.
     """
 
     background: int = 0
     names: dict[int, str] = field(default_factory=dict)
+    ignore: tuple[int, ...] = ()
 
     def name(self, value: int) -> str:
         """Name of a label value."""
         return self.names.get(value, f"label {value}")
 
 
-def find_label_names(prediction: Path, truth: Path, given: Mapping[str, str], background: int | None = None) -> LabelNames:
+def find_label_names(
+    prediction: Path, truth: Path, given: Mapping[str, str], background: int | None = None, ignore: Sequence[int] = ()
+) -> LabelNames:
     """Names from, each over the next: `given`, `labels.json` with the predictions, `dataset.json` in or above the truth's folder.
 
     Args:
@@ -37,6 +41,7 @@ def find_label_names(prediction: Path, truth: Path, given: Mapping[str, str], ba
         truth: file or folder.
         given: names by value, as the user typed them: `{"1": "Anterior"}`.
         background: the user's choice; None: from `labels.json`, else 0.
+        ignore: the user's choice; empty: the value that `dataset.json` calls `ignore`.
 
     Raises:
         ConfigError: when a key of `given` is no whole number.
@@ -52,7 +57,10 @@ def find_label_names(prediction: Path, truth: Path, given: Mapping[str, str], ba
         background = found_background if isinstance(found_background, int) else 0
     names = _names(dataset.get("labels")) | _names(shipped.get("labels")) | {int(key): name for key, name in given.items()}
     names.pop(background, None)
-    return LabelNames(background, names)
+    ignore = tuple(ignore) or tuple(value for value, name in names.items() if name.strip().lower() == "ignore")
+    if background in ignore:
+        raise ConfigError(f"the value {background} is the background and to be ignored: choose one of the two")
+    return LabelNames(background, {value: name for value, name in names.items() if value not in ignore}, tuple(ignore))
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def dice_per_class(prediction: Any, truth: Any, classes: int) -> list[float]:
 
 def pixel_error(table: NDArray[np.int64]) -> float:
     """Share of voxels whose class differs, background included, 0..1 (Arganda-Carreras et al. 2015)."""
-    return 1.0 - float(np.trace(table)) / float(table.sum())
+    return 1.0 - float(np.trace(table)) / max(float(table.sum()), 1.0)
 
 
 @dataclass(frozen=True)

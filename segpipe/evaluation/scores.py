@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -60,7 +61,9 @@ class CaseScores:
         return self.scores.get(value, LabelScore())
 
 
-def score_case(case: str, prediction: Volume, truth: Volume, background: int = 0, tolerance_mm: float = 1.0) -> CaseScores:
+def score_case(
+    case: str, prediction: Volume, truth: Volume, background: int = 0, tolerance_mm: float = 1.0, ignore: tuple[int, ...] = ()
+) -> CaseScores:
     """Measure one case.
 
     Args:
@@ -69,6 +72,8 @@ def score_case(case: str, prediction: Volume, truth: Volume, background: int = 0
         truth: label map on the same grid.
         background: the value that is no label.
         tolerance_mm: distance up to which surfaces count as equal in the surface Dice.
+        ignore: values of the truth whose voxels nobody has judged: they count as background on both sides, and not at all in the
+            pixel error.
 
     Raises:
         GeometryError: when the grids differ by more than 1e-3 mm at a corner.
@@ -77,10 +82,17 @@ def score_case(case: str, prediction: Volume, truth: Volume, background: int = 0
     _check_grids(prediction.grid, truth.grid)
     predicted, predicted_values = _labels(prediction, "prediction")
     true, true_values = _labels(truth, "truth")
+    unjudged = 0
+    if set(ignore) & set(true_values):
+        mask = np.isin(true, ignore)
+        unjudged = int(mask.sum())
+        predicted, true = (np.where(mask, background, side) for side in (predicted, true))
+        predicted_values, true_values = values_in(predicted), values_in(true)
     labels = sorted((set(predicted_values) | set(true_values)) - {background})
     values = [background, *labels]
     predicted, true = indices_of(predicted, values), indices_of(true, values)  # (I, J, K) places in `values`
     table = confusion(predicted, true, len(values))
+    table[0, 0] -= unjudged
     distances = _distances(predicted, true, truth.grid)
     scores = {
         value: _score(overlap(table, index), distances.get(index), truth.grid.voxel_volume_ml, tolerance_mm)

@@ -13,7 +13,10 @@ from monai.transforms.utils import correct_crop_centers
 from torch import Tensor
 
 from segpipe.geometry.grid import Shape
+from segpipe.plan.plan import IGNORED
 
+JUDGED = -1
+"""Key of the voxels that somebody has judged, where others are ignored."""
 MAX_POSITIONS = 20_000
 """Voxels kept for each class: enough that no structure is left out, little enough to be stored beside each case (160 kB a class)."""
 
@@ -26,9 +29,14 @@ def positions(label: Tensor) -> dict[int, Tensor]:
 
     Returns:
         For each class above 0 that is present, its ascending flat indices into `label` (int64); a class with more than
-        `MAX_POSITIONS` voxels is thinned evenly. The same label gives the same positions.
+        `MAX_POSITIONS` voxels is thinned evenly. The same label gives the same positions. Where some voxels are `IGNORED`, those
+        of all others stand under `JUDGED`.
     """
     flat = label.reshape(-1)
+    judged = flat != IGNORED
+    if not bool(judged.all()):
+        found = positions(torch.where(judged, flat, flat.new_zeros(())))
+        return {JUDGED: _thinned(torch.nonzero(judged).squeeze(1))} | found if bool(judged.any()) else {}
     foreground = torch.nonzero(flat).squeeze(1)
     classes, order = torch.sort(flat[foreground], stable=True)
     values, counts = torch.unique_consecutive(classes, return_counts=True)
@@ -50,15 +58,16 @@ def draw_centre(shape: Sequence[int], positions: Mapping[int, Tensor], foregroun
         shape: of the volume.
         positions: flat indices by class, as the function `positions` found them.
         foreground: true: a random voxel of a random present class, each class as likely as the other; the centre is then moved
-            just so far that the patch stays inside, and the voxel in it. False, or no class present: any voxel of the volume,
-            each as likely, moved inside likewise. Drawing uniformly among the patches inside instead would hardly ever reach
-            the volume's borders and corners, where every sliding window at an end lies: the network then finds structures there.
+            just so far that the patch stays inside, and the voxel in it. False, or no class present: any voxel of the volume
+            (that is judged, where some are not), each as likely, moved inside likewise. Drawing uniformly among the patches inside
+            instead would hardly ever reach the volume's borders and corners, where every sliding window at an end lies: the
+            network then finds structures there.
         size: of the patch; an axis shorter than it has its centre in the middle of the volume.
         generator: on the CPU; the only source of chance.
     """
-    if foreground and positions:
-        classes = sorted(positions)
-        chosen = positions[classes[_draw(len(classes), generator)]]
+    classes = sorted(index for index in positions if index > 0)
+    if (foreground and classes) or JUDGED in positions:
+        chosen = positions[classes[_draw(len(classes), generator)] if foreground and classes else JUDGED]
         centre = _unravel(int(chosen[_draw(len(chosen), generator)]), shape)
     else:
         centre = (_draw(shape[0], generator), _draw(shape[1], generator), _draw(shape[2], generator))

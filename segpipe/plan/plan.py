@@ -11,9 +11,13 @@ from typing import Any, Literal
 from segpipe.errors import ModelError
 
 PLAN_VERSION = 1
+IGNORED = 255
+"""Class index of voxels of training label maps that nobody has judged."""
 
 Normalisation = Literal["zscore", "ct", "rescale", "none"]
 """zscore: per scan; ct: clip to lower..upper, then data-set mean and std; rescale: (value - lower) / (upper - lower); none."""
+
+Sparse = Literal["none", "x", "y", "z"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ class Plan:
         flips: for each prepared axis, whether mirroring is allowed in training and at test time.
         network: how the network is built.
         reasons: for each decision, why; for people.
+        ignore: values of training label maps whose voxels nobody has judged.
+        sparse: world axis (x, y, z) across which slices of training label maps without any label are not judged.
     """
 
     task: str
@@ -95,6 +101,13 @@ class Plan:
     network: NetworkPlan
     reasons: dict[str, str] = field(default_factory=dict)
     version: int = PLAN_VERSION
+    ignore: tuple[int, ...] = ()
+    sparse: Sparse = "none"
+
+    @property
+    def partly_judged(self) -> bool:
+        """Whether training label maps may hold voxels of the class index `IGNORED`."""
+        return bool(self.ignore) or self.sparse != "none"
 
     @property
     def pictures(self) -> bool:

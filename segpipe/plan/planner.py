@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 
 from segpipe.dataset.case import CT_NAMES
 from segpipe.dataset.fingerprint import Fingerprint
 from segpipe.errors import ConfigError, DataError
+from segpipe.plan.flips import OR_TWO, along, decide_flips
 from segpipe.plan.nnunet import decide_nnunet, nnunet_features
-from segpipe.plan.plan import Channel, Label, NetworkPlan, Normalisation, Plan
+from segpipe.plan.plan import Channel, Label, NetworkPlan, Normalisation, Plan, Sparse
 from segpipe.plan.topology import SMALLEST, Strides, Topology, topology
 from segpipe.settings import NetworkSettings, PlanSettings, Settings
 
@@ -30,14 +28,7 @@ MOST_FEATURES = {2: 512, 3: 320}
 FIRST_FEATURES = {("unet", 3): 16, ("vnet", 3): 8, ("unet", 2): 32, ("vnet", 2): 16}
 """Width of the first stage: narrow networks take many more steps in the same time."""
 PATCH_VOXELS = {("cpu", 3): 2**17, ("cpu", 2): 2**16, ("cuda", 3): 2**21, ("cuda", 2): 2**18}
-_SIDES = re.compile(
-    r"^(left|right|links|rechts|gauche|droite?|sinist\w*|dext\w*|sin|dex|lh|rh|lt|rt|l|r|li|re)$|^(left|right)|(left|right)$"
-)
-_NO_SIDES = ("bright", "upright", "copyright", "cleft", "outright", "downright")
-_OR_TWO = {2: ", or two, along the axes of the network's slices", 3: ""}
 _UNET_ONLY = ("convolutions", "block", "activation", "pooling", "deep_supervision")
-_T = TypeVar("_T")
-_SIDE_AXIS = 0  # RAS: x runs from left to right
 
 
 def make_plan(task: str, data: Fingerprint, settings: Settings, device: str = "cpu") -> Plan:
@@ -74,8 +65,10 @@ def make_plan(task: str, data: Fingerprint, settings: Settings, device: str = "c
         patch_size=layout.patch,
         batch_size=batch,
         nonzero=_decide_nonzero(data, reasons),
-        flips=_decide_flips(wanted, data, axes, dims, reasons),
+        flips=decide_flips(wanted, data, axes, dims, reasons),
         network=_network(settings.network, dims, layout, wanted.rules, reasons),
+        ignore=data.ignore,
+        sparse=_decide_sparse(settings.dataset.sparse, data, reasons),
         reasons=reasons,
     )
 
@@ -124,8 +117,8 @@ def _decide_spacing(
         reasons["spacing_mm"] += f", 10th percentile along the anisotropic {'xyz'[worst]}"
     if wanted.spacing_mm:
         if len(wanted.spacing_mm) not in (dims, 3) or min(wanted.spacing_mm) <= 0:
-            raise ConfigError(f"plan.spacing_mm is {wanted.spacing_mm}; must be three numbers above 0 (x, y, z){_OR_TWO[dims]}")
-        spacing[list(axes[: len(wanted.spacing_mm)])] = _along(axes, wanted.spacing_mm)
+            raise ConfigError(f"plan.spacing_mm is {wanted.spacing_mm}; must be three numbers above 0 (x, y, z){OR_TWO[dims]}")
+        spacing[list(axes[: len(wanted.spacing_mm)])] = along(axes, wanted.spacing_mm)
         reasons["spacing_mm"] = "set by hand"
     ordered = [float(np.round(spacing[a], 6)) for a in axes]
     if dims == 2:
@@ -159,8 +152,8 @@ def _decide_patch(
     fixed: tuple[int, ...] | None = None
     if wanted.patch_size:
         if len(wanted.patch_size) not in (dims, 3):
-            raise ConfigError(f"plan.patch_size is {wanted.patch_size}; must be three numbers (x, y, z){_OR_TWO[dims]}")
-        fixed = tuple(_along(axes, wanted.patch_size)[:dims])
+            raise ConfigError(f"plan.patch_size is {wanted.patch_size}; must be three numbers (x, y, z){OR_TWO[dims]}")
+        fixed = tuple(along(axes, wanted.patch_size)[:dims])
     strides = _wanted_strides(network, dims)
     result = topology(median[:dims], own_mm, limit, fixed, strides or network.stages)
     patch = "x".join(map(str, result.patch[:dims]))
@@ -243,51 +236,23 @@ def _decide_labels(data: Fingerprint) -> tuple[Label, ...]:
     )
 
 
+def _decide_sparse(wanted: str, data: Fingerprint, reasons: dict[str, str]) -> Sparse:
+    if wanted != "none" and data.picture:
+        raise ConfigError(f"dataset.sparse is {wanted}, but pictures have no slices: remove it")
+    if data.ignore or wanted != "none":
+        values = [f"the label value(s) {', '.join(map(str, data.ignore))}"] if data.ignore else []
+        slices = [f"slices across {wanted} without any label"] if wanted != "none" else []
+        reasons["ignore"] = f"neither trained on nor validated: {' and '.join(values + slices)}"
+    axes: dict[str, Sparse] = {"none": "none", "x": "x", "y": "y", "z": "z"}
+    return axes[wanted]
+
+
 def _decide_nonzero(data: Fingerprint, reasons: dict[str, str]) -> bool:
     nonzero = not data.picture and data.nonzero_share < NONZERO_SHARE
     reasons["nonzero"] = f"non-zero voxels fill a box of {100 * data.nonzero_share:.0f} % of the median scan" + (
         f", below {100 * NONZERO_SHARE:.0f} %: crop to it" if nonzero else ""
     )
     return nonzero
-
-
-def _decide_flips(
-    wanted: PlanSettings, data: Fingerprint, axes: tuple[int, int, int], dims: int, reasons: dict[str, str]
-) -> tuple[bool, bool, bool]:
-    """Mirroring is allowed but where it would exchange left and right labels."""
-    sided = sorted(name for value, name in data.label_names.items() if value in data.label_values and has_side(name))
-    world = [True, True, True]
-    reasons["flips"] = "no label has a side in its name"
-    if wanted.flips:
-        if len(wanted.flips) not in (dims, 3):
-            raise ConfigError(f"plan.flips is {wanted.flips}; must be three of true or false (x, y, z){_OR_TWO[dims]}")
-        for axis, allowed in zip(axes, _along(axes, wanted.flips), strict=False):
-            world[axis] = allowed
-        reasons["flips"] = "set by hand"
-    if sided:
-        dropped = range(2) if data.picture else (_SIDE_AXIS,)
-        by_hand = bool(wanted.flips) and any(world[axis] for axis in dropped if axis in axes[:dims])
-        for axis in dropped:
-            world[axis] = False
-        reasons["flips"] = f"mirroring would exchange left and right: {', '.join(sided)}"
-        if by_hand:
-            log.warning("plan.flips allows a flip that exchanges left and right labels (%s): it is dropped", ", ".join(sided))
-    ordered = [world[a] for a in axes]
-    if dims == 2:
-        ordered[2] = False
-    return (ordered[0], ordered[1], ordered[2])
-
-
-def _along(axes: tuple[int, int, int], values: Sequence[_T]) -> list[_T]:
-    """Three values along x, y, z in the network's order; two are in it already: those of a 2D network's slices."""
-    return [values[axis] for axis in axes] if len(values) == 3 else list(values)
-
-
-def has_side(name: str) -> bool:
-    """Whether a label's name says left or right: `kidney_left`, `LeftKidney`, `parotid lt`, `leftkidney`, `hippocampus sin`."""
-    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    words = [word for word in re.split(r"[^A-Za-z]+", apart.lower()) if word and word not in _NO_SIDES]
-    return any(_SIDES.search(word) for word in words)
 
 
 def _network(wanted: NetworkSettings, dims: int, layout: Topology, rules: str, reasons: dict[str, str]) -> NetworkPlan:

@@ -11,38 +11,40 @@ from numpy.typing import NDArray
 from segpipe.errors import DataError
 from segpipe.geometry.grid import Shape
 from segpipe.geometry.resample import resample_linear
-from segpipe.plan.plan import Label
+from segpipe.plan.plan import IGNORED, Label
 
-_MOST_CLASSES = 256
-"""Class indices of training labels are uint8."""
+_MOST_CLASSES = 255
+"""Class indices of training labels are uint8, and one of them means that nobody has judged the voxel."""
 _INTEGERS = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32)
 _CHUNK = 2**22
 """Voxels that are mapped at a time: bounds the int64 intermediates."""
 
 
-def to_indices(values: NDArray[Any], labels: tuple[Label, ...]) -> NDArray[np.uint8]:
+def to_indices(values: NDArray[Any], labels: tuple[Label, ...], ignore: tuple[int, ...] = ()) -> NDArray[np.uint8]:
     """Class indices of the user's label values; floats that are whole numbers are taken.
 
     Args:
         values: any shape, any real dtype.
-        labels: at most 256 classes.
+        labels: at most 255 classes.
+        ignore: values whose voxels nobody has judged: they become `IGNORED`.
 
     Raises:
         DataError: a value that is no whole number or belongs to no label, or too many labels.
     """
     if len(labels) > _MOST_CLASSES:
         raise DataError(f"there are {len(labels)} labels; at most {_MOST_CLASSES} can be trained")
-    known = np.array([label.value for label in labels], dtype=np.int64)
+    known = np.array([*(label.value for label in labels), *ignore], dtype=np.int64)
     order = np.argsort(known)
+    index = np.array([*range(len(labels)), *(IGNORED for _ in ignore)], dtype=np.uint8)[order]
     flat = values.reshape(-1)
     indices = np.empty(flat.shape, dtype=np.uint8)
     for start in range(0, flat.size, _CHUNK):
         chunk = flat[start : start + _CHUNK]
-        ranks = np.searchsorted(known[order], chunk).clip(max=len(labels) - 1)
+        ranks = np.searchsorted(known[order], chunk).clip(max=len(known) - 1)
         strange = chunk[known[order][ranks] != chunk]
         if strange.size:
             raise DataError(_unknown(strange, labels))
-        indices[start : start + _CHUNK] = order[ranks]
+        indices[start : start + _CHUNK] = index[ranks]
     return indices.reshape(values.shape)
 
 
@@ -62,6 +64,13 @@ def to_values(indices: NDArray[Any], labels: tuple[Label, ...]) -> NDArray[Any]:
     fitting = (kind for kind in _INTEGERS if np.iinfo(kind).min <= min(values) and max(values) <= np.iinfo(kind).max)
     result: NDArray[Any] = np.array(values, dtype=next(fitting, np.int64))[indices]
     return result
+
+
+def ignore_empty_slices(indices: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:
+    """Slices across `axis` in which no voxel has a class above the background become `IGNORED` as a whole."""
+    others = tuple(other for other in range(indices.ndim) if other != axis)
+    judged = ((indices > 0) & (indices != IGNORED)).any(axis=others, keepdims=True)
+    return np.where(judged, indices, np.uint8(IGNORED))
 
 
 def resample_label(label: torch.Tensor, shape: Shape) -> torch.Tensor:

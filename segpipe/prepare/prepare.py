@@ -14,7 +14,7 @@ from segpipe.geometry.grid import Box, Grid, Shape, Volume
 from segpipe.geometry.orient import closest_axes, permute_flip
 from segpipe.geometry.resample import resample_linear, resampled_shape
 from segpipe.plan.plan import Plan
-from segpipe.prepare.labels import resample_label, to_indices
+from segpipe.prepare.labels import ignore_empty_slices, resample_label, to_indices
 from segpipe.prepare.normalise import normalise
 from segpipe.prepare.prepared import Prepared, Trace
 
@@ -48,7 +48,9 @@ def prepare(volume: Volume, plan: Plan, label: Volume | None = None) -> Prepared
         image = resample_linear(image, shape)
     indices = None
     if label is not None:
-        values = to_indices(_cut(permute_flip(label.array, axes, flipped), box)[0], plan.labels)
+        values = to_indices(_cut(permute_flip(label.array, axes, flipped), box)[0], plan.labels, plan.ignore)
+        if plan.sparse != "none":
+            values = ignore_empty_slices(values, plan.axes.index("xyz".index(plan.sparse)))
         indices = resample_label(torch.from_numpy(np.ascontiguousarray(values)), shape)
     return Prepared(image, indices, Trace(volume.grid, axes, flipped, box, shape))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from segpipe.io.atomic import write_text
 from segpipe.package.export import export_model
 from segpipe.package.precision import Compute
-from segpipe.plan.plan import Plan
+from segpipe.plan.plan import IGNORED, Plan
 from segpipe.progress import track
 from segpipe.settings import Settings
 from segpipe.training.callbacks import Record
@@ -111,6 +111,8 @@ def _overlays(run: RunFolder, plan: Plan, names: set[str]) -> Callable[[Training
         if case.name not in names:
             return
         truth, prediction = case.label.numpy().astype(np.uint8), indices.numpy().astype(np.uint8)
+        if plan.partly_judged:
+            truth = np.where(truth == IGNORED, np.uint8(0), truth)
         image = case.prepared.image[0].numpy()
         draw_overlay(image, truth, prediction, case.name, run.overlays / f"{case.name}.png")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from monai.losses import FocalLoss, TverskyLoss
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segpipe.errors import ConfigError
+from segpipe.plan.plan import IGNORED, Label
 
 SMOOTH = 1e-5
 
@@ -23,31 +24,37 @@ class DiceCrossEntropy(nn.Module):
     Args:
         dice: weight of the Dice term.
         cross_entropy: weight of the cross-entropy term.
+        weights: of the classes, background first: of their voxels in the cross entropy (whose mean is weighted likewise) and of
+            their terms in the mean over the classes' Dice; empty: all alike.
     """
 
-    def __init__(self, dice: float = 1.0, cross_entropy: float = 1.0) -> None:
+    def __init__(self, dice: float = 1.0, cross_entropy: float = 1.0, weights: Sequence[float] = ()) -> None:
         super().__init__()
         self.dice, self.cross_entropy = dice, cross_entropy
+        self.weights: Tensor | None
+        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32) if weights else None, persistent=False)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         log_probability = functional.log_softmax(logits.float(), dim=1)
         label = label.long()
         total = logits.new_zeros((), dtype=torch.float32)
         if self.cross_entropy:
-            total = total + self.cross_entropy * functional.nll_loss(log_probability, label)
+            total = total + self.cross_entropy * functional.nll_loss(log_probability, label, self.weights)
         if self.dice:
             total = total + self.dice * self._dice(log_probability.exp(), label)
         return total
 
-    @staticmethod
-    def _dice(probability: Tensor, label: Tensor) -> Tensor:
+    def _dice(self, probability: Tensor, label: Tensor) -> Tensor:
         terms = []
         for index in range(1, probability.shape[1]):
             here = (label == index).float()
             p = probability[:, index]
             overlap, size = (p * here).sum(), p.sum() + here.sum()
             terms.append(1.0 - (2.0 * overlap + SMOOTH) / (size + SMOOTH))
-        return torch.stack(terms).mean()
+        each = torch.stack(terms)
+        if self.weights is None:
+            return each.mean()
+        return (each * self.weights[1:]).sum() / self.weights[1:].sum().clamp(min=SMOOTH)
 
 
 class _OneHot(nn.Module):
@@ -62,38 +69,81 @@ class _OneHot(nn.Module):
         return result
 
 
-LOSSES: dict[str, Callable[[], nn.Module]] = {
-    "dice_ce": DiceCrossEntropy,
-    "dice": lambda: DiceCrossEntropy(cross_entropy=0.0),
-    "focal": lambda: _OneHot(FocalLoss(to_onehot_y=True, use_softmax=True, include_background=True, gamma=2.0)),
-    "tversky": lambda: _OneHot(TverskyLoss(to_onehot_y=True, softmax=True, include_background=False, alpha=0.3, beta=0.7, batch=True)),
+Weights = Sequence[float]
+LOSSES: dict[str, Callable[[Weights], nn.Module]] = {
+    "dice_ce": lambda weights: DiceCrossEntropy(weights=weights),
+    "dice": lambda weights: DiceCrossEntropy(cross_entropy=0.0, weights=weights),
+    "focal": lambda weights: _OneHot(
+        FocalLoss(to_onehot_y=True, use_softmax=True, include_background=True, gamma=2.0, weight=list(weights) or None)
+    ),
+    "tversky": lambda _: _OneHot(TverskyLoss(to_onehot_y=True, softmax=True, include_background=False, alpha=0.3, beta=0.7, batch=True)),
 }
+_UNWEIGHTED = ("tversky",)
 
 
-def build_loss(name: str) -> nn.Module:
+def build_loss(name: str, weights: Weights = ()) -> nn.Module:
     """The loss of that name.
 
+    Args:
+        weights: of the classes, background first; empty: all alike.
+
     Raises:
-        ConfigError: unknown name.
+        ConfigError: unknown name, or one that knows no weights.
     """
     if name not in LOSSES:
         raise ConfigError(f"training.loss is {name!r}; allowed: {', '.join(LOSSES)}")
-    return LOSSES[name]()
+    if weights and name in _UNWEIGHTED:
+        raise ConfigError(f"training.class_weights are set, and training.loss={name} has none: take another loss, or leave them out")
+    return LOSSES[name](weights)
 
 
-def supervised(loss: nn.Module, heads: Sequence[Tensor], label: Tensor, steps: Sequence[Sequence[int]]) -> Tensor:
+def class_weights(wanted: Mapping[str, float], labels: Sequence[Label]) -> list[float]:
+    """A weight for each class, background first; empty where none is set.
+
+    Args:
+        wanted: by a label's name (any case) or value.
+
+    Raises:
+        ConfigError: a key is no label, or nothing is left to learn.
+    """
+    if not wanted:
+        return []
+    known = {name: label.index for label in labels for name in (label.name.lower(), str(label.value))}
+    weights = [1.0] * len(labels)
+    for key, weight in wanted.items():
+        if key.lower() not in known:
+            names = ", ".join(f"{label.name} ({label.value})" for label in labels)
+            raise ConfigError(f"training.class_weights names {key!r}, which is no label; known are {names}")
+        weights[known[key.lower()]] = weight
+    if not any(weights[1:]):
+        raise ConfigError("training.class_weights is 0 for every label: leave at least one above 0")
+    return weights
+
+
+def supervised(loss: nn.Module, heads: Sequence[Tensor], label: Tensor, steps: Sequence[Sequence[int]], partly: bool = False) -> Tensor:
     """Deep supervision: weights 1, 1/2, 1/4 ..., normalised to one; labels are taken at each head's own resolution.
 
     Args:
         heads: logits (B, N, *spatial), finest first.
         label: (B, *spatial) at the finest resolution.
         steps: for each head (and perhaps more maps), the label's voxels along each axis in one voxel of its logits.
+        partly: voxels of the class index `IGNORED` are left out of the loss; a patch with no others has a loss of 0.
     """
     weights = [0.5**level for level in range(len(heads))]
     total = heads[0].new_zeros((), dtype=torch.float32)
     for weight, logits, step in zip(weights, heads, steps, strict=False):
-        total = total + weight / sum(weights) * loss(logits, _at(label, logits.shape[2:], step))
+        here = _at(label, logits.shape[2:], step)
+        total = total + weight / sum(weights) * (_judged(loss, logits, here) if partly else loss(logits, here))
     return total
+
+
+def _judged(loss: nn.Module, logits: Tensor, label: Tensor) -> Tensor:
+    """The loss of the voxels that somebody has judged, laid in one row: (1, N, voxels)."""
+    judged = label != IGNORED
+    if not bool(judged.any()):
+        return logits.sum() * 0.0  # keeps the graph, which several processes must all have
+    result: Tensor = loss(logits.movedim(1, 0)[:, judged][None], label[judged][None])
+    return result
 
 
 def _at(label: Tensor, shape: Sequence[int], step: Sequence[int]) -> Tensor:

@@ -14,7 +14,7 @@ from segpipe.errors import DataError
 from segpipe.patches.augment import Augment
 from segpipe.plan.plan import Plan
 from segpipe.settings import TrainingSettings
-from segpipe.training.loss import build_loss, supervised
+from segpipe.training.loss import build_loss, class_weights, supervised
 from segpipe.training.schedule import Budget, lr_factor
 from segpipe.training.seed import derived_seed, generator
 from segpipe.training.transfer import Stages, learning_groups
@@ -38,7 +38,7 @@ class SegmentationModule(pl.LightningModule):
         super().__init__()
         self.network = network
         self.averaged = _averaged(network, settings.ema) if settings.ema else None
-        self.loss = build_loss(settings.loss)
+        self.loss = build_loss(settings.loss, class_weights(settings.class_weights, plan.labels))
         self.plan, self.augment, self.settings, self.budget, self.seed = plan, augment, settings, budget, seed
         self.losses: list[float] = []
         self.stop_requested = False
@@ -80,7 +80,7 @@ class SegmentationModule(pl.LightningModule):
         if self.plan.dims == 2:
             image, label = image.squeeze(-1), label.squeeze(-1)
         heads = self.network.forward_all(image)  # type: ignore[operator]
-        loss = supervised(self.loss, heads, label, self.network.steps)  # type: ignore[arg-type]
+        loss = supervised(self.loss, heads, label, self.network.steps, self.plan.partly_judged)  # type: ignore[arg-type]
         self._at = f"at step {batch['step']} with patches of {', '.join(sorted(set(batch['cases'])))}"
         if not torch.isfinite(loss):
             self._wrong = f"the loss became {loss.detach().item()}"

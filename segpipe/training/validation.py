@@ -6,14 +6,17 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segpipe.evaluation.overlap import dice_per_class
 from segpipe.package.precision import Compute, on_windows
 from segpipe.patches.sliding_window import sliding_window
-from segpipe.plan.plan import Plan
+from segpipe.plan.plan import IGNORED, Plan
 from segpipe.settings import InferenceSettings
 from segpipe.training.data import TrainingCase
 from segpipe.training.memory import memory_advice, smaller_scan
@@ -60,12 +63,22 @@ def validate(
                 break
             with memory_advice(f"to validate the case {case.name} as a whole", f"set inference.batch=1; {smaller_scan(case.name)}"):
                 indices = predict_indices(network, case, plan, window, compute)
-            scores.append(CaseDice(case.name, dice_per_class(indices.numpy(), case.label.numpy(), plan.classes)))
+            scores.append(CaseDice(case.name, _dice(indices.numpy(), case.label.numpy(), plan)))
             if each:
                 each(case, indices)
     finally:
         network.train(was_training)
     return scores
+
+
+def _dice(indices: NDArray[Any], truth: NDArray[np.uint8], plan: Plan) -> list[float]:
+    """Of each class but the background, over the voxels that somebody has judged."""
+    if plan.partly_judged:
+        judged = truth != IGNORED
+        if not judged.any():
+            return [math.nan] * (plan.classes - 1)
+        indices, truth = indices[judged], truth[judged]
+    return dice_per_class(indices, truth, plan.classes)
 
 
 def class_means(scores: Sequence[CaseDice]) -> list[float]:

@@ -248,3 +248,17 @@ def test_names_that_tell_patients_are_pointed_out(names: tuple[str, ...], patien
     pattern = one(found).cure.removeprefix("if so, set dataset.group to '").removesuffix("'")
     cured = findings(tmp_path, group=pattern)
     assert not any("of one patient" in finding.what for finding in cured)
+
+
+def test_values_to_be_ignored_are_no_structure(pairs: Callable[..., Path]) -> None:
+    root = pairs(2)
+    change(root / "labels" / "a.nii.gz", put(-1))
+    assert "negative" in one(findings(root)).what
+    assert findings(root, ignore=[-1]) == []
+    change(root / "labels" / "b.nii.gz", lambda array: np.where(array > 0, 7, 0).astype(np.uint8))
+    assert "the label map is empty" in one(findings(root, ignore=[-1, 7])).what
+    named = findings(root, label_names={"1": "one", "2": "two", "7": "ignore"})
+    assert [(finding.severity, finding.case, finding.what.split(" -1")[0]) for finding in named] == [
+        ("error", "a", "the label map holds the negative value(s)"),
+        ("warning", "b", "the label map is empty"),
+    ]

@@ -61,3 +61,12 @@ def test_a_strange_file_is_passed_over(folders, text):
 def test_a_name_for_no_number_is_refused(folders):
     with pytest.raises(ConfigError, match="PZ=1"):
         find_label_names(*folders, {"PZ": "1"})
+
+
+def test_the_value_called_ignore_is_ignored_and_the_users_choice_goes_before(tmp_path):
+    (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "organ": 1, "ignore": 2}}', encoding="utf-8")
+    found = find_label_names(tmp_path / "out", tmp_path / "labelsTr", {})
+    assert (found.names, found.ignore) == ({1: "organ"}, (2,))
+    assert find_label_names(tmp_path / "out", tmp_path / "labelsTr", {}, ignore=[7, 8]).ignore == (7, 8)
+    with pytest.raises(ConfigError, match="background and to be ignored"):
+        find_label_names(tmp_path / "out", tmp_path / "labelsTr", {}, ignore=[0])

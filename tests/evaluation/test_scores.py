@@ -133,3 +133,16 @@ def test_a_scan_given_as_label_map_is_refused_by_its_side():
 
 def test_the_fields_of_a_score_are_the_metrics_in_order():
     assert [*LabelScore.__dataclass_fields__] == [*(metric.name for metric in METRICS), "note"]
+
+
+def test_voxels_that_nobody_has_judged_are_left_out():
+    rng = np.random.default_rng(0)
+    prediction, truth = (rng.integers(0, 3, (9, 8, 7)) for _ in range(2))
+    judged = truth.copy()
+    judged[:4] = 99
+    result = score_case("a", volume(prediction), volume(judged), ignore=(99, 98))
+    expected = score_case("a", volume(np.where(judged == 99, 0, prediction)), volume(np.where(judged == 99, 0, truth)))
+    assert result.scores == expected.scores and result.truth_values == (1, 2)
+    assert result.pixel_error == pytest.approx((prediction != truth)[4:].mean(), abs=1e-12)
+    nothing = score_case("a", volume(prediction), volume(np.full((9, 8, 7), 99)), ignore=(99,))
+    assert nothing.scores == {} and nothing.prediction_values == ()

@@ -136,3 +136,18 @@ def test_a_larger_piece_around_the_same_centre_keeps_the_patch_in_its_middle() -
     small, _ = cut(image, label, (4, 6, 5), (4, 5, 6))
     large, _ = cut(image, label, (4, 6, 5), (8, 11, 6))
     assert torch.equal(large[:, 2:6, 3:8, :], small)
+
+
+def test_voxels_that_nobody_has_judged_are_no_class_and_no_centre() -> None:
+    label = torch.full((9, 11, 6), 255, dtype=torch.uint8)
+    label[:, :, 2] = 0
+    label[3:5, 4:6, 2] = 2
+    found = positions(label)
+    assert sorted(found) == [sampling.JUDGED, 2]
+    assert found[2].tolist() == torch.nonzero(label.reshape(-1) == 2)[:, 0].tolist()
+    assert found[sampling.JUDGED].tolist() == torch.nonzero(label.reshape(-1) != 255)[:, 0].tolist()
+    random = seeded(0)
+    anywhere = [draw_centre(label.shape, found, False, (1, 1, 1), random) for _ in range(300)]
+    assert {k for _, _, k in anywhere} == {2} and len({(i, j) for i, j, _ in anywhere}) > 80
+    assert all(label[draw_centre(label.shape, found, True, (1, 1, 1), random)] == 2 for _ in range(20))
+    assert positions(torch.full((2, 2, 2), 255, dtype=torch.uint8)) == {}

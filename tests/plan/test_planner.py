@@ -8,8 +8,8 @@ import torch
 from segpipe.dataset.fingerprint import ChannelStats, Fingerprint
 from segpipe.errors import ConfigError, DataError
 from segpipe.network.build import build_network
-from segpipe.plan.planner import has_side, make_plan
-from segpipe.settings import NetworkSettings, PlanSettings, Settings
+from segpipe.plan.planner import make_plan
+from segpipe.settings import DatasetSettings, NetworkSettings, PlanSettings, Settings
 
 
 def data(**change: object) -> Fingerprint:
@@ -245,32 +245,6 @@ def test_data_without_any_structure_are_refused() -> None:
         make_plan("h", data(label_values=(0,)), settings())
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "kidney_left",
-        "LeftKidney",
-        "kidneyRight",
-        "KidneyL",
-        "leftkidney",
-        "Lt_parotid",
-        "parotid-rt",
-        "hippocampus sin",
-        "links",
-        "sinistra",
-        "Right",
-        "LH",
-    ],
-)
-def test_a_side_is_found_however_it_is_spelt(name: str) -> None:
-    assert has_side(name)
-
-
-@pytest.mark.parametrize("name", ["bright", "cleft palate", "liver", "tumour", "label 1", "PZ", "upright", "Anterior", "lesion"])
-def test_a_name_without_a_side_has_none(name: str) -> None:
-    assert not has_side(name)
-
-
 def test_the_planner_takes_nnunets_rules_when_asked() -> None:
     plan = make_plan("h", data(cases=208), settings({"rules": "nnunet"}))
     assert (plan.patch_size, plan.batch_size, plan.network.features) == ((40, 56, 40), 7, (32, 64, 128, 256))
@@ -303,3 +277,12 @@ def test_an_axis_of_many_slices_keeps_its_median_spacing() -> None:
     assert many.spacing_mm is not None
     assert few.spacing_mm[2] == pytest.approx(2.2)
     assert many.spacing_mm[2] == pytest.approx(3.0)
+
+
+def test_what_is_not_judged_stands_in_the_plan_with_its_reason() -> None:
+    plan = make_plan("h", data(ignore=(9,)), dataclasses.replace(settings(), dataset=DatasetSettings(sparse="y")))
+    assert (plan.ignore, plan.sparse, plan.partly_judged) == ((9,), "y", True)
+    assert plan.reasons["ignore"] == "neither trained on nor validated: the label value(s) 9 and slices across y without any label"
+    assert not make_plan("h", data(), settings()).partly_judged
+    with pytest.raises(ConfigError, match=r"dataset\.sparse is z, but pictures have no slices"):
+        make_plan("h", data(picture=True), dataclasses.replace(settings(), dataset=DatasetSettings(sparse="z")))

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segpipe.errors import DataError
-from segpipe.plan.plan import Label
-from segpipe.prepare.labels import resample_label, to_indices, to_values
+from segpipe.plan.plan import IGNORED, Label
+from segpipe.prepare.labels import ignore_empty_slices, resample_label, to_indices, to_values
 
 
 def labels_of(*values: int) -> tuple[Label, ...]:
@@ -43,7 +43,7 @@ def test_a_value_of_no_label_is_refused_and_named(bad: float) -> None:
 
 
 def test_more_classes_than_uint8_holds_are_refused() -> None:
-    with pytest.raises(DataError, match="257 labels; at most 256"):
+    with pytest.raises(DataError, match="257 labels; at most 255"):
         to_indices(np.zeros(3), labels_of(*range(257)))
 
 
@@ -68,3 +68,27 @@ def test_a_flat_surface_keeps_its_place_when_a_label_map_is_resampled() -> None:
 def test_a_label_map_of_the_right_shape_is_left_as_it_is() -> None:
     label = torch.randint(0, 3, (3, 4, 5), dtype=torch.uint8)
     assert resample_label(label, (3, 4, 5)) is label
+
+
+def test_values_that_nobody_has_judged_become_the_ignored_index() -> None:
+    found = to_indices(np.array([[0.0, 7.0], [9.0, -1.0]]), labels_of(0, 9), ignore=(7, -1))
+    assert found.tolist() == [[0, IGNORED], [1, IGNORED]]
+    with pytest.raises(DataError, match=r"value\(s\) 8"):
+        to_indices(np.array([8]), labels_of(0, 9), ignore=(7,))
+
+
+def test_slices_without_any_label_are_not_judged() -> None:
+    indices = np.zeros((3, 4, 5), dtype=np.uint8)
+    indices[1, 2, 3] = 2
+    indices[:, :, 4] = IGNORED  # not judged is no label
+    for axis, kept in ((0, 1), (1, 2), (2, 3)):
+        found = ignore_empty_slices(indices, axis)
+        assert np.array_equal(np.take(found, kept, axis), np.take(indices, kept, axis))
+        assert (np.delete(found, kept, axis) == IGNORED).all()
+
+
+def test_what_is_not_judged_stays_so_when_resampled() -> None:
+    label = torch.zeros(8, 6, 4, dtype=torch.uint8)
+    label[:4], label[4:, :3] = IGNORED, 1
+    found = resample_label(label, (16, 12, 8))
+    assert (found[:8] == IGNORED).all() and set(found[8:].unique().tolist()) == {0, 1}

@@ -7,8 +7,8 @@ from torch.nn import functional
 
 from segpipe.errors import ConfigError
 from segpipe.network.build import build_network
-from segpipe.plan.plan import NetworkPlan
-from segpipe.training.loss import LOSSES, build_loss, supervised
+from segpipe.plan.plan import IGNORED, Label, NetworkPlan
+from segpipe.training.loss import LOSSES, build_loss, class_weights, supervised
 
 
 def example() -> tuple[torch.Tensor, torch.Tensor]:
@@ -77,3 +77,53 @@ def test_targets_of_coarse_heads_lie_under_their_voxels_also_where_a_step_does_n
 def test_an_unknown_loss_is_refused_with_the_names_that_exist() -> None:
     with pytest.raises(ConfigError, match="tversky"):
         build_loss("magic")
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_voxels_that_nobody_has_judged_change_neither_the_loss_nor_its_gradient(name: str) -> None:
+    logits, label = example()
+    loss, steps = build_loss(name), [[1, 1, 1]]
+    label[:, 3:] = IGNORED
+    grown = logits.clone().requires_grad_(True)
+    value = supervised(loss, [grown], label, steps, partly=True)
+    value.backward()
+    assert value.item() == pytest.approx(supervised(loss, [logits[:, :, :3]], label[:, :3], steps).item(), rel=1e-5)
+    assert (grown.grad[:, :, 3:] == 0).all() and grown.grad[:, :, :3].abs().sum() > 0
+    nothing = supervised(loss, [grown], torch.full_like(label, IGNORED), steps, partly=True)
+    assert nothing.item() == 0.0 and nothing.requires_grad
+
+
+def test_without_ignored_voxels_nothing_changes() -> None:
+    logits, label = example()
+    heads = [logits, logits[:, :, ::2, ::2, ::2]]
+    steps = [[1, 1, 1], [2, 2, 2]]
+    one, two = (supervised(build_loss("dice_ce"), heads, label, steps, partly) for partly in (False, True))
+    assert one.item() == pytest.approx(two.item(), rel=1e-6)
+
+
+def test_class_weights_are_those_of_torch_and_of_a_weighted_mean() -> None:
+    logits, label = example()
+    weights = [1.0, 0.5, 3.0]
+    entropy = functional.cross_entropy(logits, label, torch.tensor(weights))
+    terms = []
+    for index in (1, 2):
+        p, here = logits.softmax(1)[:, index], (label == index).float()
+        terms.append(1 - (2 * (p * here).sum() + 1e-5) / (p.sum() + here.sum() + 1e-5))
+    dice = (0.5 * terms[0] + 3.0 * terms[1]) / 3.5
+    assert build_loss("dice_ce", weights)(logits, label).item() == pytest.approx((entropy + dice).item(), rel=1e-5)
+    assert build_loss("dice", weights)(logits, label).item() == pytest.approx(dice.item(), rel=1e-5)
+    assert build_loss("dice_ce", [1.0] * 3)(logits, label).item() == pytest.approx(build_loss("dice_ce")(logits, label).item(), rel=1e-6)
+    assert build_loss("focal", weights)(logits, label).item() != pytest.approx(build_loss("focal")(logits, label).item(), rel=1e-3)
+    with pytest.raises(ConfigError, match="tversky has none"):
+        build_loss("tversky", weights)
+
+
+def test_class_weights_are_named_by_label_or_value() -> None:
+    labels = (Label(0, 0, "background"), Label(1, 4, "Organ"), Label(2, 9, "tumour"))
+    assert class_weights({}, labels) == []
+    assert class_weights({"tumour": 3.0, "4": 0.5}, labels) == [1.0, 0.5, 3.0]
+    assert class_weights({"organ": 2.0, "background": 0.1}, labels) == [0.1, 2.0, 1.0]
+    with pytest.raises(ConfigError, match=r"names 'liver', which is no label; known are background \(0\), Organ \(4\)"):
+        class_weights({"liver": 2.0}, labels)
+    with pytest.raises(ConfigError, match="0 for every label"):
+        class_weights({"Organ": 0.0, "9": 0.0}, labels)

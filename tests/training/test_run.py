@@ -14,6 +14,8 @@ import torch
 
 from segpipe.dataset.phantom import write_phantom
 from segpipe.errors import ConfigError, DataError
+from segpipe.io.read import read_volume
+from segpipe.io.write import write_label_map
 from segpipe.package.model_file import load_model
 from segpipe.settings import AugmentSettings, DatasetSettings, Effect, NetworkSettings, PlanSettings, Settings, TrainingSettings
 from segpipe.training.checkpoint import network_weights
@@ -321,3 +323,24 @@ def test_a_resumed_run_with_stages_that_thaw_equals_an_uninterrupted_one(data: P
         json.loads((tmp_path / "repeated/schedule.json").read_text())["shares"]
         == json.loads((whole / "schedule.json").read_text())["shares"]
     )
+
+
+def test_slices_that_were_not_annotated_are_as_good_as_ignored_by_hand(data: Path, tmp_path: Path) -> None:
+    plans = {}
+    for name, dataset in (("ignored", {"ignore": [9]}), ("sparse", {"sparse": "z"})):
+        shutil.copytree(data, tmp_path / name)
+        for path in (tmp_path / name / "labels").iterdir():
+            volume = read_volume(path)
+            labels = volume.array[0].copy()
+            empty = ~labels.any(axis=(0, 1))
+            empty[::2] = True
+            labels[:, :, empty] = 9 if name == "ignored" else 0
+            write_label_map(path, labels, volume.grid)
+        wanted = settings(data, tmp_path / f"run-{name}")
+        assert run_training(dataclasses.replace(wanted, dataset=DatasetSettings(root=str(tmp_path / name), **dataset)), "") is not None
+        plans[name] = load_model(tmp_path / f"run-{name}/model.ts").plan
+    assert [label.value for label in plans["ignored"].labels] == [0, 1, 2]
+    assert (plans["ignored"].ignore, plans["sparse"].sparse) == ((9,), "z")
+    assert same(weights(tmp_path / "run-ignored"), weights(tmp_path / "run-sparse"))
+    scores = [json.loads((tmp_path / f"run-{name}/validation.json").read_text())["dice"] for name in plans]
+    assert scores[0] == scores[1]

@@ -1,5 +1,6 @@
 """Validation gives a network that is right a Dice of one, in 2D and 3D, and leaves the network as it was."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -51,3 +52,21 @@ def test_means_leave_out_what_is_undefined() -> None:
     assert math.isnan(means[1])
     assert mean_dice(scores) == pytest.approx(0.6)
     assert math.isnan(mean_dice([]))
+
+
+def test_voxels_that_nobody_has_judged_are_not_validated(
+    network: nn.Module, make_plan: Callable[[int], Plan], make_case: Callable[[str], TrainingCase]
+) -> None:
+    plan, case = dataclasses.replace(make_plan(3), ignore=(7,)), make_case("a")
+    wrong = case.label.clone()
+    wrong[:5] = 1 - wrong[:5]  # the network, which answers as the image says, is wrong here
+    window, compute = InferenceSettings(), Compute("cpu", False)
+
+    def dice(label: torch.Tensor) -> float:
+        changed = dataclasses.replace(case, prepared=dataclasses.replace(case.prepared, label=label))
+        return validate(network, [changed], plan, window, compute)[0].dice[0]
+
+    assert dice(wrong) < 0.6
+    wrong[:5] = 255
+    assert dice(wrong) == 1.0
+    assert math.isnan(dice(torch.full_like(wrong, 255)))
