@@ -3,8 +3,8 @@
     python benchmarks/recipe.py base batch2 patch32 --out recipe               # three rows, five minutes each
     python benchmarks/recipe.py --list
 
-Each variant first takes a few steps, of which the processor seconds are measured, and then as many steps as the baseline makes in the
-budget (`--base-steps`) cost: a comparison that other programs on the machine lengthen but do not falsify. Every variant trains and
+Each variant first takes a few steps, of which the processor seconds are measured (`--probe` does no more, for all variants in a row
+on a quiet machine), and then as many steps as the baseline makes in the budget (`--base-steps`) cost. Every variant trains and
 validates on the same cases (seed 7, a fifth held out). A row is the mean Dice over the held-out cases and labels and the paired
 difference to the baseline with its 95 % interval (bootstrap over cases). Variants that are finished are not trained again.
 """
@@ -36,6 +36,9 @@ VARIANTS: dict[str, list[str]] = {
     "batch2": ["plan.batch_size=2"],
     "batch8": ["plan.batch_size=8"],
     "patch32": ["plan.patch_size=[32,48,32]"],
+    "patch32-batch2-lr2": ["plan.patch_size=[32,48,32]", "plan.batch_size=2", "training.lr=2e-3"],
+    "patch24": ["plan.patch_size=[24,32,24]", "plan.batch_size=8"],
+    "patch32-wide": ["plan.patch_size=[32,48,32]", "network.features=[24,48,96,192]"],
     "patch32-batch2": ["plan.patch_size=[32,48,32]", "plan.batch_size=2"],
     "lr2": ["training.lr=2e-3"],
     "lr8": ["training.lr=8e-3"],
@@ -123,6 +126,7 @@ def main() -> None:
     parser.add_argument("--task", choices=sorted(TASKS), default="hippocampus")
     parser.add_argument("--base-steps", type=int, default=650, help="steps of the baseline; 650 take five minutes on two cores")
     parser.add_argument("--out", type=Path, default=Path("recipe"), help="folder for runs and results")
+    parser.add_argument("--probe", action="store_true", help="measure the variants' processor seconds a step, and end")
     parser.add_argument("--list", action="store_true", help="print the variants and end")
     options = parser.parse_args()
     unknown = [name for name in options.variants if name not in VARIANTS]
@@ -131,6 +135,10 @@ def main() -> None:
     if options.list or not options.variants:
         for name, words in VARIANTS.items():
             print(f"{name:<16}{' '.join(words)}")
+        return
+    if options.probe:
+        for name in options.variants:
+            print(f"{name:<16}{step_seconds(options.task, options.out / options.task / name, VARIANTS[name]):.3f}", flush=True)
         return
     for name in options.variants:
         result = row(options.task, name, options.out, options.base_steps)

@@ -55,6 +55,8 @@ class DatasetSettings:
     """Number of folds."""
     fold: int = _in(0, 99, 0)
     """Fold held out for validation."""
+    split_seed: int = _in(-1, 2**31 - 1, -1)
+    """Seed of the split; -1: the run's seed. Runs with other seeds on the same split need it."""
     validation_cases: list[str] = field(default_factory=list)
     """Names of the cases to hold out; overrides split when not empty."""
 
@@ -209,6 +211,8 @@ class TrainingSettings:
     """Loader processes; 0 cuts patches in the training process."""
     cache_gb: float = _in(0.0, 10_000.0, 4.0)
     """Prepared cases are kept in memory up to this size, else on disk in run_dir/cache."""
+    seeds: int = _in(1, 100, 1)
+    """Trainings on the same split with the seeds `seed`, `seed` + 1 ...: reports the spread, and makes one model of all."""
     tensorboard: bool = False
     """Write TensorBoard logs into run_dir/tensorboard (extra `segpipe[tensorboard]`)."""
     mlflow: str = ""
@@ -235,6 +239,8 @@ class Settings:
     """Folder of the run; empty: runs/NAME."""
     seed: int = _in(0, 2**31 - 1, 0)
     """Seed of everything random: split, initial weights, patches, augmentation."""
+    folds: str = _of("none", "all")
+    """all: one training for each of `dataset.folds` folds, then the choice by out-of-fold predictions, and one model of all."""
     device: str = _of("auto", "cpu", "cuda")
     """Where to compute; auto takes a GPU where there is one."""
     threads: int = _in(0, 1024, 0)

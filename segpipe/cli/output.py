@@ -81,7 +81,8 @@ def show(outcome: Outcome) -> None:
     """Print what a command has to say."""
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
+    # Brackets in names and cures are no style.
+    console = Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS, markup=False)
     for item in outcome.shown:
         if isinstance(item, str):
             typer.echo(item)

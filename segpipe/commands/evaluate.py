@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,8 @@ from segpipe.evaluation.summary import Summaries, summarise
 from segpipe.evaluation.table import case_table, remarks, summary_table
 from segpipe.inference.ledger import TABLE
 from segpipe.io.atomic import check_file, check_folder, write_bytes, write_text
+
+log = logging.getLogger(__name__)
 
 _FEWEST_RESAMPLES = 100
 _PICTURES = (".png", ".pdf", ".svg", ".jpg")
@@ -70,9 +72,12 @@ def evaluate(prediction: Path, truth: Path, options: EvaluateOptions | None = No
     for path in (prediction, truth):
         if not path.exists():
             raise DataError(f"{path}: not there; must be a label map or a folder of label maps: check the path")
+    if prediction.resolve() == truth.resolve():
+        raise ConfigError(f"{prediction} is given as prediction and as truth; give two: segpipe evaluate PRED TRUTH")
+    if (truth / TABLE).is_file() and not (prediction / TABLE).is_file():
+        log.warning("the truths lie in a folder of predictions (%s holds %s): were PRED and TRUTH swapped?", truth, TABLE)
     names = find_label_names(prediction, truth, options.label_names, options.background, options.ignore)
     evaluation = evaluate_pairs(find_pairs(prediction, truth), names, options.tolerance_mm, options.threads)
-    evaluation = dataclasses.replace(evaluation, warnings=(*evaluation.warnings, *_swapped(prediction, truth)))
     summaries = summarise(evaluation, options.resamples, options.seed)
     written = _write(evaluation, summaries, options)
     shown = [
@@ -104,13 +109,6 @@ def _check(options: EvaluateOptions) -> None:
                 f"--plots {options.plots}: names a picture; must be a folder, which gets one picture a metric: drop the ending"
             )
         check_folder(options.plots)
-
-
-def _swapped(prediction: Path, truth: Path) -> tuple[str, ...]:
-    """A warning where only the folder of the truths is one that `segpipe predict` wrote."""
-    if (truth / TABLE).is_file() and not (prediction / TABLE).is_file():
-        return (f"the truths lie in a folder of predictions ({truth} holds {TABLE}): were PRED and TRUTH swapped?",)
-    return ()
 
 
 def _write(evaluation: Evaluation, summaries: Summaries, options: EvaluateOptions) -> list[Path]:

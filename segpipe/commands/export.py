@@ -11,7 +11,7 @@ from segpipe.commands.outcome import Outcome
 from segpipe.errors import ConfigError, ModelError
 from segpipe.io.atomic import check_file
 from segpipe.package.export import export_model
-from segpipe.training.checkpoint import network_weights
+from segpipe.training.checkpoint import network_weights, step_of
 from segpipe.training.custom import build_trainable
 from segpipe.training.document import model_document
 from segpipe.training.run_folder import RunFolder, read_plan
@@ -40,7 +40,7 @@ def export(run: Path, out: Path | None) -> Outcome:
         network.load_state_dict(network_weights(folder.last))
     except RuntimeError as error:
         raise ModelError(f"{folder.last}: its weights do not fit {folder.plan}: both must be of the same run") from error
-    proof = export_model(network, plan, model_document(run, plan), path)
+    proof = export_model(network, plan, model_document(run, plan, step_of(folder.last)), path)
     shapes = ", ".join("x".join(map(str, shape["shape"])) for shape in proof["shapes"])
     shown = f"proved equal to the network to {proof['largest_difference']:.1e} (allowed {proof['tolerance']:g}) on inputs of {shapes}"
     return Outcome([f"model    {path}", shown, f"next     segpipe predict {path} SCANS OUT"])

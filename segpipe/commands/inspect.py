@@ -23,12 +23,14 @@ from segpipe.dataset.finding import Finding
 from segpipe.dataset.fingerprint import Fingerprint, channel_names, fingerprint
 from segpipe.dataset.load import load_dataset
 from segpipe.dataset.measure import measure
+from segpipe.dataset.split import FEW
 from segpipe.errors import DataError
 from segpipe.io.atomic import check_file, write_text
 from segpipe.settings import DatasetSettings
 
 MOST_FINDINGS = 40
 """Findings that the table shows; the JSON file has them all."""
+MOST_LABELS = 60
 _LARGE = 1000
 CANNOT_TRAIN = 3
 """Exit code when there is an error among the findings."""
@@ -148,11 +150,14 @@ def _names(data: DataSet, count: int, picture: bool) -> Sequence[str]:
 def _label_table(facts: list[CaseFacts], summary: Fingerprint) -> Table:
     unit = "pixels" if summary.picture else "ml"
     table = _table("Labels (size in the cases that have them)", "name", "value", "cases", f"min {unit}", f"median {unit}", f"max {unit}")
-    for value in sorted({*summary.label_values, *summary.label_names}):
+    values = sorted({*summary.label_values, *summary.label_names})
+    for value in values[:MOST_LABELS]:
         sizes = label_sizes(facts, value, summary.picture)
         figures = (min(sizes), float(np.median(sizes)), max(sizes)) if sizes else ()
         name = Text(summary.label_names.get(value, ""))
         table.add_row(name, str(value), str(len(sizes)), *map(_figure, figures))
+    if len(values) > MOST_LABELS:
+        table.caption = f"and {len(values) - MOST_LABELS} more values; --json FILE writes them all"
     return table
 
 
@@ -165,7 +170,8 @@ def label_sizes(facts: list[CaseFacts], value: int, picture: bool) -> list[float
 def _finding_lines(data: DataSet, findings: list[Finding]) -> list[Any]:
     errors = sum(finding.severity == "error" for finding in findings)
     verdict = "Training cannot start" if errors else "Training can start"
-    line = Text(f"{verdict}: {errors} error(s), {len(findings) - errors} warning(s).", style="bold red" if errors else "bold green")
+    few = f" Only {len(data.labelled)} labelled case(s): a score on so few says little." if len(data.labelled) < FEW else ""
+    line = Text(f"{verdict}: {errors} error(s), {len(findings) - errors} warning(s).{few}", style="bold red" if errors else "bold green")
     if not findings:
         return [line]
     table = Table(title="Findings", title_justify="left", title_style="bold", show_lines=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from rich.table import Table
@@ -11,19 +12,34 @@ from segpipe.io.atomic import write_text
 from segpipe.plan.plan import Plan
 from segpipe.plan.planner import make_plan
 from segpipe.settings import Settings
-from segpipe.training.run import choose_compute
+from segpipe.training.estimate import Estimate, estimate
+from segpipe.training.run import choose_compute, make_budget
+from segpipe.training.schedule import Budget
 from segpipe.training.survey import survey
+
+log = logging.getLogger(__name__)
 
 
 def plan(settings: Settings) -> Outcome:
-    """Audit the data, decide, show the decisions with their reasons; `out=FILE.json` writes the plan."""
-    _, fingerprint = survey(settings)
-    made = make_plan(settings.name, fingerprint, settings, choose_compute(settings).device)
+    """Audit the data, decide, show the decisions with their reasons and what they will cost; `out=FILE.json` writes the plan."""
+    budget, compute = make_budget(settings), choose_compute(settings)
+    cases, fingerprint = survey(settings)
+    made = make_plan(settings.name, fingerprint, settings, compute.device)
     shown: list[object] = [plan_table(made)]
+    log.info("measuring a few steps on this machine")
+    shown.append(_estimate_line(estimate(cases, made, settings, compute, budget), budget))
     if settings.out:
         write_text(Path(settings.out), made.to_json())
         shown.append(f"plan     {settings.out}")
     return Outcome(shown)
+
+
+def _estimate_line(found: Estimate, budget: Budget) -> str:
+    minutes = found.seconds / 60
+    time = (
+        f"about {found.steps} steps in {minutes:.3g} minutes" if budget.max_seconds else f"{found.steps} steps, about {minutes:.2g} minutes"
+    )
+    return f"estimate {time} ({found.step_seconds:.2g} s a step, measured here and now), {found.memory_gb:.2g} GB of memory"
 
 
 def plan_table(made: Plan) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,7 @@ class Fingerprint:
         label_names: value to name, for every declared and every found value.
         nonzero_share: median share of a scan that the bounding box of its non-zero voxels takes.
         ignore: label values of voxels that nobody has judged; not among the `label_values`.
+        label_ml: value to its smallest and largest volume over all cases, 0 where a case lacks it (of pictures: thousandths of a pixel).
     """
 
     cases: int
@@ -66,6 +67,7 @@ class Fingerprint:
     label_names: dict[int, str]
     nonzero_share: float
     ignore: tuple[int, ...] = ()
+    label_ml: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, in which the keys of the label dicts become text."""
@@ -101,8 +103,14 @@ def fingerprint(data: DataSet, facts: list[CaseFacts]) -> Fingerprint:
         label_cases=dict(sorted(cases.items())),
         label_names=dict(sorted((names | data.label_names).items())),
         ignore=data.ignore,
+        label_ml={value: _range_ml(usable, value) for value in sorted(voxels)},
         nonzero_share=float(np.median([case.nonzero_share for case in usable])),
     )
+
+
+def _range_ml(usable: list[CaseFacts], value: int) -> tuple[float, float]:
+    volumes = [case.label.voxels.get(value, 0) * case.label.voxel_ml for case in usable if case.label]
+    return min(volumes), max(volumes)
 
 
 def _channels(data: DataSet, usable: list[CaseFacts]) -> tuple[ChannelStats, ...]:

@@ -75,7 +75,7 @@ def _find_layout(root: Path, settings: DatasetSettings) -> str:
         raise DataError(f"{root}: is no manifest; must be a CSV or JSON file, or the folder of the data set: check dataset.root")
     parent = root.resolve().parent
     if any(root.iterdir()) and any(found(parent) for found, _ in LAYOUTS.values()):
-        raise DataError(f"{root}: is a part of the data set {parent}: set dataset.root={parent}")
+        raise DataError(f"{root}: is a part of a data set; give the whole, {parent} (dataset.root)")
     there = ", ".join(sorted(path.name for path in root.iterdir())[:8]) or "nothing"
     raise DataError(
         f"{root}: holds {there}; must hold dataset.json (MSD), imagesTr/CASE_0000 and labelsTr (nnU-Net), images and labels folders, "
@@ -114,7 +114,7 @@ def _grouped(cases: tuple[Case, ...], pattern: str) -> tuple[tuple[Case, ...], l
         if case.group and patients.get(case.name):
             told[patients[case.name]].add(case.group)
     findings = [_two_groups(case, patients[case.name], told) for case in cases if len(told.get(patients.get(case.name, ""), ())) > 1]
-    findings += [_no_group(case, pattern) for case in cases if not case.group and not patients.get(case.name)]
+    findings += _no_group([case for case in cases if not case.group and not patients.get(case.name)], pattern)
     return tuple(dataclasses.replace(case, group=case.group or patients.get(case.name, "")) for case in cases), findings
 
 
@@ -124,6 +124,9 @@ def _two_groups(case: Case, patient: str, told: dict[str, set[str]]) -> Finding:
     return Finding("error", case.name, str(case.images[0]), what, "give all scans of one patient the same group")
 
 
-def _no_group(case: Case, pattern: str) -> Finding:
-    what = f"the case name does not fit dataset.group {pattern!r}; the case counts as a patient of its own"
-    return Finding("warning", case.name, str(case.images[0]), what, "correct the expression or the name")
+def _no_group(cases: list[Case], pattern: str) -> list[Finding]:
+    if not cases:
+        return []
+    names = ", ".join(case.name for case in cases[:3]) + (f" and {len(cases) - 3} more" if len(cases) > 3 else "")
+    what = f"{len(cases)} case name(s) do not fit dataset.group {pattern!r} ({names}); each counts as a patient of its own"
+    return [Finding("warning", cases[0].name, str(cases[0].images[0]), what, "of one patient? then correct the expression or the names")]

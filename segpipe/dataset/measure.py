@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -184,7 +185,10 @@ def _values(array: NDArray[Any]) -> Values:
 def sample_of(array: NDArray[Any]) -> tuple[float, ...]:
     """Values at the middle of `SAMPLE` equal shares of the sorted finite values."""
     flat = array.ravel(order="K")
-    few = flat[:: (flat.size // _RANKED_VOXELS) | 1].astype(np.float64)  # an odd step does not stay in one column
+    step = flat.size // _RANKED_VOXELS + 1
+    while math.gcd(step, flat.size) > 1:  # a step with a factor of an axis would look at a part of its planes only
+        step += 1
+    few = flat[::step].astype(np.float64)
     few = np.sort(few[np.isfinite(few)])
     if few.size == 0:
         return ()

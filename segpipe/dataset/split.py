@@ -77,6 +77,21 @@ def make_split(cases: Sequence[Case], settings: DatasetSettings, seed: int) -> S
     return Split(tuple(sorted(train)), tuple(sorted(held)), "; ".join(notes))
 
 
+def fold_numbers(cases: Sequence[Case], settings: DatasetSettings) -> list[int]:
+    """The folds that there are: those of the manifest, else as many as are wanted and the groups allow.
+
+    Raises:
+        DataError: fewer than two.
+    """
+    labelled = [case for case in cases if case.label is not None]
+    fixed = sorted({case.fold for case in labelled if case.fold is not None})
+    count = len(_units(labelled, 0)[0])
+    found = fixed or list(range(min(settings.folds, count)))
+    if len(found) < 2:
+        raise DataError(f"{len(labelled)} labelled case(s) cannot be divided into folds; at least two are needed: add cases")
+    return found
+
+
 def keep_together(cases: Sequence[Case], facts: Iterable[CaseFacts]) -> tuple[Case, ...]:
     """The cases with one group for all that share image content or a group, so that a copy never validates its twin.
 
@@ -137,15 +152,7 @@ def _fold_of_manifest(cases: list[Case], fold: int) -> tuple[set[str], str]:
 
 def _drawn(cases: list[Case], settings: DatasetSettings, seed: int) -> tuple[set[str], str]:
     """Draw whole groups; a case without one is a group of its own. With one group only, draw cases."""
-    by_group: dict[str, list[str]] = defaultdict(list)
-    for case in cases:
-        by_group[f"group {case.group}" if case.group else f"case {case.name}"].append(case.name)
-    grouped = any(case.group for case in cases)
-    if len(by_group) == 1 and len(cases) > 1:
-        by_group = {case.name: [case.name] for case in cases}
-        grouped = False
-    keys = sorted(by_group)
-    units = [by_group[keys[place]] for place in np.random.default_rng(seed).permutation(len(keys))]
+    units, grouped = _units(cases, seed)
     by = f"by {'group (patients, and cases that show the same scan, stay together)' if grouped else 'case'}, seed {seed}"
     if len(units) == 1:
         return set(), "one case"
@@ -156,6 +163,19 @@ def _drawn(cases: list[Case], settings: DatasetSettings, seed: int) -> tuple[set
     if settings.fraction == 0:
         return set(), "nothing held out (dataset.fraction is 0)"
     return _share(units, settings.fraction), f"{settings.fraction:g} of the cases held out, {by}"
+
+
+def _units(cases: Sequence[Case], seed: int) -> tuple[list[list[str]], bool]:
+    """Cases that never part, in an order drawn by seed, and whether groups made them."""
+    by_group: dict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        by_group[f"group {case.group}" if case.group else f"case {case.name}"].append(case.name)
+    grouped = any(case.group for case in cases)
+    if len(by_group) == 1 and len(cases) > 1:
+        by_group = {case.name: [case.name] for case in cases}
+        grouped = False
+    keys = sorted(by_group)
+    return [by_group[keys[place]] for place in np.random.default_rng(seed).permutation(len(keys))], grouped
 
 
 def _fold(units: list[list[str]], wanted: int, fold: int) -> tuple[set[str], int]:

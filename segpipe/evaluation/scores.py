@@ -114,7 +114,10 @@ def _labels(volume: Volume, side: str) -> tuple[NDArray[Any], tuple[int, ...]]:
 def _check_grids(prediction: Grid, truth: Grid) -> None:
     """Refuse grids that do not put each voxel at the same place."""
     if prediction.shape != truth.shape:
-        raise GeometryError(f"prediction has {prediction.shape} voxels, truth {truth.shape}; must be one grid: resample the prediction")
+        raise GeometryError(
+            f"prediction has {prediction.shape} voxels, truth {truth.shape}; must be one grid: "
+            "are they the same case? if so, resample the prediction"
+        )
     distance = prediction.distance_mm(truth)
     if distance > CORNER_TOLERANCE_MM:
         raise GeometryError(

@@ -94,7 +94,7 @@ def remarks(evaluation: Evaluation, summaries: Summaries) -> list[Text]:
         missing = evaluation.without_prediction
         lines.append(
             Text(
-                f"{_count(missing, 'truth')} without prediction, not in the means: {_some(missing)} (--allow-missing if so intended)",
+                f"{_count(missing, 'truth')} without prediction, not in the means: {_some(missing)} (no failure with --allow-missing)",
                 style="red",
             )
         )

@@ -7,10 +7,8 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from segpipe.errors import ModelError
+from segpipe.package.ensemble_network import SMALLEST
 from segpipe.package.model_file import Model
-
-_SMALLEST = 1e-20
-"""Probabilities below it count as this one, so that their logarithm is finite."""
 
 
 def check_agreement(models: Sequence[Model]) -> None:
@@ -53,4 +51,4 @@ def mean_log_probabilities(all_logits: Iterable[torch.Tensor], count: int) -> to
         total = logits if total is None else total.add_(logits)
     if total is None:
         raise ModelError("no model was given; give at least one model file")
-    return total.div_(count).clamp_min_(_SMALLEST).log_()
+    return total.div_(count).clamp_min_(SMALLEST).log_()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -55,32 +56,42 @@ def predict_folder(predictor: Predictor, source: Path, out: Path, options: Folde
         DataError: `source` is missing, or holds no scan.
         ConfigError: `out` is the input folder or cannot be written; unknown format.
     """
-    suffix = check_request(source, out, options)
-    scans = gather(source, out, [channel.name for channel in predictor.plan.channels])
+    check_request(source, out, options)
+    return predict_scans(predictor, gather(source, out, [channel.name for channel in predictor.plan.channels]), out, options)
+
+
+def predict_scans(predictor: Predictor, scans: Sequence[Examination], out: Path, options: FolderOptions) -> list[Row]:
+    """As `predict_folder`, for scans that are known already.
+
+    Raises:
+        ConfigError: `out` cannot be written; unknown format.
+    """
+    suffix = _suffix(options.format)
+    check_folder(out)
     task = _Task(predictor, out, suffix, options, frozenset(path.resolve() for scan in scans for path in scan.images))
-    task.check_targets(scans)
     ledger = Ledger(out / TABLE)
-    _tell_of_another_model(ledger, predictor, out)
-    _write_labels(out / LABELS, predictor.plan.labels)
+    task.check_targets(scans, ledger)
+    _tell_of_another_model(ledger, {scan.case for scan in scans}, predictor, out)
+    write_text(out / LABELS, _labels_text(predictor.plan.labels))
     rows: list[Row] = []
     try:
         for scan in track(scans, f"segmenting {len(scans)} scan(s)"):
-            row = task.segment(scan, None if options.overwrite else ledger.get(scan.case))
+            row = task.segment(scan, ledger.get(scan.case))
             ledger.put(row)
             rows.append(row)
     except KeyboardInterrupt:
         log.warning(
-            "stopped after %d of %d scan(s), whose label maps are in %s; the same command does the others", len(rows), len(scans), out
+            "stopped after %d of %d scan(s), whose label maps are in %s; the same command%s does the others",
+            *(len(rows), len(scans), out, " without --overwrite" if options.overwrite else ""),
         )
         raise
     return rows
 
 
-def _tell_of_another_model(ledger: Ledger, predictor: Predictor, out: Path) -> None:
-    others = [row for row in ledger.rows if row.status != "failed" and row.model_sha256 != predictor.sha256]
+def _tell_of_another_model(ledger: Ledger, cases: set[str], predictor: Predictor, out: Path) -> None:
+    others = [row for row in ledger.rows if row.case in cases and row.status != "failed" and row.model_sha256 != predictor.sha256]
     if others:
-        what = "holds %d label map(s) of another model: those of the scans given now are replaced, the others stay"
-        log.warning(f"%s {what} (column model_sha256 of %s)", out, len(others), TABLE)
+        log.warning("%s holds %d label map(s) of another model, which are replaced (column model_sha256 of %s)", out, len(others), TABLE)
 
 
 @dataclass(frozen=True)
@@ -93,19 +104,55 @@ class _Task:
     options: FolderOptions
     inputs: frozenset[Path]
 
-    def check_targets(self, scans: Sequence[Examination]) -> None:
-        """Refuse to replace inputs, and files in a folder that no prediction has written: scans, or labels drawn by hand.
+    def check_targets(self, scans: Sequence[Examination], ledger: Ledger) -> None:
+        """Refuse to replace inputs, and files that no prediction has written: scans, labels drawn or corrected by hand.
 
         Raises:
             ConfigError: naming the first such file.
         """
-        foreign = not self.options.overwrite and not any((self.out / name).exists() for name in (LABELS, TABLE))
+        cure = "choose another output folder, or give --overwrite"
+        names = self.out / LABELS
+        if not (self.options.overwrite or ledger.rows) and names.exists() and _text(names) != _labels_text(self.predictor.plan.labels):
+            raise ConfigError(f"{names}: is there already, and no prediction wrote it: {cure}")
         for scan in scans:
-            target = self._target(self._output(scan))
-            if foreign and target.exists():
-                raise ConfigError(
-                    f"{target}: is there already, and {self.out} holds no predictions: choose another output folder, or give --overwrite"
-                )
+            row, before = self._row(scan), ledger.get(scan.case)
+            self._target(row.output)
+            if self.options.overwrite or self._is_ours(before, row.output) or self._is_finished(scan, before, row):
+                continue
+            for path in self._written(row):
+                if path.exists():
+                    what = (
+                        "was changed since it was predicted" if before is not None and before.output == row.output else "is there already"
+                    )
+                    raise ConfigError(f"{path}: {what}, and would be replaced: {cure}")
+
+    def _is_finished(self, scan: Examination, before: Row | None, row: Row) -> bool:
+        try:
+            return before is not None and self._is_done(before, replace(row, input_stamp=stamp(scan.images)))
+        except DataError:
+            return False  # told when its turn comes
+
+    def _is_ours(self, before: Row | None, output: str) -> bool:
+        """Whether the label map is as an earlier call has written it."""
+        if before is None or before.output != output or not (self.out / output).is_file():
+            return False
+        return before.output_stamp in ("", stamp([self.out / output]))
+
+    def _written(self, row: Row) -> list[Path]:
+        """Every file that the scan's label map and probabilities consist of."""
+        target = self.out / row.output
+        beside = [target.with_suffix(".raw")] if target.suffix == ".mhd" else []
+        return [target, *beside, *([self._probabilities(row.case)] if self.options.probabilities else [])]
+
+    def _row(self, scan: Examination) -> Row:
+        return Row(
+            case=scan.case,
+            input=";".join(str(path.resolve()) for path in scan.images),
+            output=self._output(scan),
+            status="failed",
+            model_sha256=self.predictor.sha256,
+            options=self._options(),
+        )
 
     def _output(self, scan: Examination) -> str:
         return scan.case + (self.suffix or label_suffix(scan.suffix))
@@ -116,17 +163,10 @@ class _Task:
         Raises:
             ConfigError: the output cannot be written; every further scan would fail likewise.
         """
-        row = Row(
-            case=scan.case,
-            input=";".join(str(path.resolve()) for path in scan.images),
-            output=self._output(scan),
-            status="failed",
-            model_sha256=self.predictor.sha256,
-            options=self._options(),
-        )
+        row = self._row(scan)
         try:
             row = replace(row, input_stamp=stamp(scan.images))
-            if before is not None and self._is_done(before, row):
+            if before is not None and not self.options.overwrite and self._is_done(before, row):
                 return replace(before, status="skipped", reason="done before")
             return self._segment(scan, row)
         except ConfigError:
@@ -136,8 +176,21 @@ class _Task:
         except Exception as error:  # a fault in one scan must not stop a night's work on the others
             log.debug("%s", scan.case, exc_info=True)
             reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
+        reason += self._set_aside(before)
         log.warning("%s failed: %s", scan.case, reason)
         return replace(row, output="", reason=reason)
+
+    def _set_aside(self, before: Row | None) -> str:
+        """Rename the label map that an earlier call made of another scan or with another model: nobody must take it for the answer."""
+        if before is None or not self._is_ours(before, before.output):
+            return ""
+        old = self.out / before.output
+        aside = old.with_name(f"{old.name}.outdated")
+        try:
+            os.replace(old, aside)  # noqa: PTH105 - replaces an older one
+        except OSError as error:
+            return f"; the label map of an earlier scan or model is still there ({error.strerror})"
+        return f"; the label map of an earlier scan or model is now {aside.name}"
 
     def _segment(self, scan: Examination, row: Row) -> Row:
         if scan.problem:
@@ -147,9 +200,7 @@ class _Task:
         volume = read_volume(scan.images[0]) if len(scan.images) == 1 else read_channels(scan.images)
         read = time.perf_counter()
         self._check_kind(scan.images[0])
-        unlike = "; ".join(self.predictor.unlike(volume))
-        if unlike:
-            log.warning("%s is unlike the training scans, look at its label map: %s", scan.case, unlike)
+        unlike = self.predictor.unlike(volume)
         prediction = self.predictor.predict(volume, self.options.probabilities)
         predicted = time.perf_counter()
         if prediction.probabilities is not None:
@@ -157,10 +208,15 @@ class _Task:
         write_label_map(target, prediction.labels, volume.grid)
         seconds = {"read": read - start, **prediction.seconds, "write": time.perf_counter() - predicted}
         voxels = {name: float(count) for name, count in prediction.voxels.items()}
-        row = replace(row, status="done", seconds=seconds, warning=unlike)
+        row = replace(row, status="done", seconds=seconds, output_stamp=stamp([target]))
         if is_picture(scan.images[0]):
-            return replace(row, pixels=voxels)
-        return replace(row, volumes_ml={name: count * volume.grid.voxel_volume_ml for name, count in voxels.items()})
+            row = replace(row, pixels=voxels)
+        else:
+            row = replace(row, volumes_ml={name: count * volume.grid.voxel_volume_ml for name, count in voxels.items()})
+            unlike += self.predictor.odd_volumes(row.volumes_ml)
+        if unlike:
+            log.warning("%s is unlike the training scans, look at its label map: %s", scan.case, "; ".join(unlike))
+        return replace(row, warning="; ".join(unlike))
 
     def _check_kind(self, image: Path) -> None:
         """A picture has neither millimetres nor the axes of a patient: what a model of volumes sees of it is turned and scaled anyhow."""
@@ -224,6 +280,13 @@ def _check_places(source: Path, out: Path) -> None:
         raise ConfigError(f"{out} names a file; must be a folder for the label maps (use --format for their format)")
 
 
-def _write_labels(path: Path, labels: Sequence[Label]) -> None:
+def _labels_text(labels: Sequence[Label]) -> str:
     names: dict[str, Any] = {str(label.value): label.name for label in labels[1:]}
-    write_text(path, json.dumps({"background": labels[0].value, "labels": names}, indent=2))
+    return json.dumps({"background": labels[0].value, "labels": names}, indent=2)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""

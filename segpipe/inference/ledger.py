@@ -22,7 +22,7 @@ Status = Literal["done", "skipped", "failed"]
 _STATUS: dict[str, Status] = {"done": "done", "skipped": "skipped", "failed": "failed"}
 PHASES = ("read", "prepare", "network", "restore", "write")
 _FIRST = ("case", "input", "output", "status", "reason")
-_LAST = ("warning", "model_sha256", "options", "input_stamp")
+_LAST = ("warning", "model_sha256", "options", "input_stamp", "output_stamp")
 _SECONDS = "seconds_"
 _VOLUME = "volume_ml_"
 _PIXELS = "pixels_"
@@ -43,6 +43,7 @@ class Row:
         model_sha256: of the model file(s).
         options: what else the label map depends on.
         input_stamp: `bytes:modification time` of each input file, joined by `;`; tells whether it changed since.
+        output_stamp: likewise of the label map as it was written; empty in tables of earlier versions.
     """
 
     case: str
@@ -57,6 +58,7 @@ class Row:
     model_sha256: str = ""
     options: str = ""
     input_stamp: str = ""
+    output_stamp: str = ""
 
 
 def stamp(images: Iterable[Path]) -> str:
@@ -137,6 +139,6 @@ def _row(values: dict[str, str]) -> Row:
         {key.removeprefix(start): float(value) for key, value in values.items() if key.startswith(start) and value}
         for start in (_SECONDS, _VOLUME, _PIXELS)
     )
-    values = {"warning": "", **values}  # tables of earlier versions have no such column
+    values = {"warning": "", "output_stamp": "", **values}  # tables of earlier versions have no such columns
     texts = {key: values[key] for key in (*_FIRST, *_LAST) if key != "status"}
     return Row(status=status, seconds=seconds, volumes_ml=volumes, pixels=pixels, **texts)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +18,8 @@ from segpipe.errors import ConfigError, ModelError
 from segpipe.geometry.grid import Volume
 from segpipe.inference.ensemble import check_agreement, mean_log_probabilities, prepared_alike
 from segpipe.inference.memory import memory_guard
-from segpipe.inference.unlike import Known, differences, known_of
+from segpipe.inference.postprocess import Rule, apply_rules, rules_of
+from segpipe.inference.unlike import differences, known_of, odd_volumes
 from segpipe.package.model_file import Model
 from segpipe.package.precision import Compute, fast_bf16, on_windows
 from segpipe.patches.sliding_window import sliding_window
@@ -25,6 +28,9 @@ from segpipe.prepare.labels import to_values
 from segpipe.prepare.prepare import prepare
 from segpipe.prepare.prepared import Trace
 from segpipe.prepare.restore import restore_labels, restore_probabilities
+
+log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 Precision = Literal["fp32", "bf16", "auto"]
 """fp32: the same label map on every machine; bf16: faster where the hardware has it; auto: bf16 where it is fast, else fp32."""
@@ -78,7 +84,8 @@ class Predictor:
         if precision not in ("fp32", "bf16", "auto"):
             raise ConfigError(f"precision is {precision!r}; must be fp32, bf16 or auto")
         self.models = tuple(models)
-        self._known = [_known(model) for model in models]
+        self._known = [_told(model, partial(known_of, model.document, len(model.plan.channels))) for model in models]
+        self._rules = _common_rules(models)
         self.device = torch.device(device)
         self.overlap = overlap
         self.batch = batch
@@ -103,6 +110,11 @@ class Predictor:
             dict.fromkeys(phrase for model, known in pairs if known is not None for phrase in differences(volume, model.plan, known))
         )
 
+    def odd_volumes(self, volumes_ml: dict[str, float]) -> list[str]:
+        """Labels whose predicted volume is far from those of the training, by the first model that tells them; one phrase each."""
+        told = next(((model.plan, known) for model, known in zip(self.models, self._known, strict=True) if known is not None), None)
+        return odd_volumes(volumes_ml, *told) if told is not None else []
+
     def predict(self, volume: Volume, probabilities: bool = False) -> Prediction:
         """Segment one volume.
 
@@ -123,6 +135,7 @@ class Predictor:
                 results.append((self._scores(group, prepared.image), prepared.trace, len(group)))
         with clock.phase("restore"):
             indices, shares = _on_scan(results, len(self.models), probabilities)
+            indices = apply_rules(indices, self._rules, volume.grid.voxel_volume_ml)
         labels = self.plan.labels
         return Prediction(to_values(indices, labels), shares, clock.seconds, _voxels(indices, labels))
 
@@ -141,11 +154,21 @@ class Predictor:
         return sliding_window(image, network, model.plan.patch_size, self.overlap, self.batch)
 
 
-def _known(model: Model) -> Known | None:
+def _told(model: Model, read: Callable[[], _T]) -> _T:
+    """What a model's document tells, a fault with the name of the file."""
     try:
-        return known_of(model.document, len(model.plan.channels))
+        return read()
     except ModelError as error:
         raise ModelError(f"{model.path}: {error}") from error
+
+
+def _common_rules(models: Sequence[Model]) -> tuple[Rule, ...]:
+    """The models' post-processing where all have the same; else none, because none was chosen for what they predict together."""
+    each = [_told(model, partial(rules_of, model.document, model.plan.classes)) for model in models]
+    if any(rules != each[0] for rules in each):
+        log.warning("the models have different rules of post-processing: none is applied to what they predict together")
+        return ()
+    return each[0]
 
 
 class _Clock:

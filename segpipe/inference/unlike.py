@@ -3,13 +3,17 @@
 Two plain rules. **Spacing**: along x, y or z more than twice the largest, or less than half the smallest, of the training scans.
 **Intensities**, of channels whose values the network takes in their own unit (CT and everything else that is not scaled scan by scan):
 the 0.5 or the 99.5 percentile of the scan lies outside its range over the training scans by more than a quarter of the width that
-the training scans fill. A CT stored with an offset of 1024, cut to 0..255, or another kind of scan is found so; other patients are not.
+the training scans fill; of CT, the 0.5 percentile by more than 150 HU. A CT stored with an offset of 1024, cut to 0..255, or another
+kind of scan is found so; other patients are not. A **constant** channel is told in any case.
+
+And of the label map: **volumes** more than twice the largest or less than half the smallest of the training label maps, which
+knows scans that were told nothing else of: noise, another organ, an inverted image.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from segpipe.dataset.fingerprint import ends
@@ -21,7 +25,10 @@ from segpipe.plan.plan import Channel, Plan
 
 SPACING_FACTOR = 2.0
 """The rule of planning: axes up to this factor apart are treated alike (Isensee et al. 2021, Suppl. 2)."""
+VOLUME_FACTOR = 2.0
 INTENSITY_SHARE = 0.25
+CT_LOWEST_HU = 150.0
+"""How far the lowest values of a CT may lie outside: air and fat have theirs in every patient, only metal and bone reach far up."""
 _HU = (-1024.0, 3071.0)
 """What 12 bits of a CT scanner hold; what lies outside is padding or metal."""
 _AXES = 3
@@ -36,11 +43,13 @@ class Known:
     Attributes:
         spacing_mm: lowest and highest along x, y, z; None for pictures.
         low, high: for each channel the range, over the scans, of the 0.5 and the 99.5 percentile.
+        label_ml: range of the volume of each label value; empty for pictures, and where older files do not tell.
     """
 
     spacing_mm: tuple[Range, ...] | None
     low: tuple[Range, ...]
     high: tuple[Range, ...]
+    label_ml: dict[int, Range] = field(default_factory=dict)
 
 
 def known_of(document: dict[str, Any], channels: int) -> Known | None:
@@ -56,11 +65,12 @@ def known_of(document: dict[str, Any], channels: int) -> Known | None:
         spacing = told["spacing_mm"]
         along = None if spacing is None else tuple(_range(pair) for pair in zip(spacing["lowest"], spacing["highest"], strict=True))
         low, high = (tuple(_range(channel[key]) for channel in told["channels"]) for key in ("low", "high"))
+        label_ml = {int(value): _range(pair) for value, pair in (told.get("label_ml") or {}).items()}
         if len(low) != channels or (along is not None and len(along) != _AXES):
             raise ValueError(f"{len(low)} channels, {len(along or ())} axes")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"its training_data cannot be understood ({type(error).__name__}: {error}): export the run again") from error
-    return Known(along, low, high)
+    return Known(along, low, high, label_ml)
 
 
 def _range(pair: Any) -> Range:
@@ -79,8 +89,26 @@ def differences(volume: Volume, plan: Plan, known: Known) -> list[str]:
     seen = plan.axes[: plan.dims]  # a 2D network sees single slices: the distance between them does not matter
     found = [] if known.spacing_mm is None else _spacing(volume, known.spacing_mm, seen)
     for number, channel in enumerate(plan.channels):
+        if volume.array[number].min() == volume.array[number].max():
+            found.append(f"{channel.name} is constant")
+            continue
         if channel.normalisation != "zscore":
             found += _intensities(volume, number, channel, (known.low[number], known.high[number]))
+    return found
+
+
+def odd_volumes(volumes_ml: dict[str, float], plan: Plan, known: Known) -> list[str]:
+    """Labels that are predicted much larger or smaller than any training label map has them, one phrase each.
+
+    Args:
+        volumes_ml: of each label but the background, by name.
+    """
+    found = []
+    for label in plan.labels[1:]:
+        low, high = known.label_ml.get(label.value, (0.0, math.inf))
+        ml = volumes_ml.get(label.name, 0.0)
+        if ml > VOLUME_FACTOR * high or ml < low / VOLUME_FACTOR:
+            found.append(f"{label.name} has {ml:.4g} ml, in training {_words((low, high))} ml")
     return found
 
 
@@ -100,9 +128,10 @@ def _intensities(volume: Volume, number: int, channel: Channel, known: tuple[Ran
         return []
     bounds = _HU if channel.normalisation == "ct" else (-math.inf, math.inf)
     low, high = ((_clip(pair[0], bounds), _clip(pair[1], bounds)) for pair in known)
-    allowed = INTENSITY_SHARE * (high[1] - low[0])
+    wide = INTENSITY_SHARE * (high[1] - low[0])
+    margins = (min(wide, CT_LOWEST_HU) if channel.normalisation == "ct" else wide, wide)
     found = []
-    for what, value, (least, most) in zip(("lowest", "highest"), ends(sample), (low, high), strict=True):
+    for what, value, (least, most), allowed in zip(("lowest", "highest"), ends(sample), (low, high), margins, strict=True):
         if not least - allowed <= _clip(value, bounds) <= most + allowed:
             found.append(f"{what} values of {channel.name} are about {value:.4g}, in training {_words((least, most))}")
     return found

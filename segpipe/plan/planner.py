@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import numpy as np
 
@@ -22,6 +23,8 @@ ANISOTROPIC = 3.0
 BATCH_VOXELS = 360_000
 """Voxels of one training step: four patches of 40x56x40; more cost steps, fewer cost a steady gradient."""
 LARGEST_BATCH = 32
+MOST_VOXELS = 2**30
+"""Of a prepared scan: 4 GiB a channel."""
 NONZERO_SHARE = 0.75
 """Scans whose non-zero box is smaller than this share are cropped to it (Isensee et al. 2021, Suppl. 2)."""
 MOST_FEATURES = {2: 512, 3: 320}
@@ -48,6 +51,11 @@ def make_plan(task: str, data: Fingerprint, settings: Settings, device: str = "c
     axes = _decide_axes(dims, data, reasons)
     spacing = _decide_spacing(wanted, data, dims, axes, reasons)
     median = _median_shape(data, axes, spacing)
+    if math.prod(median) > MOST_VOXELS:
+        raise ConfigError(
+            f"the median scan would have {'x'.join(map(str, median))} voxels on the network's grid; at most {MOST_VOXELS}: "
+            "set a coarser plan.spacing_mm" + ("" if wanted.spacing_mm else ", or correct the spacings in the headers")
+        )
     limit = wanted.patch_voxels or PATCH_VOXELS[(device, dims)]
     if wanted.rules == "nnunet":
         layout, batch = decide_nnunet(settings, data, (spacing or (1.0, 1.0, 1.0))[:dims], median, reasons)

@@ -112,6 +112,6 @@ def _network_shape(box: Box, spacing: tuple[float, float, float], wanted: tuple[
     if math.prod(shape) > MOST_VOXELS:
         raise DataError(
             f"voxels are {' x '.join(f'{mm:.3g}' for mm in spacing)} mm, so that the network's grid would have "
-            f"{' x '.join(map(str, shape))} voxels; at most {MOST_VOXELS}: correct the spacing in the header"
+            f"{' x '.join(map(str, shape))} voxels; at most {MOST_VOXELS}: correct the spacing in the header, or plan.spacing_mm"
         )
     return shape

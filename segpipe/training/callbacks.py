@@ -56,6 +56,10 @@ class Record:
         if self.path is not None:
             self.file = MetricsFile(self.path, self.columns, step)
 
+    def paused(self, seconds: float) -> None:
+        """Time since the last row in which no patch was trained on."""
+        self._since += seconds
+
     def row(self, module: SegmentationModule, scores: Sequence[CaseDice] = ()) -> dict[str, float]:
         """Write a row on the steps since the last one, with Dice where there was a validation."""
         step, now = int(module.global_step), time.monotonic()
@@ -121,7 +125,10 @@ class Validation(pl.Callback):
             self._last_row = time.monotonic()
 
     def _is_due(self, trainer: pl.Trainer, module: SegmentationModule) -> bool:
-        if module.stop_requested or module.budget.progress(int(module.global_step)) >= 1.0:
+        ends = module.stop_requested or module.budget.progress(int(module.global_step)) >= 1.0
+        if trainer.world_size > 1:  # each process has its own clock, and a signal may reach one only: all must go the same way
+            ends = bool(trainer.strategy.reduce_boolean_decision(ends, all=False))
+        if ends:
             return False  # the last validation follows, on all cases
         if self._every:
             return int(module.global_step) % self._every == 0
@@ -143,13 +150,12 @@ class Validation(pl.Callback):
         limit = MOST_RESERVED * budget.max_seconds if budget.max_seconds else math.inf
         scores = _gather(validate(module.inference_network(), mine, module.plan, self.window, compute, seconds=limit), trainer)
         took = time.monotonic() - started
+        self.record.paused(took)
         row = self.record.row(module, scores)
         self._last_row = time.monotonic()
         self.record.dice = row.get("dice mean", math.nan)
-        save_checkpoint(trainer, self.run.last)
-        if self.record.dice > self.record.best:
-            self.record.best = self.record.dice
-            save_checkpoint(trainer, self.run.best)
+        better = self.record.dice > self.record.best
+        self.record.best = self.record.dice if better else self.record.best
         if budget.max_seconds:
             # Ranks share the cases that are validated here; the last validation runs on the first rank alone.
             last = took * trainer.world_size / max(len(scores), 1) * self.total + EXPORT_SECONDS
@@ -161,6 +167,10 @@ class Validation(pl.Callback):
                 )
             budget.reserved_seconds = min(limit, last)
             self._due_seconds = budget.elapsed_seconds + max(took / VALIDATION_SHARE, budget.max_seconds / 20)
+        # After all that they hold is known: a run that is killed and resumed must know its best score and its reserve.
+        if better:
+            save_checkpoint(trainer, self.run.best)
+        save_checkpoint(trainer, self.run.last)
         if trainer.is_global_zero:
             log.info("step %d: Dice %s on %d validation cases", module.global_step, _dice_text(row, self.record), len(scores))
 

@@ -45,6 +45,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def step_of(path: Path) -> int:
+    """Optimiser steps that a checkpoint's weights have taken.
+
+    Raises:
+        ModelError: see `read_checkpoint`.
+    """
+    return int(read_checkpoint(path).get("global_step", 0))
+
+
 def network_weights(path: Path) -> dict[str, torch.Tensor]:
     """Weights of the network in a checkpoint: the averaged ones where averaging was on.
 

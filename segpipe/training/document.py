@@ -11,14 +11,21 @@ from segpipe.plan.plan import Plan
 from segpipe.training.run_folder import RunFolder
 
 
-def model_document(root: Path, plan: Plan) -> dict[str, Any]:
+def model_document(root: Path, plan: Plan, step: int) -> dict[str, Any]:
     """Metrics and provenance of the run in `root`, as plain values; what is missing is None.
+
+    Args:
+        step: at which the exported weights were; metrics and schedule of another step are not theirs, and left out.
 
     No path and no name of a case goes into it: a model file leaves the house, the names of patients do not.
     """
     run = RunFolder(root)
     validation = _json(run.validation) or {}
     schedule = _json(run.schedule) or {}
+    if validation.get("step", schedule.get("steps")) != step:
+        validation = {}
+    if schedule.get("steps") != step:
+        schedule = {"steps": step}
     return {
         "task": plan.task,
         "metrics": {key: validation.get(key) for key in ("cases", "dice", "mean_dice", "checkpoint")},
@@ -37,7 +44,8 @@ def _training_data(fingerprint: dict[str, Any] | None) -> dict[str, Any] | None:
     """Ranges of the data set, by which a prediction knows a scan that is unlike it (`inference.unlike`).
 
     `spacing_mm` holds the lowest and the highest along x, y, z (None for pictures); `low` and `high` of a channel the range, over the
-    cases, of the 0.5 and of the 99.5 percentile of the whole scan. A run of an earlier version has no such percentiles: None then.
+    cases, of the 0.5 and of the 99.5 percentile of the whole scan; `label_ml` the
+    smallest and largest volume of each label value. A run of an earlier version has no such percentiles: None then.
     """
     if fingerprint is None or not all("low" in channel for channel in fingerprint["channels"]):
         return None
@@ -46,6 +54,7 @@ def _training_data(fingerprint: dict[str, Any] | None) -> dict[str, Any] | None:
         "cases": fingerprint["cases"],
         "spacing_mm": None if fingerprint["picture"] else {"lowest": [min(mm) for mm in along], "highest": [max(mm) for mm in along]},
         "channels": [{key: channel[key] for key in ("name", "low", "high")} for channel in fingerprint["channels"]],
+        "label_ml": None if fingerprint["picture"] else fingerprint.get("label_ml"),
     }
 
 

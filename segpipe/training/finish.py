@@ -74,15 +74,15 @@ def finish(
     for case in track(chosen, f"validating {len(chosen)} cases"):
         scores += validate(network, [case], plan, settings.inference, compute, draw)
     names = [label.name for label in plan.labels[1:]]
-    write_text(run.validation, json.dumps(_report(names, scores), indent=1))
+    steps = len(module.budget.rates)
+    write_text(run.validation, json.dumps({"step": steps} | _report(names, scores), indent=1))
     means, mean = dict(zip(names, class_means(scores), strict=False)), mean_dice(scores)
     spent = {"step": len(module.budget.rates), "seconds": round(module.budget.elapsed_seconds, 2)}
     record.add(spent | {"dice mean": mean} | {f"dice {name}": value for name, value in means.items()}, module)
     rows = MetricsFile.read(run.metrics)
     if rows:
         draw_curves(rows, names, run.curves)
-    export_model(network.cpu().float().eval(), plan, model_document(run.root, plan), run.model)
-    steps = len(module.budget.rates)
+    export_model(network.cpu().float().eval(), plan, model_document(run.root, plan, steps), run.model)
     if steps < FEW_STEPS and stopped_by:
         log.warning("stopped after %d steps; the model is hardly trained: go on with training.resume=auto", steps)
     elif steps < FEW_STEPS and module.budget.max_seconds:
@@ -114,6 +114,6 @@ def _overlays(run: RunFolder, plan: Plan, names: set[str]) -> Callable[[Training
         if plan.partly_judged:
             truth = np.where(truth == IGNORED, np.uint8(0), truth)
         image = case.prepared.image[0].numpy()
-        draw_overlay(image, truth, prediction, case.name, run.overlays / f"{case.name}.png")
+        draw_overlay(image, truth, prediction, case.name, run.overlays / f"{case.name}.png", plan)
 
     return draw

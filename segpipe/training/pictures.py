@@ -5,14 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from segpipe.io.atomic import replacing
+from segpipe.plan.plan import Plan
 
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#ffe119", "#f58231", "#911eb4", "#42d4f4", "#f032e6", "#bfef45", "#fabed4")
 _SLICES = 4
+_LEGEND = 8
+_ENDS = (("R", "L"), ("A", "P"), ("S", "I"))
+"""Where each world axis ends, RAS: the side to which it runs first."""
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -27,11 +33,12 @@ def draw_curves(rows: list[dict[str, str]], labels: list[str], path: Path) -> No
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     _curve(left, rows, "loss", "tab:blue")
-    left.set(xlabel="step", ylabel="loss", title="training loss")
+    left.set(xlabel="step", title="training loss and learning rate")
+    left.set_ylabel("loss", color="tab:blue")
     twin = left.twinx()
     _curve(twin, rows, "lr", "tab:grey")
-    twin.set_ylabel("learning rate")
-    for number, name in enumerate([*labels, "mean"]):
+    twin.set_ylabel("learning rate", color="tab:grey")
+    for number, name in enumerate([*labels, *(["mean"] if len(labels) > 1 else [])]):
         _curve(right, rows, f"dice {name}", "black" if name == "mean" else COLOURS[number % len(COLOURS)], name)
     right.set(xlabel="step", ylabel="Dice", ylim=(0, 1), title="whole validation scans")
     if right.lines:
@@ -45,8 +52,10 @@ def _curve(axes: object, rows: list[dict[str, str]], column: str, colour: str, l
         axes.plot(*zip(*points, strict=True), color=colour, label=label, marker="." if len(points) < 50 else None)  # type: ignore[attr-defined]
 
 
-def draw_overlay(image: NDArray[np.float32], truth: NDArray[np.uint8], prediction: NDArray[np.uint8], title: str, path: Path) -> None:
-    """Slices along the last axis: truth outlined with full lines, prediction with dashed ones.
+def draw_overlay(
+    image: NDArray[np.float32], truth: NDArray[np.uint8], prediction: NDArray[np.uint8], title: str, path: Path, plan: Plan
+) -> None:
+    """Slices along the last axis: truth outlined with full lines, prediction with dashed ones; letters tell the patient's sides.
 
     Args:
         image: (I, J, K) first channel.
@@ -54,7 +63,7 @@ def draw_overlay(image: NDArray[np.float32], truth: NDArray[np.uint8], predictio
     """
     slices = _busy_slices(truth | prediction)
     figure = Figure(figsize=(3.2 * len(slices), 3.7), layout="constrained")
-    picture = image.shape[2] == 1
+    picture = plan.pictures
     for axes, k in zip(np.atleast_1d(figure.subplots(1, len(slices))), slices, strict=True):
         low, high = np.percentile(image[:, :, k], (1, 99))
         axes.imshow(upright(image[:, :, k], picture), cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
@@ -63,8 +72,22 @@ def draw_overlay(image: NDArray[np.float32], truth: NDArray[np.uint8], predictio
                 if (mask[:, :, k] == index).any() and not (mask[:, :, k] == index).all():
                     axes.contour(upright(mask[:, :, k] == index, picture), [0.5], colors=colour(index), linestyles=style, linewidths=1.0)
         axes.set(xticks=[], yticks=[], xlabel="" if picture else f"slice {k}")
+        if not picture:
+            _letters(axes, plan)
+    shown = [label for label in plan.labels[1:] if ((truth == label.index) | (prediction == label.index)).any()][:_LEGEND]
+    handles = [Line2D([], [], color=colour(label.index), label=label.name) for label in shown]
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
     figure.suptitle(f"{title}\nfull: truth, dashed: prediction", fontsize=9)
     save_figure(figure, path)
+
+
+def _letters(axes: Axes, plan: Plan) -> None:
+    """Which side of the patient lies at each edge of a slice as `upright` shows it."""
+    (left, right), (top, bottom) = (_ENDS[axis] for axis in plan.axes[:2])
+    places = ((0.02, 0.5, left), (0.98, 0.5, right), (0.5, 0.98, top), (0.5, 0.02, bottom))
+    for x, y, letter in places:
+        axes.text(x, y, letter, transform=axes.transAxes, color="white", fontsize=7, ha="center", va="center")
 
 
 def upright(plane: NDArray[np.generic], picture: bool) -> NDArray[np.generic]:

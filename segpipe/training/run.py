@@ -26,13 +26,13 @@ from segpipe.plan.plan import Plan
 from segpipe.plan.planner import make_plan
 from segpipe.settings import Settings
 from segpipe.training.callbacks import OrderlyStop, ProgressDisplay, Record, Validation
-from segpipe.training.checkpoint import read_checkpoint
+from segpipe.training.checkpoint import read_checkpoint, step_of
 from segpipe.training.custom import build_callback, build_trainable
 from segpipe.training.data import PatchBatches, PatchData, TrainingCase, prepare_cases
 from segpipe.training.finish import Finished, finish
 from segpipe.training.memory import memory_advice, smaller_step
 from segpipe.training.module import SegmentationModule
-from segpipe.training.run_folder import RunFolder, check_same_config, is_first_rank, open_run, read_plan, write_environment
+from segpipe.training.run_folder import RunFolder, check_same_config, is_first_rank, leave_nothing, open_run, read_plan, write_environment
 from segpipe.training.schedule import Budget, load_schedule, save_schedule
 from segpipe.training.seed import derived_seed
 from segpipe.training.survey import survey
@@ -114,7 +114,8 @@ def _decide(
         check_split(run.splits, split, cases)
         return read_plan(run.plan), split
     plan = make_plan(settings.name, fingerprint, settings, compute.device)
-    split = make_split(cases, settings.dataset, settings.seed)
+    drawn = settings.dataset.split_seed
+    split = make_split(cases, settings.dataset, settings.seed if drawn < 0 else drawn)
     write_text(run.plan, plan.to_json())
     write_text(run.fingerprint, json.dumps(fingerprint.to_dict(), indent=1))
     save_split(run.splits, split)
@@ -161,6 +162,9 @@ def _fit(
         log.info("%s: its budget is spent; nothing is left to train", run.root)
         module.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
         return ""
+    if checkpoint is not None:
+        left = f"{module.budget.max_steps} steps" if module.budget.max_steps else f"{module.budget.max_seconds / 60:.3g} minutes"
+        log.info("going on from step %d of the run in %s, whose budget is now %s in all", step_of(checkpoint), run.root, left)
     try:
         patches = f"for {plan.batch_size} patches of {'x'.join(map(str, plan.patch_size))}"
         with memory_advice(patches, smaller_step(plan)):
@@ -252,11 +256,15 @@ def _log_file(run: RunFolder) -> Iterator[None]:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logger = logging.getLogger("segpipe")
     logger.addHandler(handler)
+    failed = False
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
         log.debug("ended by %s: %s (process %d)", type(error).__name__, error, os.getpid())
+        failed = True
         raise
     finally:
         logger.removeHandler(handler)
         handler.close()
+        if failed:
+            leave_nothing(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from segpipe import __version__
 from segpipe.errors import ConfigError
 from segpipe.io.atomic import write_text
 from segpipe.plan.plan import Plan, plan_from_dict
+from segpipe.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +76,7 @@ def open_run(root: Path, resume: bool) -> RunFolder:
     run = RunFolder(root)
     if not is_first_rank():
         return run
-    if run.last.exists() and not resume:
+    if (run.last.exists() or run.model.exists()) and not resume:
         raise ConfigError(f"{root}: holds a run already; choose another run_dir=..., go on with training.resume=auto, or delete the folder")
     try:
         run.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -85,8 +87,20 @@ def open_run(root: Path, resume: bool) -> RunFolder:
     return run
 
 
+def leave_nothing(run: RunFolder) -> None:
+    """Take away the folder of a run that failed before anything was decided: a log and empty folders."""
+    if any(path.is_file() and path != run.log for path in run.root.rglob("*")):
+        return
+    run.log.unlink(missing_ok=True)
+    for folder in (run.checkpoints, run.root):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
 def check_same_config(path: Path, text: str) -> None:
     """Refuse to go on with other settings than the run began with; those of `_MAY_CHANGE` may differ.
+
+    A setting that the run's version did not know had what is its default now.
 
     Raises:
         ConfigError: naming the first setting that differs.
@@ -94,6 +108,8 @@ def check_same_config(path: Path, text: str) -> None:
     before, now = (_leaves(yaml.safe_load(words)) for words in (path.read_text(encoding="utf-8") if path.exists() else "", text))
     if not before or not now:
         return
+    defaults = _leaves(dataclasses.asdict(Settings()))
+    before, now = defaults | before, defaults | now
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key) and key not in _MAY_CHANGE:
             raise ConfigError(

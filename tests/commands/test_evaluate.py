@@ -209,9 +209,13 @@ def test_real_label_maps_against_themselves_are_perfect_and_named(tmp_path):
     assert (figures["dice"]["mean"], figures["hd95_mm"]["mean"], figures["surface_dice"]["mean"]) == (1.0, 0.0, 1.0)
 
 
-def test_swapped_folders_are_pointed_out(study):
-    assert "swapped" not in text_of(evaluate(study / "out", study / "truth"))
-    assert "were PRED and TRUTH swapped?" in " ".join(text_of(evaluate(study / "truth", study / "out")).split())
+def test_swapped_folders_are_pointed_out_and_one_folder_is_refused(study, caplog):
+    evaluate(study / "out", study / "truth")
+    assert "swapped" not in caplog.text
+    evaluate(study / "truth", study / "out")
+    assert "were PRED and TRUTH swapped?" in caplog.text
+    with pytest.raises(ConfigError, match="is given as prediction and as truth"):
+        evaluate(study / "out", study / "out")
 
 
 def test_a_scan_given_as_truth_is_one_line(study):

@@ -70,6 +70,15 @@ def test_two_ranks_train_one_model(data: Path, tmp_path: Path, monkeypatch: pyte
     assert done.stdout.count("model    ") == 1
 
 
+def test_two_ranks_end_together_when_their_time_is_up(data: Path, tmp_path: Path) -> None:
+    """Each has its own clock, and none may wait for an answer that the other no longer gives."""
+    arguments = ["train", f"dataset.root={data}", f"run_dir={tmp_path / 'run'}", *TINY, "training.max_minutes=0.4", "training.devices=2"]
+    done = run(*arguments, "threads=1")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "model.ts").exists()
+    assert json.loads((tmp_path / "run" / "schedule.json").read_text())["steps"] > 0
+
+
 def test_what_goes_wrong_in_the_second_rank_is_told_once_with_its_exit_code(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,7 +88,8 @@ def test_nnunet_may_list_its_cases_and_regions_are_named_value_by_value(tmp_path
     (tmp_path / "dataset.json").write_text(json.dumps(values))
     data = load_dataset(settings(tmp_path))
     assert [case.name for case in data.cases] == ["one"]
-    assert data.label_names == {0: "background", 1: "label 1", 2: "core", 3: "ignore"}
+    assert data.label_names == {0: "background", 1: "label 1", 2: "core"}
+    assert data.ignore == (3,)
     assert [finding.severity for finding in data.findings] == ["warning", "error"]
 
 
@@ -296,5 +297,5 @@ def test_names_that_pair_nothing_are_shown(tmp_path: Path, write: Write) -> None
 def test_a_part_of_a_data_set_names_the_whole(tmp_path: Path, write: Write) -> None:
     for folder in ("images", "labels"):
         write(tmp_path / folder / "a.nii.gz", np.ones((2, 2, 2), np.uint8))
-    with pytest.raises(DataError, match=f"is a part of the data set {tmp_path}: set dataset.root={tmp_path}"):
+    with pytest.raises(DataError, match=f"is a part of a data set; give the whole, {tmp_path} "):
         load_dataset(settings(tmp_path / "images"))

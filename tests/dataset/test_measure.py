@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from segpipe.dataset.case import Case, DataSet
-from segpipe.dataset.measure import SAMPLE, measure, measure_case
+from segpipe.dataset.measure import SAMPLE, measure, measure_case, sample_of
 
 Write = Callable[..., Path]
 AFFINE = np.array([[0, 0, -3.0, 5], [-0.5, 0, 0, 7], [0, 2.0, 0, 9], [0, 0, 0, 1]])
@@ -108,3 +108,12 @@ def test_unreadable_files_are_noted_and_the_others_measured(tmp_path: Path, writ
     assert [case.readable for case in facts] == [False, True, False, False, False]
     assert all(str(case.images[0].file) in case.images[0].error for case in facts if case.images[0].error)
     json.dumps([case.to_dict() for case in facts], allow_nan=False)
+
+
+@pytest.mark.parametrize("shape", [(101, 640, 625), (625, 101, 640), (63, 700, 900)])
+def test_a_sample_is_taken_from_all_planes(shape: tuple[int, int, int]) -> None:
+    array = np.full(shape, 100, dtype=np.int16)
+    array[0] = -1000
+    for held in (array, np.asfortranarray(array)):
+        sample = np.array(sample_of(held))
+        assert (sample == -1000).mean() == pytest.approx(1 / shape[0], abs=0.005)

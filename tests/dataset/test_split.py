@@ -1,5 +1,6 @@
 """Groups never part, the same seed gives the same split, and a frozen split is kept."""
 
+import dataclasses
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from segpipe.dataset.case import Case
 from segpipe.dataset.facts import CaseFacts, ImageFacts, Values
-from segpipe.dataset.split import check_split, keep_together, load_split, make_split, save_split
+from segpipe.dataset.split import check_split, fold_numbers, keep_together, load_split, make_split, save_split
 from segpipe.errors import ConfigError, DataError
 from segpipe.settings import DatasetSettings
 
@@ -152,3 +153,13 @@ def test_a_damaged_split_is_refused(tmp_path: Path, text: str) -> None:
         load_split(path)
     with pytest.raises(DataError, match=r"splits\.json"):
         load_split(tmp_path / "absent" / "splits.json")
+
+
+def test_folds_are_those_of_the_manifest_or_as_many_as_the_groups_allow() -> None:
+    cases = [Case(f"c{n}", (Path("x"),), Path("l"), group=f"p{n // 2}") for n in range(8)]
+    assert fold_numbers(cases, DatasetSettings(folds=3)) == [0, 1, 2]
+    assert fold_numbers(cases, DatasetSettings(folds=5)) == [0, 1, 2, 3]
+    fixed = [dataclasses.replace(case, fold=2 * (n % 2)) for n, case in enumerate(cases)]
+    assert fold_numbers(fixed, DatasetSettings(folds=5)) == [0, 2]
+    with pytest.raises(DataError, match="1 labelled case.* cannot be divided"):
+        fold_numbers(cases[:1], DatasetSettings())

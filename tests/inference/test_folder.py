@@ -260,7 +260,7 @@ def test_files_that_no_prediction_wrote_are_never_replaced_unasked(predictor: Pr
     drawn = tmp_path / "drawn"
     drawn.mkdir()
     (drawn / "a.nii.gz").write_bytes(b"drawn by hand")
-    with pytest.raises(ConfigError, match=r"a\.nii\.gz: is there already, and .* holds no predictions: .* --overwrite"):
+    with pytest.raises(ConfigError, match=r"a\.nii\.gz: is there already, and would be replaced: .* --overwrite"):
         run(predictor, source, drawn)
     assert [path.name for path in drawn.iterdir()] == ["a.nii.gz"]
     assert (drawn / "a.nii.gz").read_bytes() == b"drawn by hand"
@@ -362,3 +362,59 @@ def test_label_maps_given_as_scans_are_passed_over_by_the_table_beside_them(pred
     assert statuses(run(predictor, out, tmp_path / "again")) == {"new": "done"}
     (out / "predictions.csv").write_text("case,dice\nx,0.5\n")  # somebody's own table
     assert len(run(predictor, out, tmp_path / "all", format="nii.gz")) > 3
+
+
+def test_each_file_is_judged_for_itself(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+    """A table or names of labels in the folder do not make a label map that was drawn by hand a prediction."""
+    out = tmp_path / "out"
+    run(predictor, source / "a.nii.gz", out)
+    (out / "sub").mkdir()
+    (out / "sub/b.nrrd").write_bytes(b"drawn by hand")
+    with pytest.raises(ConfigError, match=r"b\.nrrd: is there already, and would be replaced"):
+        run(predictor, source, out)
+    assert (out / "sub/b.nrrd").read_bytes() == b"drawn by hand"
+    names = tmp_path / "names"
+    names.mkdir()
+    (names / "labels.json").write_text('{"labels": {"1": "my own"}}')
+    with pytest.raises(ConfigError, match=r"labels\.json: is there already, and no prediction wrote it"):
+        run(predictor, source, names)
+    assert "my own" in (names / "labels.json").read_text()
+
+
+@pytest.mark.parametrize("name", ["a_probabilities.nii.gz", "a.raw"])
+def test_files_beside_the_label_map_are_not_replaced_either(predictor: Predictor, source: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_bytes(b"mine")
+    with pytest.raises(ConfigError, match=f"{name}: is there already"):
+        run(predictor, source, out, probabilities=True, format="mhd")
+    assert (out / name).read_bytes() == b"mine"
+
+
+def test_a_label_map_that_was_corrected_by_hand_is_kept(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(predictor, source, out)
+    corrected = read_volume(out / "a.nii.gz")
+    write_volume(out / "a.nii.gz", Volume(corrected.array[:, ::-1].copy(), corrected.grid))
+    kept = (out / "a.nii.gz").read_bytes()
+    assert statuses(run(predictor, source, out))["a"] == "skipped"  # nothing would be replaced
+    os.utime(source / "a.nii.gz")
+    with pytest.raises(ConfigError, match=r"a\.nii\.gz: was changed since it was predicted"):
+        run(predictor, source, out)
+    assert (out / "a.nii.gz").read_bytes() == kept
+    assert statuses(run(predictor, source, out, overwrite=True))["a"] == "done"
+
+
+def test_the_label_map_of_an_earlier_scan_is_set_aside_when_the_new_one_fails(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(predictor, source, out)
+    before = (out / "a.nii.gz").read_bytes()
+    array = blocks((11, 9, 8))
+    array[0, 0, 0, 0] = np.nan
+    write_volume(source / "a.nii.gz", Volume(array, oblique_grid((11, 9, 8))))
+    row = run(predictor, source, out)["a"]
+    assert (row.status, row.output) == ("failed", "")
+    assert "the label map of an earlier scan or model is now a.nii.gz.outdated" in row.reason
+    assert not (out / "a.nii.gz").exists() and (out / "a.nii.gz.outdated").read_bytes() == before
+    write_volume(source / "a.nii.gz", Volume(blocks((11, 9, 8)), oblique_grid((11, 9, 8))))
+    assert statuses(run(predictor, source, out))["a"] == "done"

@@ -12,6 +12,7 @@ from torch import nn
 from segpipe.errors import ConfigError, DataError, ModelError
 from segpipe.geometry.grid import Grid, Volume
 from segpipe.inference.memory import memory_guard
+from segpipe.inference.postprocess import KEY
 from segpipe.inference.predictor import Predictor
 from segpipe.plan.plan import Channel, Label
 
@@ -169,3 +170,22 @@ def test_out_of_memory_names_the_option_to_lower(
 def test_other_errors_pass_the_memory_guard_unchanged() -> None:
     with pytest.raises(RuntimeError, match="shapes"), memory_guard("network", torch.device("cpu"), 1):
         raise RuntimeError("shapes differ")
+
+
+def test_rules_of_a_model_are_applied_and_those_of_different_models_are_not(
+    make_model: MakeModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, volume = make_model(), blocks_volume()
+    plain = Predictor([model]).predict(volume)
+    document = dict(model.document) | {KEY: [{"label": 2, "keep_largest": False, "minimum_ml": 1e6}]}
+    ruled = dataclasses.replace(model, document=document)
+    found = Predictor([ruled]).predict(volume)
+    assert (plain.labels == 255).any() and not (found.labels == 255).any()
+    assert np.array_equal(found.labels == 10, plain.labels == 10)
+    assert found.voxels == {"organ": plain.voxels["organ"], "tumour": 0}
+    assert np.array_equal(Predictor([ruled, ruled]).predict(volume).labels, found.labels)
+    assert not caplog.text
+    assert np.array_equal(Predictor([ruled, model]).predict(volume).labels, plain.labels)
+    assert "different rules of post-processing" in caplog.text
+    with pytest.raises(ModelError, match=r"model\.ts: its postprocessing cannot be understood"):
+        Predictor([dataclasses.replace(model, document=dict(model.document) | {KEY: [1]})])

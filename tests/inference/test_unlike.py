@@ -15,7 +15,7 @@ from segpipe.errors import ModelError
 from segpipe.geometry.grid import Grid, Volume
 from segpipe.inference.folder import FolderOptions, predict_folder
 from segpipe.inference.predictor import Predictor
-from segpipe.inference.unlike import differences, known_of
+from segpipe.inference.unlike import differences, known_of, odd_volumes
 from segpipe.io.write import write_volume
 from segpipe.package.model_file import Model
 from segpipe.plan.plan import Channel, Plan
@@ -102,3 +102,35 @@ def test_the_warning_reaches_the_log_and_the_table_and_the_scan_is_segmented(
     again = {row.case: row for row in predict_folder(predictor, tmp_path / "in", tmp_path / "out", FolderOptions())}
     assert again["thick"].warning == rows["thick"].warning
     assert again["thick"].status == "skipped"
+
+
+@pytest.mark.parametrize(("low", "high"), [((-1024.0, -990.0), (250.0, 3071.0)), ((-1000.0, -150.0), (250.0, 1400.0))])
+def test_one_scan_with_metal_or_one_tight_crop_does_not_hide_an_offset(
+    plan: Plan, low: tuple[float, float], high: tuple[float, float]
+) -> None:
+    told = {**TOLD, "channels": [{"name": "CT", "low": list(low), "high": list(high)}]}
+    known = known_of({"training_data": told}, 1)
+    assert known is not None
+    there = dataclasses.replace(plan, channels=(CT,))
+    assert differences(scan(low=-1000.0, high=1000.0), there, known) == []
+    assert "lowest values of CT are about 3" in differences(scan(low=24.0, high=2024.0), there, known)[0]
+
+
+def test_a_constant_channel_is_told_however_it_is_normalised(plan: Plan) -> None:
+    volume = Volume(np.full((1, 20, 20, 10), 7.0, np.float32), scan().grid)
+    for channel in (CT, Channel("CT", "zscore")):
+        assert phrases(volume, plan, channel) == ["CT is constant"]
+
+
+def test_volumes_far_from_those_of_the_training_are_told(plan: Plan) -> None:
+    known = known_of({"training_data": {**TOLD, "label_ml": {"10": [1.0, 6.0], "255": [0.0, 2.0]}}}, 1)
+    assert known is not None and odd_volumes({"organ": 0.6, "tumour": 0.0}, plan, known) == []
+    assert odd_volumes({"organ": 33.9, "tumour": 5.0}, plan, known) == [
+        "organ has 33.9 ml, in training 1 to 6 ml",
+        "tumour has 5 ml, in training 0 to 2 ml",
+    ]
+    assert odd_volumes({"organ": 0.0, "tumour": 0.0}, plan, known) == ["organ has 0 ml, in training 1 to 6 ml"]
+    older = known_of({"training_data": TOLD}, 1)
+    assert older is not None and odd_volumes({"organ": 1e6, "tumour": 0.0}, plan, older) == []
+    with pytest.raises(ModelError, match="cannot be understood"):
+        known_of({"training_data": {**TOLD, "label_ml": [1, 2]}}, 1)

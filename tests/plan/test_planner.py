@@ -286,3 +286,10 @@ def test_what_is_not_judged_stands_in_the_plan_with_its_reason() -> None:
     assert not make_plan("h", data(), settings()).partly_judged
     with pytest.raises(ConfigError, match=r"dataset\.sparse is z, but pictures have no slices"):
         make_plan("h", data(picture=True), dataclasses.replace(settings(), dataset=DatasetSettings(sparse="z")))
+
+
+def test_a_grid_that_no_machine_holds_is_refused_when_planning() -> None:
+    with pytest.raises(ConfigError, match=r"median scan would have 3600x5000x3500 voxels .*set a coarser plan\.spacing_mm$"):
+        make_plan("h", data(), settings({"spacing_mm": [0.01, 0.01, 0.01]}))
+    with pytest.raises(ConfigError, match="or correct the spacings in the headers"):
+        make_plan("h", data(shapes=((3600, 5000, 3500),) * 3), settings())

@@ -95,3 +95,14 @@ def test_where_there_is_no_terminal_a_line_comes_now_and_then(
         display.on_train_batch_end(FIRST, module, *rest)  # type: ignore[arg-type]
     assert "Dice 0.875" in caplog.messages[-1]
     display.close()
+
+
+def test_time_of_a_validation_does_not_count_as_training(make_plan, tmp_path, monkeypatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("segpipe.training.callbacks.time.monotonic", lambda: now[0])
+    record = Record(None, make_plan(3), batch=4)
+    record.begin(0)
+    module = SimpleNamespace(global_step=10, budget=Budget(max_steps=20, clock=lambda: 0.0), losses=[], loggers=[])
+    now[0] = 25.0
+    record.paused(20.0)
+    assert record.row(module)["patches_per_second"] == 8.0

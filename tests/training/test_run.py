@@ -18,9 +18,10 @@ from segpipe.io.read import read_volume
 from segpipe.io.write import write_label_map
 from segpipe.package.model_file import load_model
 from segpipe.settings import AugmentSettings, DatasetSettings, Effect, NetworkSettings, PlanSettings, Settings, TrainingSettings
-from segpipe.training.checkpoint import network_weights
+from segpipe.training.checkpoint import network_weights, read_checkpoint
 from segpipe.training.run import make_budget, run_training
 from segpipe.training.run_folder import MetricsFile
+from segpipe.training.validation import CaseDice
 
 STOPPER = '''
 """Stops a run as a user would, at a step."""
@@ -161,6 +162,20 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint_bit_for_bit(data
     assert done is not None
     assert done.steps == 6
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_the_best_checkpoint_survives_a_kill(data: Path, tmp_path: Path, callbacks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = iter([0.9, 0.5, 0.4])
+    monkeypatch.setattr("segpipe.training.callbacks.validate", lambda *_, **__: [CaseDice("a", [next(told)] * 2)])
+    run_training(settings(data, tmp_path / "run", callback="segpipe_test_callbacks.Keeper", max_steps=8), "")
+    checkpoints = tmp_path / "run" / "checkpoints"
+    best = (checkpoints / "best.ckpt").read_bytes()
+    assert read_checkpoint(checkpoints / "best.ckpt")["global_step"] == 2
+    shutil.move(checkpoints / "step2.ckpt", checkpoints / "last.ckpt")  # what a kill after step 2 leaves
+    assert read_checkpoint(checkpoints / "last.ckpt")["segpipe"]["best"] == 0.9
+    told = iter([0.5, 0.4])
+    run_training(settings(data, tmp_path / "run", resume="auto", max_steps=8), "")
+    assert (checkpoints / "best.ckpt").read_bytes() == best
 
 
 def test_a_budget_that_preparation_alone_uses_up_is_refused(data: Path, tmp_path: Path) -> None:

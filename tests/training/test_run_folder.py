@@ -1,12 +1,15 @@
 """A run folder is made once, and its records survive a resume."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from segpipe.errors import ConfigError, ModelError
-from segpipe.training.run_folder import MetricsFile, check_same_config, environment, is_first_rank, open_run, read_plan
+from segpipe.settings import Settings, TrainingSettings
+from segpipe.training.run_folder import MetricsFile, check_same_config, environment, is_first_rank, leave_nothing, open_run, read_plan
 
 
 def test_a_new_folder_is_made_with_all_its_parents(tmp_path: Path) -> None:
@@ -62,3 +65,31 @@ def test_a_run_goes_on_with_another_budget_but_not_with_another_network(tmp_path
     with pytest.raises(ConfigError, match=r"training\.ema"):
         check_same_config(path, "seed: 1\nnetwork: {name: unet}\ntraining: {max_steps: 5, ema: 0}\n")
     check_same_config(tmp_path / "none.yaml", "seed: 1\n")
+
+
+def test_a_setting_that_the_runs_version_did_not_know_had_its_default(tmp_path: Path) -> None:
+    before = {"seed": 3, "training": {"lr": 0.01}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(before))
+    now = dataclasses.asdict(dataclasses.replace(Settings(seed=3), training=TrainingSettings(lr=0.01)))
+    check_same_config(tmp_path / "config.yaml", yaml.safe_dump(now))
+    now["network"]["kernels"] = [[3, 3, 3]]
+    with pytest.raises(ConfigError, match=r"network\.kernels is .* began with \[\]"):
+        check_same_config(tmp_path / "config.yaml", yaml.safe_dump(now))
+
+
+def test_a_folder_with_a_model_alone_is_not_trained_over(tmp_path: Path) -> None:
+    (tmp_path / "model.ts").write_bytes(b"model")
+    with pytest.raises(ConfigError, match="holds a run already"):
+        open_run(tmp_path, False)
+
+
+def test_a_start_that_failed_leaves_no_folder_but_a_decided_run_stays(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "failed", False)
+    run.log.write_text("reading 3 cases\n")
+    leave_nothing(run)
+    assert not run.root.exists()
+    run = open_run(tmp_path / "decided", False)
+    run.plan.write_text("{}")
+    run.log.write_text("reading\n")
+    leave_nothing(run)
+    assert run.log.exists() and run.checkpoints.is_dir()

@@ -1,0 +1,170 @@
+"""`segpipe train folds=all` and `training.seeds=3`: several trainings, what they say about cases they never saw, one model of all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from segpipe.commands.outcome import Outcome
+from segpipe.config.compose import to_yaml
+from segpipe.dataset.split import fold_numbers
+from segpipe.errors import ConfigError
+from segpipe.evaluation.folder import Evaluation
+from segpipe.evaluation.report import to_csv, to_json
+from segpipe.evaluation.summary import MEAN, Summaries, summarise
+from segpipe.evaluation.table import case_table, remarks, summary_table
+from segpipe.folds.assemble import assemble
+from segpipe.folds.evidence import Choice, accepted, as_dict, choose_rules, evaluate_held_out, predict_held_out
+from segpipe.folds.members import LEDGER, Member, member_settings, members_of, train_all
+from segpipe.io.atomic import check_folder, write_text
+from segpipe.package.model_file import document_text
+from segpipe.plan.plan import Plan
+from segpipe.settings import Settings
+from segpipe.training.run import DEFAULT_MINUTES
+from segpipe.training.run_folder import RunFolder, check_same_config
+from segpipe.training.survey import survey
+
+log = logging.getLogger(__name__)
+
+SCORES, ROWS = "cross_validation.json", "cross_validation.csv"
+_TOLERANCE_MM = 1.0
+_RESAMPLES = 1000
+
+
+def train_folds(settings: Settings, config_yaml: str) -> Outcome:
+    """Train every fold and seed, predict what each held out, choose the post-processing, and write one model.
+
+    The trainings are processes of their own, `segpipe train conf=RUN_DIR/fold_0.yaml`, so that each is what a single training is.
+
+    Raises:
+        ConfigError: the folder holds a run already and `training.resume` is not auto, or belongs to other settings.
+        DataError: no folds can be made, or a training failed.
+    """
+    run_dir = Path(settings.run_dir or f"runs/{settings.name}")
+    _open(run_dir, settings, config_yaml)
+    cases, _ = survey(settings)
+    members = members_of(settings, fold_numbers(cases, settings.dataset) if settings.folds == "all" else [])
+    _announce(settings, members)
+    write_text(run_dir / "config.yaml", config_yaml)
+    code = train_all(members, run_dir, lambda member: _train(settings, member, run_dir))
+    if code:
+        return Outcome(
+            [f"stopped  early; go on with the same command and training.resume=auto ({run_dir / LEDGER} knows what is done)"], code
+        )
+    found = predict_held_out(run_dir, members, cases, settings)
+    evaluation = evaluate_held_out(found)
+    summaries = summarise(evaluation)
+    choices = choose_rules(found)
+    rules = accepted(choices)
+    spread = _spread(run_dir, members)
+    scores = to_json(evaluation, summaries, _TOLERANCE_MM, _RESAMPLES, 0)
+    scores |= {"members": spread, "postprocessing": [as_dict(choice) for choice in choices]}
+    write_text(run_dir / SCORES, document_text(scores) + "\n")
+    write_text(run_dir / ROWS, to_csv(evaluation))
+    model = assemble(run_dir, members, settings, _metrics(evaluation, summaries), rules)
+    return Outcome(
+        [
+            _spread_table(spread),
+            summary_table(evaluation, summaries, _TOLERANCE_MM),
+            case_table(evaluation),
+            *remarks(evaluation, summaries),
+            _choice_table(choices, found.plan),
+            f"model    {model} (the mean of {len(members)} networks)",
+            f"run      {run_dir} ({SCORES}, {ROWS}, out_of_fold/, {', '.join(member.name for member in members)})",
+            f"next     segpipe predict {model} SCANS OUT",
+        ]
+    )
+
+
+def _open(run_dir: Path, settings: Settings, config_yaml: str) -> None:
+    check_folder(run_dir)
+    run = RunFolder(run_dir)
+    if not (run_dir / LEDGER).exists():
+        if run.last.exists():
+            raise ConfigError(f"{run_dir}: holds a single run; choose another run_dir=... for the folds")
+        return
+    if settings.training.resume != "auto":
+        raise ConfigError(
+            f"{run_dir}: holds folds already; choose another run_dir=..., go on with training.resume=auto, or delete the folder"
+        )
+    check_same_config(run.config, config_yaml)
+
+
+def _announce(settings: Settings, members: Sequence[Member]) -> None:
+    wanted = settings.training
+    if wanted.max_steps or wanted.schedule_file:
+        log.info("%d trainings: %s", len(members), ", ".join(member.name for member in members))
+        return
+    minutes = wanted.max_minutes or DEFAULT_MINUTES
+    log.info("%d trainings of %g minutes each, %g minutes in all, and the predictions of what each holds out", *_times(members, minutes))
+
+
+def _times(members: Sequence[Member], minutes: float) -> tuple[int, float, float]:
+    return len(members), minutes, minutes * len(members)
+
+
+def _train(settings: Settings, member: Member, run_dir: Path) -> int:
+    """One training as a process of its own; a signal reaches it as it reaches this one, and its end is waited for."""
+    path = run_dir / f"{member.name}.yaml"
+    write_text(path, to_yaml(member_settings(settings, member, run_dir)))
+    process = subprocess.Popen([sys.executable, "-m", "segpipe", "train", f"conf={path}"])
+    before = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGTERM))
+    try:
+        while True:
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                continue  # the terminal sent it to the training, too, which ends in order
+            return code if code >= 0 else 128 - code
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _spread(run_dir: Path, members: Sequence[Member]) -> list[dict[str, Any]]:
+    """What each training's own validation said."""
+    rows = []
+    for member in members:
+        told = json.loads(RunFolder(member.root(run_dir)).validation.read_text(encoding="utf-8"))
+        rows.append(
+            {"member": member.name, "fold": member.fold, "seed": member.seed, "cases": told["cases"], "mean_dice": told["mean_dice"]}
+        )
+    return rows
+
+
+def _spread_table(rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table(title="Each training on what it held out", title_justify="left", title_style="bold")
+    for column in ("training", "cases", "mean Dice"):
+        table.add_column(column, justify="left" if column == "training" else "right")
+    values = [math.nan if row["mean_dice"] is None else float(row["mean_dice"]) for row in rows]
+    for row, value in zip(rows, values, strict=True):
+        table.add_row(row["member"], str(row["cases"]), f"{value:.4f}")
+    if len(values) > 1:
+        table.add_row("mean and standard deviation", "", f"{statistics.fmean(values):.4f} +- {statistics.stdev(values):.4f}")
+    return table
+
+
+def _choice_table(choices: Sequence[Choice], plan: Plan) -> Table:
+    table = Table(title="Post-processing: out-of-fold Dice before and after", title_justify="left", title_style="bold")
+    for column in ("label", "rule", "before", "after", "taken"):
+        table.add_column(column, justify="right" if column in ("before", "after") else "left")
+    for choice in choices:
+        name = plan.labels[choice.rule.label].name if choice.rule.label else "all labels together"
+        minimum = f"at least {1000 * choice.rule.minimum_ml:.0f} pixels" if plan.pictures else f"at least {choice.rule.minimum_ml:.3g} ml"
+        rule = "largest component" if choice.rule.keep_largest else minimum
+        table.add_row(name, rule, f"{choice.before:.4f}", f"{choice.after:.4f}", "yes" if choice.accepted else "no")
+    return table
+
+
+def _metrics(evaluation: Evaluation, summaries: Summaries) -> dict[str, Any]:
+    dice = {name: summaries[str(value)]["dice"].mean for value, name in evaluation.labels.items()}
+    return {"cases": len(evaluation.cases), "dice": dice, "mean_dice": summaries[MEAN]["dice"].mean, "checkpoint": "last, out of fold"}

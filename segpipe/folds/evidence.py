@@ -1,0 +1,196 @@
+"""What out-of-fold predictions say: the score of every case by models that never saw it, and whether post-processing would help."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segpipe.dataset.case import Case
+from segpipe.dataset.split import load_split
+from segpipe.errors import DataError
+from segpipe.evaluation.folder import Evaluation, evaluate_pairs
+from segpipe.evaluation.names import LabelNames
+from segpipe.evaluation.pairs import Pair, Pairs
+from segpipe.folds.members import Member
+from segpipe.inference.folder import FolderOptions, predict_scans
+from segpipe.inference.gather import Examination
+from segpipe.inference.postprocess import Rule, apply_rules, components, kept
+from segpipe.inference.predictor import Predictor
+from segpipe.io.read import read_beside, read_volume
+from segpipe.package.device import choose_device
+from segpipe.package.model_file import load_model
+from segpipe.plan.plan import IGNORED, Plan
+from segpipe.prepare.labels import to_indices
+from segpipe.progress import track
+from segpipe.settings import Settings
+from segpipe.training.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+LEAST_GAIN = 1e-4
+"""Of the mean Dice: a rule that changes less is not worth its explanation."""
+SHARES = (0.01, 0.03, 0.1, 0.3)
+"""Minimum sizes that are tried, as shares of the label's smallest true volume."""
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Attributes:
+    pairs: prediction and truth of every case that was held out once.
+    plan: of the models.
+    """
+
+    pairs: Pairs
+    plan: Plan
+
+
+def predict_held_out(run_dir: Path, members: Sequence[Member], cases: Sequence[Case], settings: Settings) -> OutOfFold:
+    """Label maps of all held-out cases in `run_dir/out_of_fold`, each by the models that did not train on it; done ones are skipped.
+
+    Raises:
+        DataError: a case could not be predicted.
+    """
+    device = choose_device(settings.device)
+    by_name, out = {case.name: case for case in cases}, run_dir / "out_of_fold"
+    pairs: list[Pair] = []
+    plan: Plan | None = None
+    for fold in dict.fromkeys(member.fold for member in members):
+        own = [RunFolder(member.root(run_dir)) for member in members if member.fold == fold]
+        predictor = Predictor([load_model(run.model, device) for run in own], device, settings.inference.overlap, settings.inference.batch)
+        plan = plan or predictor.plan
+        held_out = [by_name[name] for name in load_split(own[0].splits).validation]
+        rows = predict_scans(predictor, [Examination(case.name, case.images) for case in held_out], out, FolderOptions())
+        for case, row in zip(held_out, rows, strict=True):
+            if row.status == "failed" or case.label is None:
+                raise DataError(f"{case.name}: its held-out prediction failed: {row.reason}")
+            pairs.append(Pair(case.name, out / row.output, case.label))
+    if plan is None:
+        raise DataError(f"{run_dir}: no training to predict with")
+    return OutOfFold(Pairs(tuple(sorted(pairs, key=lambda pair: pair.case))), plan)
+
+
+def evaluate_held_out(found: OutOfFold) -> Evaluation:
+    """Figures on the scans' own grids, as `segpipe evaluate` has them."""
+    labels = found.plan.labels
+    if found.plan.sparse != "none":
+        log.warning("slices that were not annotated (dataset.sparse) count as background in the out-of-fold figures")
+    names = {label.value: label.name for label in labels[1:]}
+    return evaluate_pairs(found.pairs, LabelNames(labels[0].value, names, found.plan.ignore))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One rule that was tried.
+
+    Attributes:
+        before, after: mean Dice of the label over the cases (of all labels, for a rule on all of them); empty in truth and
+            prediction counts as 1, so that taking away a false finding is rewarded.
+        accepted: whether it is part of the model.
+    """
+
+    rule: Rule
+    before: float
+    after: float
+    accepted: bool
+
+
+def choose_rules(found: OutOfFold) -> list[Choice]:
+    """Try to keep the largest component of all labels together, then of each label, and minimum sizes; a rule is accepted only when
+    the mean out-of-fold Dice rises and no label's falls.
+    """
+    classes = range(1, found.plan.classes)
+    together = Rule(0, keep_largest=True)
+    plain, alone = _dice_of_all(found, ()), _dice_of_all(found, (together,))
+    rises = alone.mean() > plain.mean() + LEAST_GAIN and all(alone[:, c - 1].mean() >= plain[:, c - 1].mean() for c in classes)
+    choices = [Choice(together, float(plain.mean()), float(alone.mean()), bool(rises))]
+    before = (together,) if rises else ()
+    smallest = _smallest_ml(found)
+    candidates = [
+        rule
+        for c in classes
+        for rule in (
+            Rule(c, keep_largest=True),
+            *(Rule(c, minimum_ml=round(share * smallest[c], 9)) for share in SHARES if smallest[c] > 0),
+        )
+    ]
+    scores = _dice_of_each(found, before, candidates)
+    for c in classes:
+        base = float((alone if rises else plain)[:, c - 1].mean())
+        own = [(float(scores[number].mean()), rule) for number, rule in enumerate(candidates) if rule.label == c]
+        best = max(own, key=lambda one: one[0])
+        choices += [Choice(rule, base, score, rule is best[1] and score > base + LEAST_GAIN) for score, rule in own]
+    return choices
+
+
+def _maps(found: OutOfFold, what: str) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], float]]:
+    """Class indices of prediction and truth of each case, voxels that nobody has judged being background in both, and a voxel's ml."""
+    for pair in track(found.pairs.matched, what, len(found.pairs.matched)):
+        prediction = read_volume(pair.prediction)
+        truth = read_beside(pair.truth, pair.prediction)
+        predicted = to_indices(prediction.array[0], found.plan.labels)
+        true = to_indices(truth.array[0], found.plan.labels, found.plan.ignore)
+        if found.plan.ignore:
+            unjudged = true == IGNORED
+            predicted, true = (np.where(unjudged, np.uint8(0), side) for side in (predicted, true))
+        yield predicted, true, prediction.grid.voxel_volume_ml
+
+
+def _smallest_ml(found: OutOfFold) -> NDArray[np.float64]:
+    """Smallest true volume of each class over the cases that have it; 0 where none has."""
+    volumes = np.array(
+        [np.bincount(true.reshape(-1), minlength=found.plan.classes) * ml for _, true, ml in _maps(found, "measuring labels")]
+    )
+    return np.array([column[column > 0].min() if (column > 0).any() else 0.0 for column in volumes.T])
+
+
+def _dice(shared: float, predicted: float, true: float) -> float:
+    return 2.0 * shared / (predicted + true) if predicted + true else 1.0
+
+
+def _dice_of_all(found: OutOfFold, rules: Sequence[Rule]) -> NDArray[np.float64]:
+    """(cases, labels): Dice of each label after `rules`."""
+    rows = []
+    for predicted, true, ml in _maps(found, "trying the largest component"):
+        clean = apply_rules(predicted, rules, ml)
+        sides = [(clean == c, true == c) for c in range(1, found.plan.classes)]
+        rows.append([_dice(int((p & t).sum()), int(p.sum()), int(t.sum())) for p, t in sides])
+    return np.array(rows)
+
+
+def _dice_of_each(found: OutOfFold, before: Sequence[Rule], candidates: Sequence[Rule]) -> NDArray[np.float64]:
+    """(candidates, cases): Dice of a candidate's own label; it touches no other. One look at the components serves all candidates."""
+    columns = []
+    for predicted, true, ml in _maps(found, "trying components of each label"):
+        clean = apply_rules(predicted, before, ml)
+        parts = {c: _parts(clean == c, true == c) for c in {rule.label for rule in candidates}}
+        columns.append([_kept_dice(*parts[rule.label], rule, ml) for rule in candidates])
+    return np.array(columns).T
+
+
+def _parts(predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Voxels of each predicted component, those of them that are right, and the true voxels."""
+    numbered, sizes = components(predicted)
+    right = np.bincount(numbered[true], minlength=sizes.size + 1)[1:]
+    return sizes, right, int(np.count_nonzero(true))
+
+
+def _kept_dice(sizes: NDArray[np.int64], right: NDArray[np.int64], true: int, rule: Rule, ml: float) -> float:
+    stays = kept(sizes, rule, ml)
+    return _dice(float(right[stays].sum()), float(sizes[stays].sum()), float(true))
+
+
+def accepted(choices: Sequence[Choice]) -> list[Rule]:
+    """The rules that are part of the model, in the order in which they were chosen."""
+    return [choice.rule for choice in choices if choice.accepted]
+
+
+def as_dict(choice: Choice) -> dict[str, Any]:
+    """Plain values for JSON."""
+    return dataclasses.asdict(choice)

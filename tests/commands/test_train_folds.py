@@ -1,0 +1,133 @@
+"""`segpipe train folds=all` through the installed command: every case is held out once, and one file does what all folds do together."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from segpipe.dataset.phantom import write_phantom
+from segpipe.folds.members import Ledger, Member
+from segpipe.inference.postprocess import apply_rules, rules_of
+from segpipe.io.read import read_volume
+from segpipe.package.model_file import load_model
+from segpipe.training.checkpoint import network_weights
+
+WORDS = [
+    *("name=tiny", "plan.patch_size=[16,16,8]", "plan.batch_size=2", "network.features=[4,8]", "network.stages=2", "training.lr=1e-2"),
+    *("training.overlays=0", "augment=none", "device=cpu", "seed=7", "training.max_steps=40", "threads=1"),
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_phantom(folder, "prostate", cases=4, seed=3, size="small")
+    return folder
+
+
+def segpipe(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "segpipe", *map(str, words)], capture_output=True, text=True, timeout=400)
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A cross-validation of two folds, and what it printed."""
+    folder = tmp_path_factory.mktemp("folds") / "run"
+    done = segpipe("train", *WORDS, f"dataset.root={data}", f"run_dir={folder}", "folds=all", "dataset.folds=2")
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_every_case_is_held_out_once_and_scored(data: Path, run: tuple[Path, str]) -> None:
+    folder, printed = run
+    names = sorted(path.name for path in (data / "labels").iterdir())
+    assert sorted(path.name for path in (folder / "out_of_fold").glob("*.nii.gz")) == names
+    held = [json.loads((folder / f"fold_{fold}/splits.json").read_text())["validation"] for fold in (0, 1)]
+    assert sorted(held[0] + held[1]) == [name.removesuffix(".nii.gz") for name in names]
+    scores = json.loads((folder / "cross_validation.json").read_text())
+    assert sorted({row["case"] for row in scores["cases"]}) == sorted(held[0] + held[1])
+    assert [row["member"] for row in scores["members"]] == ["fold_0", "fold_1"]
+    for fold in (0, 1):
+        for row in json.loads((folder / f"fold_{fold}/validation.json").read_text())["each"]:
+            dice = [one["dice"] for one in scores["cases"] if one["case"] == row["case"]]
+            assert np.nanmean([np.nan if d is None else d for d in dice]) == pytest.approx(np.mean(list(row["dice"].values())), abs=0.1)
+    assert "largest component" in printed and "the mean of 2 networks" in printed
+
+
+def test_a_fold_is_what_a_single_training_of_it_is(data: Path, run: tuple[Path, str], tmp_path: Path) -> None:
+    alone = segpipe(
+        "train", *WORDS, f"dataset.root={data}", f"run_dir={tmp_path / 'one'}", "dataset.split=folds", "dataset.folds=2", "dataset.fold=1"
+    )
+    assert alone.returncode == 0, alone.stderr
+    one, two = (network_weights(root / "checkpoints/last.ckpt") for root in (tmp_path / "one", run[0] / "fold_1"))
+    assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_one_file_does_what_the_folds_do_together(data: Path, run: tuple[Path, str], tmp_path: Path) -> None:
+    folder = run[0]
+    assert segpipe("predict", folder / "model.ts", data / "images", tmp_path / "one").returncode == 0
+    assert segpipe("predict", folder / "fold_0", folder / "fold_1", data / "images", tmp_path / "two").returncode == 0
+    model = load_model(folder / "model.ts")
+    values = np.array([label.value for label in model.plan.labels])
+    rules = rules_of(model.document, model.plan.classes)
+    for path in (tmp_path / "two").glob("*.nii.gz"):
+        together, single = read_volume(path), read_volume(tmp_path / "one" / path.name)
+        clean = values[apply_rules(np.searchsorted(values, together.array[0]), rules, together.grid.voxel_volume_ml)]
+        assert (clean != single.array[0]).mean() < 2e-3  # the logarithm of a mean is blended, not the logits themselves
+    assert model.document["training"]["members"] == 2
+    assert model.document["metrics"]["cases"] == 4
+
+
+def test_a_second_call_is_refused_or_goes_on(data: Path, run: tuple[Path, str]) -> None:
+    folder = run[0]
+    words = ["train", *WORDS, f"dataset.root={data}", f"run_dir={folder}", "folds=all", "dataset.folds=2"]
+    again = segpipe(*words)
+    assert again.returncode == 2 and "holds folds already" in again.stderr and len(again.stderr.strip().splitlines()) == 1
+    other = segpipe(*words, "training.resume=auto", "training.lr=2e-2")
+    assert other.returncode == 2 and "training.lr is 0.02, but the run" in other.stderr
+    before = (folder / "fold_0/model.ts").stat().st_mtime_ns
+    done = segpipe(*words, "training.resume=auto")
+    assert done.returncode == 0 and "2 of 2 trainings are done already" in done.stderr
+    assert (folder / "fold_0/model.ts").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_cross_validation_goes_on_where_it_was(data: Path, tmp_path: Path, number: signal.Signals) -> None:
+    folder = tmp_path / "run"
+    words = [*("train", *WORDS), f"dataset.root={data}", f"run_dir={folder}", "folds=all", "dataset.folds=2", "training.max_steps=400"]
+    process = subprocess.Popen([sys.executable, "-m", "segpipe", *words], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    metrics = folder / "fold_0/metrics.csv"
+    for _ in range(600):
+        if metrics.exists() and len(metrics.read_text().splitlines()) > 1:
+            break
+        time.sleep(0.1)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does: every process of the group
+    else:
+        process.send_signal(number)  # as a job scheduler may do: the first process alone
+    _, told = process.communicate(timeout=200)
+    assert process.returncode == 128 + number, told
+    assert not Ledger(folder).is_done(Member(0, 7, "fold_0"), folder) and (folder / "fold_0/model.ts").exists()
+    assert not (folder / "fold_1").exists()
+    if number == signal.SIGTERM:
+        return
+    done = segpipe(*words, "training.resume=auto", "training.max_steps=60")
+    assert done.returncode == 0, done.stderr
+    assert (folder / "model.ts").exists()
+
+
+def test_seeds_report_their_spread_on_one_split(data: Path, tmp_path: Path) -> None:
+    done = segpipe("train", *WORDS, f"dataset.root={data}", f"run_dir={tmp_path / 'run'}", "training.seeds=2", "training.max_steps=10")
+    assert done.returncode == 0, done.stderr
+    splits = [json.loads((tmp_path / f"run/seed_{seed}/splits.json").read_text()) for seed in (7, 8)]
+    assert splits[0]["validation"] == splits[1]["validation"]
+    one, two = (network_weights(tmp_path / f"run/seed_{seed}/checkpoints/last.ckpt") for seed in (7, 8))
+    assert not torch.equal(one["heads.0.weight"], two["heads.0.weight"])
+    assert "mean and standard deviation" in done.stdout and "+-" in done.stdout

@@ -1,0 +1,69 @@
+"""The model file of several trainings, and what they must agree on."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from segpipe.errors import ModelError
+from segpipe.folds.assemble import assemble
+from segpipe.folds.members import Member
+from segpipe.inference.postprocess import Rule, rules_of
+from segpipe.network.build import build_network
+from segpipe.package.model_file import load_model
+from segpipe.plan.plan import Channel, Label, NetworkPlan, Plan
+from segpipe.settings import Settings
+
+MEMBERS = [Member(0, 7, "fold_0"), Member(1, 7, "fold_1")]
+SPEC = NetworkPlan("unet", (4, 8), ((3, 3),) * 2, ((1, 1), (2, 2)))
+PLAN = Plan(
+    task="t",
+    dims=2,
+    channels=(Channel("MR", "zscore"),),
+    labels=(Label(0, 0, "background"), Label(1, 5, "organ")),
+    orient=True,
+    axes=(0, 1, 2),
+    spacing_mm=(1.0, 1.0, 0.0),
+    patch_size=(16, 16, 1),
+    batch_size=1,
+    nonzero=False,
+    flips=(True, True, False),
+    network=SPEC,
+)
+
+
+@pytest.fixture
+def networks(tmp_path: Path) -> list[torch.nn.Module]:
+    """Two runs as far as they are needed."""
+    made = []
+    for seed, member in enumerate(MEMBERS):
+        torch.manual_seed(seed)
+        made.append(build_network(SPEC, 1, 2, 2).eval())
+        root = member.root(tmp_path)
+        (root / "checkpoints").mkdir(parents=True)
+        (root / "plan.json").write_text(dataclasses.replace(PLAN, reasons={"dims": f"in fold {seed}"}).to_json())
+        state = {f"network.{name}": value for name, value in made[-1].state_dict().items()}
+        torch.save({"state_dict": state}, root / "checkpoints/last.ckpt")
+    return made
+
+
+def test_the_file_holds_all_networks_the_rules_and_the_figures(networks: list[torch.nn.Module], tmp_path: Path) -> None:
+    rules = [Rule(1, keep_largest=True), Rule(0, minimum_ml=0.5)]
+    path = assemble(tmp_path, MEMBERS, Settings(), {"mean_dice": 0.9}, rules)
+    model = load_model(path)
+    assert rules_of(model.document, 2) == tuple(rules)
+    assert (model.document["metrics"], model.document["training"]["members"]) == ({"mean_dice": 0.9}, 2)
+    image = torch.randn(1, 1, 21, 17)
+    with torch.no_grad():
+        expected = sum(network(image).softmax(1) for network in networks) / 2
+        torch.testing.assert_close(model.network(image).softmax(1), expected)
+
+
+def test_trainings_with_different_plans_make_no_model(networks: list[torch.nn.Module], tmp_path: Path) -> None:
+    values = json.loads((tmp_path / "fold_1/plan.json").read_text())
+    (tmp_path / "fold_1/plan.json").write_text(json.dumps(values | {"spacing_mm": [2.0, 2.0, 0.0]}))
+    with pytest.raises(ModelError, match=r"fold_1/plan\.json: differs from .*fold_0/plan\.json"):
+        assemble(tmp_path, MEMBERS, Settings(), {}, [])
+    assert not (tmp_path / "model.ts").exists()

@@ -1,0 +1,66 @@
+"""The estimate of steps, time and memory before a training."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from segpipe.dataset.phantom import write_phantom
+from segpipe.package.precision import Compute
+from segpipe.plan.planner import make_plan
+from segpipe.settings import DatasetSettings, InferenceSettings, NetworkSettings, PlanSettings, Settings, TrainingSettings
+from segpipe.training import estimate as module
+from segpipe.training.estimate import _Memory, _time, estimate
+from segpipe.training.schedule import Budget
+from segpipe.training.survey import survey
+
+
+def settings(**training: object) -> Settings:
+    return Settings(training=TrainingSettings(**training))
+
+
+def test_a_time_budget_is_shared_between_preparation_steps_and_validation() -> None:
+    budget = Budget(max_seconds=600.0, clock=lambda: 0.0)
+    steps, seconds = _time(settings(), budget, step=0.5, before=40.0, validation=1.0, held_out=54)
+    assert seconds == 600.0
+    assert steps == int((600 - 40 - 54 - module.EXPORT_SECONDS) * 0.95 / 0.5)
+    steps, seconds = _time(settings(), budget, step=0.5, before=40.0, validation=100.0, held_out=54)
+    assert steps == int((600 - 40 - 150) * 0.95 / 0.5)  # no more than a quarter is held back
+    assert seconds == pytest.approx(40 + 5400 + module.EXPORT_SECONDS)  # and the rest comes after the budget
+    assert _time(settings(), Budget(max_seconds=30.0, clock=lambda: 0.0), 0.5, 40.0, 1.0, 5)[0] == 0
+
+
+def test_steps_take_their_time_and_validations_theirs() -> None:
+    budget = Budget(max_steps=1000, clock=lambda: 0.0)
+    steps, seconds = _time(settings(validate_cases=8), budget, step=0.5, before=40.0, validation=1.0, held_out=20)
+    assert (steps, seconds) == (1000, pytest.approx(40 + 500 + 4 * 8 + 20 + module.EXPORT_SECONDS))
+    steps, seconds = _time(settings(validate_steps=100), budget, step=0.5, before=40.0, validation=1.0, held_out=3)
+    assert seconds == pytest.approx(40 + 500 + 10 * 3 + 3 + module.EXPORT_SECONDS)
+    assert _time(settings(), Budget(replay=[0.1] * 7, max_steps=7), 0.5, 0.0, 0.0, 1)[0] == 7
+
+
+def test_memory_that_was_freed_again_is_seen() -> None:
+    with _Memory("cpu") as memory:
+        held = torch.ones(60_000_000)  # 240 MB, touched
+        held.add_(1)
+        del held
+    assert 0.2 < memory.gained_gb < 0.5
+    assert memory.before_gb > 0.05
+
+
+def test_an_estimate_of_a_small_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SECONDS", 0.2)
+    write_phantom(tmp_path, "prostate", cases=4, seed=3, size="small")
+    wanted = Settings(
+        dataset=DatasetSettings(root=str(tmp_path)),
+        plan=PlanSettings(patch_size=[16, 16, 8], batch_size=2),
+        network=NetworkSettings(features=[4, 8], stages=2),
+        training=TrainingSettings(max_steps=50),
+        inference=InferenceSettings(),
+    )
+    budget = Budget(max_steps=50)
+    cases, fingerprint = survey(wanted)
+    found = estimate(cases, make_plan("t", fingerprint, wanted), wanted, Compute("cpu", False), budget)
+    assert found.steps == 50 and 0.001 < found.step_seconds < 2
+    assert 50 * found.step_seconds < found.seconds < 50 * found.step_seconds + 60
+    assert 0.1 < found.memory_gb < 8
