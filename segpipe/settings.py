@@ -41,6 +41,8 @@ class DatasetSettings:
     """Names of the channels in order (`CT` is normalised as CT, the rest by z-score); auto: from the data set."""
     label_names: dict[str, str] = field(default_factory=dict)
     """Names of label values, `{"1": "PZ", "2": "TZ"}`; auto: from the data set, else `label 1`, `label 2`."""
+    regions: dict[str, list[int]] = field(default_factory=dict)
+    """Overlapping regions that are learnt in place of the labels, in the order of painting: `{"whole": [1, 2, 4], "core": [1, 4]}`."""
     ignore: list[int] = _in(-(2**31), 2**31 - 1, [])
     """Label values of voxels that nobody has judged: neither trained on nor validated; auto: the value named `ignore`."""
     sparse: str = _of("none", "x", "y", "z")
@@ -232,6 +234,16 @@ class InferenceSettings:
 
 
 @dataclass(frozen=True)
+class LaunchSettings:
+    """Where the trainings of `folds=all` and `training.seeds` run (extra `segpipe[slurm]`)."""
+
+    cluster: str = _of("none", "local", "slurm")
+    """none: one after the other in this process's terminal; local: all at once on this machine; slurm: a job each."""
+    options: dict[str, str] = field(default_factory=dict)
+    """What submitit's `update_parameters` takes: `{"timeout_min": 240, "slurm_partition": "gpu", "gpus_per_node": 1}`."""
+
+
+@dataclass(frozen=True)
 class Settings:
     name: str = "task"
     """Name of the task, written into the model file."""
@@ -253,3 +265,4 @@ class Settings:
     network: NetworkSettings = field(default_factory=NetworkSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     inference: InferenceSettings = field(default_factory=InferenceSettings)
+    launch: LaunchSettings = field(default_factory=LaunchSettings)

@@ -63,6 +63,9 @@ def plan_table(made: Plan) -> Table:
         table.add_row(key, value, made.reasons.get(key, ""))
     table.add_row("kernels", _stages(network.kernels), made.reasons.get("kernels", ""))
     table.add_row("strides", _stages(network.strides), made.reasons.get("strides", ""))
+    if made.regions:
+        painted = {region.name: made.labels[region.paints].value for region in made.regions}
+        table.add_row("regions", ", ".join(f"{name} writes {value}" for name, value in painted.items()), made.reasons.get("regions", ""))
     if made.partly_judged:
         table.add_row("ignore", "see the reason", made.reasons.get("ignore", ""))
     labels = ", ".join(f"{label.name} ({label.value})" for label in made.labels)

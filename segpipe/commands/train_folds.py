@@ -25,6 +25,7 @@ from segpipe.evaluation.summary import MEAN, Summaries, summarise
 from segpipe.evaluation.table import case_table, remarks, summary_table
 from segpipe.folds.assemble import assemble
 from segpipe.folds.evidence import Choice, accepted, as_dict, choose_rules, evaluate_held_out, predict_held_out
+from segpipe.folds.launch import launch_all
 from segpipe.folds.members import LEDGER, Member, member_settings, members_of, train_all
 from segpipe.io.atomic import check_folder, write_text
 from segpipe.package.model_file import document_text
@@ -56,7 +57,11 @@ def train_folds(settings: Settings, config_yaml: str) -> Outcome:
     members = members_of(settings, fold_numbers(cases, settings.dataset) if settings.folds == "all" else [])
     _announce(settings, members)
     write_text(run_dir / "config.yaml", config_yaml)
-    code = train_all(members, run_dir, lambda member: _train(settings, member, run_dir))
+    code = 0
+    if settings.launch.cluster == "none":
+        code = train_all(members, run_dir, lambda member: _train(settings, member, run_dir))
+    else:
+        launch_all(members, run_dir, settings, lambda member: _command(settings, member, run_dir))
     if code:
         return Outcome(
             [f"stopped  early; go on with the same command and training.resume=auto ({run_dir / LEDGER} knows what is done)"], code
@@ -113,11 +118,16 @@ def _times(members: Sequence[Member], minutes: float) -> tuple[int, float, float
     return len(members), minutes, minutes * len(members)
 
 
-def _train(settings: Settings, member: Member, run_dir: Path) -> int:
-    """One training as a process of its own; a signal reaches it as it reaches this one, and its end is waited for."""
+def _command(settings: Settings, member: Member, run_dir: Path) -> list[str]:
+    """What trains one member; its settings are written into a file, which is all that the process needs."""
     path = run_dir / f"{member.name}.yaml"
     write_text(path, to_yaml(member_settings(settings, member, run_dir)))
-    process = subprocess.Popen([sys.executable, "-m", "segpipe", "train", f"conf={path}"])
+    return [sys.executable, "-m", "segpipe", "train", f"conf={path}"]
+
+
+def _train(settings: Settings, member: Member, run_dir: Path) -> int:
+    """One training as a process of its own; a signal reaches it as it reaches this one, and its end is waited for."""
+    process = subprocess.Popen(_command(settings, member, run_dir))
     before = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGTERM))
     try:
         while True:

@@ -58,9 +58,8 @@ def _leaf(hint: Any, value: Any, key: str, limits: typing.Mapping[str, Any]) -> 
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is dict:
         if not isinstance(value, dict):
-            example = '{"1": PZ, "2": TZ}' if arguments[1] is str else '{"PZ": 1, "TZ": 2.5}'
-            raise ConfigError(f"{key}: is {_show(value)}; must be a mapping, such as {example}")
-        return {str(name): _scalar(arguments[1], item, f"{key}.{name}", limits) for name, item in value.items()}
+            raise ConfigError(f"{key}: is {_show(value)}; must be a mapping, such as {_EXAMPLES.get(arguments[1], '{whole: [1, 2]}')}")
+        return {str(name): _leaf(arguments[1], item, f"{key}.{name}", limits) for name, item in value.items()}
     if origin is list:
         if typing.get_origin(arguments[0]) is list:
             if not isinstance(value, list | tuple):
@@ -128,4 +127,5 @@ def _to_str(value: Any) -> str:
     return str(value)
 
 
+_EXAMPLES: dict[Any, str] = {str: '{"1": PZ, "2": TZ}', float: '{"PZ": 1, "TZ": 2.5}'}
 _CONVERT: dict[Any, Callable[[Any], Any]] = {bool: _to_bool, int: _to_int, float: _to_float, str: _to_str}

@@ -43,5 +43,5 @@ def assemble(run_dir: Path, members: Sequence[Member], settings: Settings, metri
     document["training"]["members"] = len(members)
     document |= {"metrics": metrics, KEY: [rule.to_dict() for rule in rules]}
     path = RunFolder(run_dir).model
-    export_model(EnsembleNetwork(networks), first, document, path)
+    export_model(EnsembleNetwork(networks, bool(first.regions)), first, document, path)
     return path

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from segpipe.errors import ModelError
-from segpipe.package.ensemble_network import SMALLEST
 from segpipe.package.model_file import Model
+from segpipe.prepare.readout import Readout
 
 
 def check_agreement(models: Sequence[Model]) -> None:
@@ -21,6 +21,8 @@ def check_agreement(models: Sequence[Model]) -> None:
         raise ModelError("no model was given; give at least one model file")
     first = models[0]
     for other in models[1:]:
+        if other.plan.regions != first.plan.regions:
+            raise ModelError(f"{other.path} and {first.path} have different regions: an ensemble needs the same")
         if other.plan.labels != first.plan.labels:
             ours, theirs = ([f"{label.value} {label.name}" for label in model.plan.labels] for model in (first, other))
             raise ModelError(f"{other.path} has the labels {theirs}, {first.path} {ours}: an ensemble needs the same labels")
@@ -38,8 +40,8 @@ def prepared_alike(models: Sequence[Model]) -> list[list[Model]]:
     return list(groups.values())
 
 
-def mean_log_probabilities(all_logits: Iterable[torch.Tensor], count: int) -> torch.Tensor:
-    """Logarithm of the mean of the softmaxes: as good as logits, its softmax is the mean itself.
+def mean_scores(all_logits: Iterable[torch.Tensor], count: int, readout: Readout) -> torch.Tensor:
+    """Scores of the mean of the probabilities, as good as logits: their probabilities are the mean itself.
 
     Args:
         all_logits: `count` tensors (N, I, J, K) float32 that may be overwritten; only two are in memory at a time.
@@ -47,8 +49,8 @@ def mean_log_probabilities(all_logits: Iterable[torch.Tensor], count: int) -> to
     total: torch.Tensor | None = None
     for logits in all_logits:
         for plane in logits.unbind(dim=1):  # (N, J, K), in place
-            plane.copy_(plane.softmax(dim=0))
+            plane.copy_(readout.probabilities(plane))
         total = logits if total is None else total.add_(logits)
     if total is None:
         raise ModelError("no model was given; give at least one model file")
-    return total.div_(count).clamp_min_(SMALLEST).log_()
+    return readout.scores(total.div_(count))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from segpipe.errors import ConfigError, ModelError
 from segpipe.geometry.grid import Volume
-from segpipe.inference.ensemble import check_agreement, mean_log_probabilities, prepared_alike
+from segpipe.inference.ensemble import check_agreement, mean_scores, prepared_alike
 from segpipe.inference.memory import memory_guard
 from segpipe.inference.postprocess import Rule, apply_rules, rules_of
 from segpipe.inference.unlike import differences, known_of, odd_volumes
@@ -27,6 +27,7 @@ from segpipe.plan.plan import Label, Plan
 from segpipe.prepare.labels import to_values
 from segpipe.prepare.prepare import prepare
 from segpipe.prepare.prepared import Trace
+from segpipe.prepare.readout import Readout, readout_of
 from segpipe.prepare.restore import restore_labels, restore_probabilities
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class Prediction:
 
     Attributes:
         labels: (I, J, K) of the user's label values, smallest integer type.
-        probabilities: (N, I, J, K) float32, background first, where they were asked for.
+        probabilities: (N, I, J, K) float32, background first (or the regions in their order), where they were asked for.
         seconds: of the phases `prepare`, `network`, `restore`.
         voxels: number of voxels (pixels of a picture) of each label but the background, by name.
     """
@@ -134,7 +135,7 @@ class Predictor:
             with clock.phase("network"):
                 results.append((self._scores(group, prepared.image), prepared.trace, len(group)))
         with clock.phase("restore"):
-            indices, shares = _on_scan(results, len(self.models), probabilities)
+            indices, shares = _on_scan(results, len(self.models), probabilities, readout_of(self.plan))
             indices = apply_rules(indices, self._rules, volume.grid.voxel_volume_ml)
         labels = self.plan.labels
         return Prediction(to_values(indices, labels), shares, clock.seconds, _voxels(indices, labels))
@@ -144,7 +145,7 @@ class Predictor:
         image = image.to(self.device)
         with torch.inference_mode():
             every = (self._logits(model, image) for model in group)
-            scores = next(every) if len(self.models) == 1 else mean_log_probabilities(every, len(group))
+            scores = next(every) if len(self.models) == 1 else mean_scores(every, len(group), readout_of(self.plan))
         if not bool(torch.isfinite(scores.sum())):
             raise ModelError(f"{group[0].path}: the network gives NaN or infinity on this scan: check its intensities, or train again")
         return scores
@@ -189,7 +190,9 @@ class _Clock:
         self.seconds[name] += time.perf_counter() - start
 
 
-def _on_scan(results: list[tuple[torch.Tensor, Trace, int]], models: int, wanted: bool) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+def _on_scan(
+    results: list[tuple[torch.Tensor, Trace, int]], models: int, wanted: bool, readout: Readout
+) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
     """Class indices on the scan's grid, and probabilities where `wanted`.
 
     Models that were prepared differently (2D and 3D, other spacings) only meet on the scan's grid: this needs memory for
@@ -197,16 +200,16 @@ def _on_scan(results: list[tuple[torch.Tensor, Trace, int]], models: int, wanted
     """
     if len(results) == 1:
         scores, trace, _ = results[0]
-        return restore_labels(scores, trace), restore_probabilities(scores, trace) if wanted else None
+        return restore_labels(scores, trace, readout), restore_probabilities(scores, trace, readout) if wanted else None
     total: NDArray[np.float32] | None = None
     for scores, trace, count in results:
-        share = restore_probabilities(scores, trace) * np.float32(count / models)
+        share = restore_probabilities(scores, trace, readout) * np.float32(count / models)
         total = share if total is None else np.add(total, share, out=total)
     if total is None:
         raise ModelError("no model was given; give at least one model file")
-    dtype = np.min_scalar_type(total.shape[0] - 1)
-    indices = np.stack([plane.argmax(axis=0).astype(dtype) for plane in np.moveaxis(total, 1, 0)])
-    return indices, total if wanted else None
+    dtype = np.min_scalar_type(max(readout.paint, default=total.shape[0] - 1))
+    planes = (readout.indices(readout.scores(torch.from_numpy(plane.copy()))) for plane in np.moveaxis(total, 1, 0))
+    return np.stack([plane.numpy().astype(dtype) for plane in planes]), total if wanted else None
 
 
 def _voxels(indices: NDArray[Any], labels: tuple[Label, ...]) -> dict[str, int]:

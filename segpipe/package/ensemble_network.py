@@ -1,4 +1,4 @@
-"""Several networks of one plan as one: the logarithm of the mean of their probabilities."""
+"""Several networks of one plan as one: scores of the mean of their probabilities."""
 
 from __future__ import annotations
 
@@ -7,28 +7,32 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-SMALLEST = 1e-20
-"""Probabilities below it count as this one, so that their logarithm is finite."""
+_SMALLEST = 1e-20
+_ALMOST_ONE = 1.0 - 1e-7
 
 
 class EnsembleNetwork(nn.Module):
-    """As good as one network that gives logits: the softmax of its output is the mean of the members' softmaxes.
+    """As good as one network that gives logits: the softmax (of regions: the sigmoid) of its output is the mean of the members'.
 
     Args:
         networks: (B, C, *spatial) -> logits (B, N, *spatial), at least one.
+        regions: the outputs are overlapping regions, not classes.
     """
 
-    def __init__(self, networks: Sequence[nn.Module]) -> None:
+    def __init__(self, networks: Sequence[nn.Module], regions: bool = False) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
-        self.smallest = SMALLEST  # TorchScript knows no values of the module
+        self.regions = regions
+        self.smallest, self.largest = _SMALLEST, _ALMOST_ONE  # TorchScript knows no values of the module
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *spatial) -> log-probabilities (B, N, *spatial), float32."""
+        """(B, C, *spatial) -> scores (B, N, *spatial), float32: log-probabilities, of regions logits."""
         parts: list[Tensor] = []
         for network in self.networks:
-            parts.append(network(x).float().softmax(1))
+            logits: Tensor = network(x).float()
+            parts.append(logits.sigmoid() if self.regions else logits.softmax(1))
         total = parts[0]
         for part in parts[1:]:
             total = total + part
-        return torch.log((total / len(parts)).clamp(min=self.smallest))
+        mean = (total / len(parts)).clamp(min=self.smallest, max=self.largest if self.regions else 1.0)
+        return torch.logit(mean) if self.regions else torch.log(mean)

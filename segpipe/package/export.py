@@ -68,8 +68,8 @@ def _prove(eager: nn.Module, scripted: Callable[[torch.Tensor], torch.Tensor], p
     for batch, spatial in zip((2, 1), _odd_shapes(plan.patch_size[: plan.dims]), strict=True):
         image = torch.randn((batch, len(plan.channels), *spatial), generator=generator)
         expected = _run(eager, image)
-        if tuple(expected.shape) != (batch, plan.classes, *spatial):
-            raise ModelError(f"network gives {tuple(expected.shape)} for {tuple(image.shape)}; must be {(batch, plan.classes, *spatial)}")
+        if tuple(expected.shape) != (batch, plan.outputs, *spatial):
+            raise ModelError(f"network gives {tuple(expected.shape)} for {tuple(image.shape)}; must be {(batch, plan.outputs, *spatial)}")
         difference = max(_difference(_run(scripted, image), expected) for _ in range(_RUNS))
         results.append({"shape": list(image.shape), "largest_difference": difference})
     largest = max(result["largest_difference"] for result in results)

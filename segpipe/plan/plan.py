@@ -42,6 +42,20 @@ class Label:
 
 
 @dataclass(frozen=True)
+class Region:
+    """One output of a network of overlapping regions.
+
+    Attributes:
+        members: class indices that make it up.
+        paints: the class index that it writes into a label map where it is found, over what the regions before it wrote.
+    """
+
+    name: str
+    members: tuple[int, ...]
+    paints: int
+
+
+@dataclass(frozen=True)
 class NetworkPlan:
     """All that is needed to build the network again. Per-stage lists have one entry a stage, finest first.
 
@@ -84,6 +98,7 @@ class Plan:
         network: how the network is built.
         reasons: for each decision, why; for people.
         ignore: values of training label maps whose voxels nobody has judged.
+        regions: what the outputs are where they may overlap, in the order of painting; empty: the outputs are the classes.
         sparse: world axis (x, y, z) across which slices of training label maps without any label are not judged.
     """
 
@@ -103,6 +118,7 @@ class Plan:
     version: int = PLAN_VERSION
     ignore: tuple[int, ...] = ()
     sparse: Sparse = "none"
+    regions: tuple[Region, ...] = ()
 
     @property
     def partly_judged(self) -> bool:
@@ -116,8 +132,18 @@ class Plan:
 
     @property
     def classes(self) -> int:
-        """Number of network outputs, background included."""
+        """Number of classes, background included."""
         return len(self.labels)
+
+    @property
+    def outputs(self) -> int:
+        """Number of network outputs: the regions, or the classes with the background."""
+        return len(self.regions) or len(self.labels)
+
+    @property
+    def targets(self) -> dict[str, tuple[int, ...]]:
+        """What is validated, by name: the regions, or the classes but the background; the class indices of each."""
+        return {region.name: region.members for region in self.regions} or {label.name: (label.index,) for label in self.labels[1:]}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

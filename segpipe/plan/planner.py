@@ -13,6 +13,7 @@ from segpipe.errors import ConfigError, DataError
 from segpipe.plan.flips import OR_TWO, along, decide_flips
 from segpipe.plan.nnunet import decide_nnunet, nnunet_features
 from segpipe.plan.plan import Channel, Label, NetworkPlan, Normalisation, Plan, Sparse
+from segpipe.plan.regions import decide_regions
 from segpipe.plan.topology import SMALLEST, Strides, Topology, topology
 from segpipe.settings import NetworkSettings, PlanSettings, Settings
 
@@ -62,11 +63,12 @@ def make_plan(task: str, data: Fingerprint, settings: Settings, device: str = "c
     else:
         layout = _decide_patch(wanted, settings.network, (dims, axes), spacing, (median, limit), reasons)
         batch = _decide_batch(wanted, layout, reasons)
+    labels = _decide_labels(data)
     return Plan(
         task=task,
         dims=dims,
         channels=_decide_channels(wanted, data, reasons),
-        labels=_decide_labels(data),
+        labels=labels,
         orient=not data.picture,
         axes=axes,
         spacing_mm=spacing,
@@ -77,6 +79,7 @@ def make_plan(task: str, data: Fingerprint, settings: Settings, device: str = "c
         network=_network(settings.network, dims, layout, wanted.rules, reasons),
         ignore=data.ignore,
         sparse=_decide_sparse(settings.dataset.sparse, data, reasons),
+        regions=decide_regions(settings.dataset.regions, labels, reasons),
         reasons=reasons,
     )
 

@@ -13,14 +13,15 @@ from segpipe.geometry.grid import Box, Shape
 from segpipe.geometry.orient import undo_permute_flip
 from segpipe.geometry.resample import resample_axis, resample_linear
 from segpipe.prepare.prepared import Trace
+from segpipe.prepare.readout import CLASSES, Readout
 
 _SLAB_BYTES = 16 * 2**20
 """Size of the logits of one slab on the scan's grid."""
 _MOST_UINT8 = 256
 
 
-def restore_labels(logits: torch.Tensor, trace: Trace) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Class of the largest logit at each voxel of the scan, the logits interpolated linearly; 0 outside the crop.
+def restore_labels(logits: torch.Tensor, trace: Trace, readout: Readout = CLASSES) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Class of the largest logit (or what regions paint) at each voxel of the scan, logits interpolated linearly; 0 outside the crop.
 
     Args:
         logits: (N, *trace.shape), any floating type, logits or log-probabilities.
@@ -33,24 +34,24 @@ def restore_labels(logits: torch.Tensor, trace: Trace) -> NDArray[np.uint8] | ND
     permuted = np.zeros(_permuted_shape(trace), dtype=dtype)
     inside = permuted[_slices(trace.box)]
     for start, stop, slab in _slabs(logits, trace):
-        inside[start:stop] = _largest(slab).cpu().numpy()
+        inside[start:stop] = readout.indices(slab).cpu().numpy()
     return np.ascontiguousarray(undo_permute_flip(permuted[None], trace.axes, trace.flipped)[0])
 
 
-def restore_probabilities(logits: torch.Tensor, trace: Trace) -> NDArray[np.float32]:
-    """Probability of each class at each voxel of the scan: the softmax of the logits that `restore_labels` compares.
+def restore_probabilities(logits: torch.Tensor, trace: Trace, readout: Readout = CLASSES) -> NDArray[np.float32]:
+    """Probability of each class (or region) at each voxel of the scan: that of the logits that `restore_labels` compares.
 
-    Outside the crop the background has probability 1.
+    Outside the crop the background has probability 1, and each region 0.
 
     Returns:
-        (N, I, J, K) float32 on `trace.scan_grid`; sums to 1 over N.
+        (N, I, J, K) float32 on `trace.scan_grid`; of classes it sums to 1 over N.
     """
     _check(logits, trace)
     permuted = np.zeros((logits.shape[0], *_permuted_shape(trace)), dtype=np.float32)
-    permuted[0] = 1.0
+    permuted[0] = 0.0 if readout.paint else 1.0
     inside = permuted[(slice(None), *_slices(trace.box))]
     for start, stop, slab in _slabs(logits, trace):
-        inside[:, start:stop] = slab.float().softmax(dim=0).cpu().numpy()
+        inside[:, start:stop] = readout.probabilities(slab.float()).cpu().numpy()
     return np.ascontiguousarray(undo_permute_flip(permuted, trace.axes, trace.flipped))
 
 
@@ -85,13 +86,3 @@ def _on_scan(logits: torch.Tensor, crop: list[int], start: int, stop: int) -> to
         scan = torch.arange(start, stop, dtype=torch.float64)
         slab = resample_axis(logits, 1, (scan + 0.5) * (logits.shape[1] / crop[0]) - 0.5)
     return resample_linear(slab, (stop - start, crop[1], crop[2]))
-
-
-def _largest(slab: torch.Tensor) -> torch.Tensor:
-    """Index of the largest of N along the first axis, the lower one of two equals; several times as fast as `argmax` there."""
-    best = slab[0].clone()
-    index = torch.zeros(best.shape, dtype=torch.int32, device=best.device)
-    for number in range(1, slab.shape[0]):
-        index.masked_fill_(slab[number] > best, number)
-        torch.maximum(best, slab[number], out=best)
-    return index

@@ -44,7 +44,7 @@ class Record:
     """What the run knows about itself while it goes: for the progress line and metrics.csv."""
 
     def __init__(self, path: Path | None, plan: Plan, batch: int) -> None:
-        self.labels = [label.name for label in plan.labels[1:]]
+        self.labels = list(plan.targets)
         self.columns = ["step", "seconds", "lr", "loss", "patches_per_second", *(f"dice {name}" for name in self.labels), "dice mean"]
         self.path, self.batch = path, batch
         self.file: MetricsFile | None = None

@@ -36,10 +36,10 @@ def build_trainable(plan: Plan, target: str = "") -> nn.Module:
         ConfigError: `target` cannot be imported or built.
     """
     if not target:
-        return build_network(plan.network, len(plan.channels), plan.classes, plan.dims)
+        return build_network(plan.network, len(plan.channels), plan.outputs, plan.dims)
     kind = _import(target, "network.target")
     try:
-        network = kind(len(plan.channels), plan.classes, plan.dims)
+        network = kind(len(plan.channels), plan.outputs, plan.dims)
     except TypeError as error:
         raise ConfigError(f"network.target {target}: cannot be built with (in_channels, classes, dims): {error}") from error
     if not isinstance(network, nn.Module):

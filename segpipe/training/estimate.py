@@ -21,7 +21,7 @@ from segpipe.settings import Settings
 from segpipe.training.callbacks import EXPORT_SECONDS, MOST_RESERVED, VALIDATION_SHARE, VALIDATIONS_IN_STEPS
 from segpipe.training.custom import build_trainable
 from segpipe.training.data import PatchBatches, TrainingCase, prepare_case
-from segpipe.training.loss import build_loss, supervised
+from segpipe.training.loss import loss_of, supervised
 from segpipe.training.schedule import Budget
 from segpipe.training.validation import validate
 
@@ -111,7 +111,7 @@ def _step_seconds(network: nn.Module, cases: Sequence[TrainingCase], plan: Plan,
     wanted = settings.training
     augment = Augment(settings.augment, plan.dims, plan.flips, plan.patch_size)
     batches = PatchBatches(cases, (plan.patch_size, augment.read_size), plan.batch_size, wanted.foreground, settings.seed)
-    loss, weights = build_loss(wanted.loss).to(compute.device), list(network.parameters())
+    loss, weights = loss_of(plan, wanted).to(compute.device), list(network.parameters())
     optimiser = torch.optim.AdamW(weights, wanted.lr)
     random = torch.Generator().manual_seed(settings.seed)
     times: list[float] = []

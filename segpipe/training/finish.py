@@ -73,7 +73,7 @@ def finish(
     scores: list[CaseDice] = []
     for case in track(chosen, f"validating {len(chosen)} cases"):
         scores += validate(network, [case], plan, settings.inference, compute, draw)
-    names = [label.name for label in plan.labels[1:]]
+    names = list(plan.targets)
     steps = len(module.budget.rates)
     write_text(run.validation, json.dumps({"step": steps} | _report(names, scores), indent=1))
     means, mean = dict(zip(names, class_means(scores), strict=False)), mean_dice(scores)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segpipe.errors import ConfigError
-from segpipe.plan.plan import IGNORED, Label
+from segpipe.plan.plan import IGNORED, Label, Plan
+from segpipe.settings import TrainingSettings
 
 SMOOTH = 1e-5
 
@@ -57,6 +58,39 @@ class DiceCrossEntropy(nn.Module):
         return (each * self.weights[1:]).sum() / self.weights[1:].sum().clamp(min=SMOOTH)
 
 
+class RegionLoss(nn.Module):
+    """Soft Dice and binary cross entropy of overlapping regions, each with a sigmoid of its own, as nnU-Net has them.
+
+    Args:
+        regions: class indices that make up each region.
+        classes: number of classes in the labels.
+        cross_entropy: weight of the cross entropy beside the Dice term.
+        weights: of the regions; empty: all alike.
+    """
+
+    def __init__(self, regions: Sequence[Sequence[int]], classes: int, cross_entropy: float, weights: Sequence[float] = ()) -> None:
+        super().__init__()
+        self.cross_entropy = cross_entropy
+        table = torch.zeros(classes, len(regions))
+        for number, members in enumerate(regions):
+            table[list(members), number] = 1.0
+        self.table: Tensor
+        self.weights: Tensor
+        self.register_buffer("table", table, persistent=False)
+        self.register_buffer("weights", torch.tensor(weights or [1.0] * len(regions)), persistent=False)
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """(B, R, *spatial) and class indices (B, *spatial) -> scalar."""
+        target = self.table[label.long()].movedim(-1, 1)  # (B, R, *spatial)
+        axes = [0, *range(2, logits.dim())]
+        probability = logits.float().sigmoid()
+        overlap = (probability * target).sum(axes)
+        dice = 1.0 - (2.0 * overlap + SMOOTH) / (probability.sum(axes) + target.sum(axes) + SMOOTH)
+        entropy = functional.binary_cross_entropy_with_logits(logits.float(), target, reduction="none").mean(axes)
+        each = dice + self.cross_entropy * entropy
+        return (each * self.weights).sum() / self.weights.sum().clamp(min=SMOOTH)
+
+
 class _OneHot(nn.Module):
     """MONAI's losses want a channel axis on the label."""
 
@@ -79,6 +113,8 @@ LOSSES: dict[str, Callable[[Weights], nn.Module]] = {
     "tversky": lambda _: _OneHot(TverskyLoss(to_onehot_y=True, softmax=True, include_background=False, alpha=0.3, beta=0.7, batch=True)),
 }
 _UNWEIGHTED = ("tversky",)
+_REGION_ENTROPY = {"dice_ce": 1.0, "dice": 0.0}
+"""Losses that regions know, with the weight of the cross entropy."""
 
 
 def build_loss(name: str, weights: Weights = ()) -> nn.Module:
@@ -95,6 +131,21 @@ def build_loss(name: str, weights: Weights = ()) -> nn.Module:
     if weights and name in _UNWEIGHTED:
         raise ConfigError(f"training.class_weights are set, and training.loss={name} has none: take another loss, or leave them out")
     return LOSSES[name](weights)
+
+
+def loss_of(plan: Plan, settings: TrainingSettings) -> nn.Module:
+    """The loss that the plan's outputs and the settings ask for.
+
+    Raises:
+        ConfigError: a loss that the settings' weights or the plan's regions do not go with.
+    """
+    if not plan.regions:
+        return build_loss(settings.loss, class_weights(settings.class_weights, plan.labels))
+    if settings.loss not in _REGION_ENTROPY:
+        raise ConfigError(f"training.loss is {settings.loss!r}; with dataset.regions must be one of {', '.join(_REGION_ENTROPY)}")
+    named = [Label(number, number, name) for number, name in enumerate(("", *plan.targets))]
+    weights = class_weights(settings.class_weights, named)[1:]
+    return RegionLoss(list(plan.targets.values()), plan.classes, _REGION_ENTROPY[settings.loss], weights)
 
 
 def class_weights(wanted: Mapping[str, float], labels: Sequence[Label]) -> list[float]:

@@ -14,7 +14,7 @@ from segpipe.errors import DataError
 from segpipe.patches.augment import Augment
 from segpipe.plan.plan import Plan
 from segpipe.settings import TrainingSettings
-from segpipe.training.loss import build_loss, class_weights, supervised
+from segpipe.training.loss import loss_of, supervised
 from segpipe.training.schedule import Budget, lr_factor
 from segpipe.training.seed import derived_seed, generator
 from segpipe.training.transfer import Stages, learning_groups
@@ -38,7 +38,7 @@ class SegmentationModule(pl.LightningModule):
         super().__init__()
         self.network = network
         self.averaged = _averaged(network, settings.ema) if settings.ema else None
-        self.loss = build_loss(settings.loss, class_weights(settings.class_weights, plan.labels))
+        self.loss = loss_of(plan, settings)
         self.plan, self.augment, self.settings, self.budget, self.seed = plan, augment, settings, budget, seed
         self.losses: list[float] = []
         self.stop_requested = False

@@ -87,7 +87,7 @@ def _letters(axes: Axes, plan: Plan) -> None:
     (left, right), (top, bottom) = (_ENDS[axis] for axis in plan.axes[:2])
     places = ((0.02, 0.5, left), (0.98, 0.5, right), (0.5, 0.98, top), (0.5, 0.02, bottom))
     for x, y, letter in places:
-        axes.text(x, y, letter, transform=axes.transAxes, color="white", fontsize=7, ha="center", va="center")
+        axes.text(x, y, letter, transform=axes.transAxes, color="gold", fontsize=8, ha="center", va="center")
 
 
 def upright(plane: NDArray[np.generic], picture: bool) -> NDArray[np.generic]:

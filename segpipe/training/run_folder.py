@@ -25,7 +25,7 @@ from segpipe.settings import Settings
 log = logging.getLogger(__name__)
 
 _MAY_CHANGE = frozenset(
-    ["run_dir", "out", "device", "threads", "dataset.root"]
+    ["run_dir", "out", "device", "threads", "dataset.root", "launch.cluster"]
     + [
         f"training.{name}"
         for name in (
@@ -111,7 +111,7 @@ def check_same_config(path: Path, text: str) -> None:
     defaults = _leaves(dataclasses.asdict(Settings()))
     before, now = defaults | before, defaults | now
     for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key) and key not in _MAY_CHANGE:
+        if before.get(key) != now.get(key) and key not in _MAY_CHANGE and not key.startswith("launch.options"):
             raise ConfigError(
                 f"{key} is {now.get(key)!r}, but the run in {path.parent} began with {before.get(key)!r}: "
                 "give the same setting to go on, or another run_dir to begin anew"

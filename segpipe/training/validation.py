@@ -17,6 +17,7 @@ from segpipe.evaluation.overlap import dice_per_class
 from segpipe.package.precision import Compute, on_windows
 from segpipe.patches.sliding_window import sliding_window
 from segpipe.plan.plan import IGNORED, Plan
+from segpipe.prepare.readout import readout_of
 from segpipe.settings import InferenceSettings
 from segpipe.training.data import TrainingCase
 from segpipe.training.memory import memory_advice, smaller_scan
@@ -35,7 +36,7 @@ def predict_indices(network: nn.Module, case: TrainingCase, plan: Plan, window: 
     image = case.prepared.image.to(compute.device)
     with torch.inference_mode():
         logits = sliding_window(image, on_windows(network, plan.dims, compute), plan.patch_size, window.overlap, window.batch)
-    return logits.argmax(0).cpu()
+    return readout_of(plan).indices(logits).cpu()
 
 
 def validate(
@@ -72,12 +73,14 @@ def validate(
 
 
 def _dice(indices: NDArray[Any], truth: NDArray[np.uint8], plan: Plan) -> list[float]:
-    """Of each class but the background, over the voxels that somebody has judged."""
+    """Of each class but the background, or each region, over the voxels that somebody has judged."""
     if plan.partly_judged:
         judged = truth != IGNORED
         if not judged.any():
-            return [math.nan] * (plan.classes - 1)
+            return [math.nan] * len(plan.targets)
         indices, truth = indices[judged], truth[judged]
+    if plan.regions:
+        return [dice_per_class(np.isin(indices, members), np.isin(truth, members), 2)[0] for members in plan.targets.values()]
     return dice_per_class(indices, truth, plan.classes)
 
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from segpipe.errors import ModelError
-from segpipe.inference.ensemble import check_agreement, mean_log_probabilities, prepared_alike
+from segpipe.inference.ensemble import check_agreement, mean_scores, prepared_alike
 from segpipe.package.model_file import Model
 from segpipe.plan.plan import Channel, Label
+from segpipe.prepare.readout import CLASSES
 
 MakeModel = Callable[..., Model]
 
@@ -17,14 +18,14 @@ MakeModel = Callable[..., Model]
 def test_the_mean_is_that_of_the_softmaxes() -> None:
     logits = [3.0 * torch.randn(3, 4, 5, 2, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
     expected = torch.stack([each.softmax(0) for each in logits]).mean(0)
-    found = mean_log_probabilities((each.clone() for each in logits), 3)
+    found = mean_scores((each.clone() for each in logits), 3, CLASSES)
     assert torch.allclose(found.exp(), expected, atol=1e-6)
     assert torch.allclose(found.softmax(0), expected, atol=1e-6)
 
 
 def test_a_class_that_no_model_believes_in_keeps_a_finite_logarithm() -> None:
     certain = torch.tensor([1000.0, -1000.0]).view(2, 1, 1, 1)
-    assert torch.isfinite(mean_log_probabilities([certain.clone(), certain.clone()], 2)).all()
+    assert torch.isfinite(mean_scores([certain.clone(), certain.clone()], 2, CLASSES)).all()
 
 
 def test_models_with_other_labels_or_channels_are_refused_with_both_named(make_model: MakeModel) -> None:

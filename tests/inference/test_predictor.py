@@ -14,7 +14,7 @@ from segpipe.geometry.grid import Grid, Volume
 from segpipe.inference.memory import memory_guard
 from segpipe.inference.postprocess import KEY
 from segpipe.inference.predictor import Predictor
-from segpipe.plan.plan import Channel, Label
+from segpipe.plan.plan import Channel, Label, Region
 
 from .conftest import MakeModel, Thresholds, blocks_volume, expected_labels
 
@@ -189,3 +189,25 @@ def test_rules_of_a_model_are_applied_and_those_of_different_models_are_not(
     assert "different rules of post-processing" in caplog.text
     with pytest.raises(ModelError, match=r"model\.ts: its postprocessing cannot be understood"):
         Predictor([dataclasses.replace(model, document=dict(model.document) | {KEY: [1]})])
+
+
+class Nested(nn.Module):
+    """The organ with the tumour in it above 0.5, the tumour above 1.5: overlapping regions."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x - 0.5, x - 1.5], 1) * 50
+
+
+def test_regions_are_painted_on_the_scans_grid_and_have_probabilities_of_their_own(make_model: MakeModel) -> None:
+    volume, regions = blocks_volume(), (Region("both", (1, 2), 1), Region("tumour", (2,), 2))
+    one, two = (make_model(name, Nested(), regions=regions) for name in ("one.ts", "two.ts"))
+    other = make_model("other.ts", Nested(), regions=regions, nonzero=True)  # prepared differently: they meet on the scan's grid
+    for models in ([one], [one, two], [one, other]):
+        prediction = Predictor(models).predict(volume, probabilities=True)
+        assert np.array_equal(prediction.labels, expected_labels(volume.array)), len(models)
+        assert prediction.voxels == {"organ": (prediction.labels == 10).sum(), "tumour": (prediction.labels == 255).sum()}
+        assert prediction.probabilities is not None and prediction.probabilities.shape[0] == 2
+        assert np.array_equal(prediction.probabilities[0] > 0.5, prediction.labels > 0)
+        assert np.array_equal(prediction.probabilities[1] > 0.5, prediction.labels == 255)
+    with pytest.raises(ModelError, match="have different regions"):
+        Predictor([one, make_model("plain.ts")])

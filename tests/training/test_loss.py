@@ -1,5 +1,8 @@
 """Losses equal MONAI's and are finite where a class is missing."""
 
+import dataclasses
+from collections.abc import Callable
+
 import pytest
 import torch
 from monai.losses import DiceCELoss, DiceLoss
@@ -7,8 +10,9 @@ from torch.nn import functional
 
 from segpipe.errors import ConfigError
 from segpipe.network.build import build_network
-from segpipe.plan.plan import IGNORED, Label, NetworkPlan
-from segpipe.training.loss import LOSSES, build_loss, class_weights, supervised
+from segpipe.plan.plan import IGNORED, Label, NetworkPlan, Plan, Region
+from segpipe.settings import TrainingSettings
+from segpipe.training.loss import LOSSES, DiceCrossEntropy, RegionLoss, build_loss, class_weights, loss_of, supervised
 
 
 def example() -> tuple[torch.Tensor, torch.Tensor]:
@@ -127,3 +131,33 @@ def test_class_weights_are_named_by_label_or_value() -> None:
         class_weights({"liver": 2.0}, labels)
     with pytest.raises(ConfigError, match="0 for every label"):
         class_weights({"Organ": 0.0, "9": 0.0}, labels)
+
+
+def test_the_loss_of_regions_equals_monai_on_masks_of_each() -> None:
+    random = torch.Generator().manual_seed(0)
+    logits, label = torch.randn(2, 3, 6, 5, 4, generator=random), torch.randint(0, 4, (2, 6, 5, 4), generator=random)
+    regions = [(1, 2, 3), (1, 3), (3,)]
+    masks = torch.stack([torch.isin(label, torch.tensor(members)) for members in regions], 1).float()
+    dice = DiceLoss(sigmoid=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)(logits, masks)
+    entropy = functional.binary_cross_entropy_with_logits(logits, masks)
+    assert RegionLoss(regions, 4, 1.0)(logits, label).item() == pytest.approx((dice + entropy).item(), rel=1e-5)
+    assert RegionLoss(regions, 4, 0.0)(logits, label).item() == pytest.approx(dice.item(), rel=1e-5)
+    single = [RegionLoss([members], 4, 1.0)(logits[:, [n]], label).item() for n, members in enumerate(regions)]
+    weighted = RegionLoss(regions, 4, 1.0, [1.0, 0.0, 3.0])(logits, label).item()
+    assert weighted == pytest.approx((single[0] + 3 * single[2]) / 4, rel=1e-5)
+    ignored = label.clone()
+    ignored[:, 3:] = IGNORED
+    part = supervised(RegionLoss(regions, 4, 1.0), [logits], ignored, [[1, 1, 1]], partly=True)
+    assert part.item() == pytest.approx(RegionLoss(regions, 4, 1.0)(logits[:, :, :3], label[:, :3]).item(), rel=1e-5)
+
+
+def test_regions_and_classes_get_the_loss_that_fits_them(make_plan: Callable[[int], Plan]) -> None:
+    plan = dataclasses.replace(make_plan(3), labels=(Label(0, 0, "background"), Label(1, 1, "a"), Label(2, 2, "b")))
+    assert isinstance(loss_of(plan, TrainingSettings()), DiceCrossEntropy)
+    regions = dataclasses.replace(plan, regions=(Region("both", (1, 2), 1), Region("inner", (2,), 2)))
+    found = loss_of(regions, TrainingSettings(class_weights={"inner": 3.0}))
+    assert isinstance(found, RegionLoss) and found.weights.tolist() == [1.0, 3.0]
+    with pytest.raises(ConfigError, match=r"training\.loss is 'focal'; with dataset\.regions must be one of dice_ce, dice"):
+        loss_of(regions, TrainingSettings(loss="focal"))
+    with pytest.raises(ConfigError, match="names 'a', which is no label"):
+        loss_of(regions, TrainingSettings(class_weights={"a": 3.0}))

@@ -359,3 +359,14 @@ def test_slices_that_were_not_annotated_are_as_good_as_ignored_by_hand(data: Pat
     assert same(weights(tmp_path / "run-ignored"), weights(tmp_path / "run-sparse"))
     scores = [json.loads((tmp_path / f"run-{name}/validation.json").read_text())["dice"] for name in plans]
     assert scores[0] == scores[1]
+
+
+def test_overlapping_regions_are_learnt_and_written_in_the_users_values(data: Path, tmp_path: Path) -> None:
+    wanted = settings(data, tmp_path / "run")
+    regions = {"gland": [1, 2], "inner": [2]}
+    done = run_training(dataclasses.replace(wanted, dataset=dataclasses.replace(wanted.dataset, regions=regions)), "")
+    assert done is not None and list(done.dice) == ["gland", "inner"]
+    model = load_model(tmp_path / "run/model.ts")
+    assert [(region.name, region.members, region.paints) for region in model.plan.regions] == [("gland", (1, 2), 1), ("inner", (2,), 2)]
+    assert model.network(torch.zeros(1, 1, 16, 16, 8)).shape == (1, 2, 16, 16, 8)
+    assert "dice gland" in MetricsFile.read(tmp_path / "run/metrics.csv")[0]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from segpipe.package.precision import Compute
-from segpipe.plan.plan import Plan
+from segpipe.plan.plan import Label, Plan, Region
 from segpipe.settings import InferenceSettings
 from segpipe.training.data import TrainingCase
 from segpipe.training.validation import CaseDice, class_means, mean_dice, validate
@@ -70,3 +70,21 @@ def test_voxels_that_nobody_has_judged_are_not_validated(
     wrong[:5] = 255
     assert dice(wrong) == 1.0
     assert math.isnan(dice(torch.full_like(wrong, 255)))
+
+
+def test_regions_are_validated_as_they_are_painted(make_plan: Callable[[int], Plan], make_case: Callable[[str], TrainingCase]) -> None:
+    class Nested(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([x, x - 1.5], 1)  # the whole where the image is above 0, its part above 1.5
+
+    labels = (Label(0, 0, "background"), Label(1, 5, "rim"), Label(2, 9, "core"))
+    plan = dataclasses.replace(make_plan(3), labels=labels, regions=(Region("whole", (1, 2), 1), Region("inner", (2,), 2)))
+    case = make_case("a")
+    label = case.label.clone()
+    label[4:6, 4:6, 5] = 2
+    image = torch.where(label == 2, 2.0, torch.where(label == 1, 1.0, -1.0))[None]
+    changed = dataclasses.replace(case, prepared=dataclasses.replace(case.prepared, image=image, label=label))
+    seen: list[torch.Tensor] = []
+    scores = validate(Nested(), [changed], plan, InferenceSettings(), Compute("cpu", False), lambda _, indices: seen.append(indices))
+    assert scores[0].dice == [1.0, 1.0] and list(plan.targets) == ["whole", "inner"]
+    assert torch.equal(seen[0].to(label.dtype), label)
