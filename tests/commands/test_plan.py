@@ -66,7 +66,7 @@ def test_strides_and_kernels_of_the_command_line_are_shown_and_written(pictures:
 def test_without_out_nothing_is_written(pictures: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     outcome = plan(compose_settings([f"dataset.root={pictures}", *SMALL]).settings)
-    assert len(outcome.shown) == 1
+    assert len(outcome.shown) == 2 and str(outcome.shown[1]).startswith("estimate ")
     assert sorted(tmp_path.rglob("*")) == before
 
 
