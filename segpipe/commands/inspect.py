@@ -149,11 +149,14 @@ def _names(data: DataSet, count: int, picture: bool) -> Sequence[str]:
 
 def _label_table(facts: list[CaseFacts], summary: Fingerprint) -> Table:
     unit = "pixels" if summary.picture else "ml"
-    table = _table("Labels (size in the cases that have them)", "name", "value", "cases", f"min {unit}", f"median {unit}", f"max {unit}")
+    table = _table(
+        "Labels (size in the cases that have them)", "name", "value", "cases", f"min {unit}", f"median {unit}", f"max {unit}", "parts"
+    )
     values = sorted({*summary.label_values, *summary.label_names})
     for value in values[:MOST_LABELS]:
         sizes = label_sizes(facts, value, summary.picture)
-        figures = (min(sizes), float(np.median(sizes)), max(sizes)) if sizes else ()
+        parts = [summary.label_components[value]] if value in summary.label_components else []
+        figures = (min(sizes), float(np.median(sizes)), max(sizes), *parts) if sizes else ()
         name = Text(summary.label_names.get(value, ""))
         table.add_row(name, str(value), str(len(sizes)), *map(_figure, figures))
     if len(values) > MOST_LABELS:

@@ -67,6 +67,8 @@ class LabelFacts:
         voxels: label value to number of voxels, whole values only.
         voxel_ml: volume of one voxel.
         content: hash of the values, equal for equal values of whatever stored type.
+        centres: label value to its centre of mass along x, y, z, as a share of the scan (0: where the axis begins); 0 is left out.
+        components: label value to the number of its parts, which touch by faces, edges or corners; 0 is left out.
     """
 
     file: str
@@ -78,6 +80,8 @@ class LabelFacts:
     voxels: dict[int, int] = field(default_factory=dict)
     voxel_ml: float = 0.0
     content: str = ""
+    centres: dict[int, Three] = field(default_factory=dict)
+    components: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

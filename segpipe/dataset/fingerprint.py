@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from segpipe.dataset.case import DEFAULT_CHANNEL, DataSet
-from segpipe.dataset.facts import CaseFacts, Values
+from segpipe.dataset.facts import CaseFacts, LabelFacts, Values
+from segpipe.dataset.structures import mirrored_pairs
 from segpipe.errors import DataError
 
 _COLOURS = ("red", "green", "blue")
@@ -54,6 +55,9 @@ class Fingerprint:
         nonzero_share: median share of a scan that the bounding box of its non-zero voxels takes.
         ignore: label values of voxels that nobody has judged; not among the `label_values`.
         label_ml: value to its smallest and largest volume over all cases, 0 where a case lacks it (of pictures: thousandths of a pixel).
+        label_components: value to the median number of its parts in the cases that have it.
+        label_centres: value to its mean centre along x, y, z, as a share of the scan.
+        mirrored: pairs of values that lie left and right of each other in every case; none in pictures.
     """
 
     cases: int
@@ -68,6 +72,9 @@ class Fingerprint:
     nonzero_share: float
     ignore: tuple[int, ...] = ()
     label_ml: dict[int, tuple[float, float]] = field(default_factory=dict)
+    label_components: dict[int, float] = field(default_factory=dict)
+    label_centres: dict[int, tuple[float, float, float]] = field(default_factory=dict)
+    mirrored: tuple[tuple[int, int], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, in which the keys of the label dicts become text."""
@@ -91,10 +98,12 @@ def fingerprint(data: DataSet, facts: list[CaseFacts]) -> Fingerprint:
                 continue
             voxels[value] = voxels.get(value, 0) + count
             cases[value] = cases.get(value, 0) + 1
+    values = [value for value in sorted(voxels) if value != 0]
+    picture = all(image.picture for case in usable for image in case.images)
     names = {value: "background" if value == 0 else f"label {value}" for value in voxels}
     return Fingerprint(
         cases=len(usable),
-        picture=all(image.picture for case in usable for image in case.images),
+        picture=picture,
         spacings_mm=tuple(case.ras_spacing_mm for case in usable),
         shapes=tuple(case.ras_shape for case in usable),
         channels=_channels(data, usable),
@@ -103,9 +112,25 @@ def fingerprint(data: DataSet, facts: list[CaseFacts]) -> Fingerprint:
         label_cases=dict(sorted(cases.items())),
         label_names=dict(sorted((names | data.label_names).items())),
         ignore=data.ignore,
+        label_components=_over_cases(usable, values, lambda label, value: label.components.get(value)),
+        label_centres=_centres(usable, values),
+        mirrored=() if picture else tuple(mirrored_pairs([case.label for case in usable if case.label], values)),
         label_ml={value: _range_ml(usable, value) for value in sorted(voxels)},
         nonzero_share=float(np.median([case.nonzero_share for case in usable])),
     )
+
+
+def _over_cases(usable: list[CaseFacts], values: list[int], figure: Callable[[LabelFacts, int], float | None]) -> dict[int, float]:
+    """Median over the cases that have one."""
+    each = {value: [figure(case.label, value) for case in usable if case.label] for value in values}
+    known = {value: [one for one in found if one is not None] for value, found in each.items()}
+    return {value: float(np.median(found)) for value, found in known.items() if found}
+
+
+def _centres(usable: list[CaseFacts], values: list[int]) -> dict[int, tuple[float, float, float]]:
+    each = {value: [case.label.centres[value] for case in usable if case.label and value in case.label.centres] for value in values}
+    means = {value: np.mean(found, axis=0).tolist() for value, found in each.items() if found}
+    return {value: (mean[0], mean[1], mean[2]) for value, mean in means.items()}
 
 
 def _range_ml(usable: list[CaseFacts], value: int) -> tuple[float, float]:

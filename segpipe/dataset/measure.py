@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from segpipe.dataset.case import Case, DataSet
 from segpipe.dataset.facts import CaseFacts, ImageFacts, LabelFacts, Values
+from segpipe.dataset.structures import structures
 from segpipe.errors import SegpipeError
 from segpipe.geometry.grid import CORNER_TOLERANCE_MM, Grid, Volume
 from segpipe.geometry.orient import closest_axes
@@ -30,6 +31,8 @@ SAMPLE = 500
 _RANKED_VOXELS = 400_000
 """Voxels that are sorted for the ranks, evenly spaced over the region."""
 _COUNTED_RANGE = 2**16
+_MOST_STRUCTURES = 256
+"""A label map with more values is an image given by mistake, whose parts nobody wants to know."""
 _CHUNK = 2**22
 """Voxels whose double-precision copy is held at once."""
 _MOST_WORKERS = 4
@@ -133,6 +136,8 @@ def _label_facts(path: Path, label: Volume | None, error: str, first: Grid | Non
     if label is None:
         return LabelFacts(str(path), error)
     voxels, not_whole = _count(label.array)
+    whole = label.channels == 1 and not not_whole and len(voxels) <= _MOST_STRUCTURES
+    centres, components = structures(label.array[0], voxels, label.grid) if whole else ({}, {})
     return LabelFacts(
         str(path),
         channels=label.channels,
@@ -142,6 +147,8 @@ def _label_facts(path: Path, label: Volume | None, error: str, first: Grid | Non
         voxels=voxels,
         voxel_ml=label.grid.voxel_volume_ml,
         content=_content(label.array),
+        centres=centres,
+        components=components,
     )
 
 

@@ -27,8 +27,9 @@ def decide_flips(
 ) -> tuple[bool, bool, bool]:
     """Mirroring is allowed but where it would exchange left and right labels."""
     sided = sorted(name for value, name in data.label_names.items() if value in data.label_values and has_side(name))
+    sided += [f"{data.label_names[one]} beside {data.label_names[other]}" for one, other in data.mirrored]
     world = [True, True, True]
-    reasons["flips"] = "no label has a side in its name"
+    reasons["flips"] = "no label has a side in its name, and no two lie left and right of each other"
     if wanted.flips:
         if len(wanted.flips) not in (dims, 3):
             raise ConfigError(f"plan.flips is {wanted.flips}; must be three of true or false (x, y, z){OR_TWO[dims]}")
