@@ -132,7 +132,7 @@ class SegmentationModule(pl.LightningModule):
         groups = learning_groups(weights, self.stages, self.settings.weight_decay)
         if self.settings.optimiser == "sgd":
             return torch.optim.SGD(groups, lr=self.settings.lr, momentum=self.settings.momentum, nesterov=self.settings.momentum > 0)
-        return torch.optim.AdamW(groups, lr=self.settings.lr)
+        return torch.optim.AdamW(groups, lr=self.settings.lr, fused=True)
 
 
 def _averaged(network: nn.Module, decay: float) -> AveragedModel:

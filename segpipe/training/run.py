@@ -30,6 +30,7 @@ from segpipe.training.checkpoint import read_checkpoint, step_of
 from segpipe.training.custom import build_callback, build_trainable
 from segpipe.training.data import PatchBatches, PatchData, TrainingCase, prepare_cases
 from segpipe.training.finish import Finished, finish
+from segpipe.training.heap import keep_freed_memory
 from segpipe.training.memory import memory_advice, smaller_step
 from segpipe.training.module import SegmentationModule
 from segpipe.training.run_folder import RunFolder, check_same_config, is_first_rank, leave_nothing, open_run, read_plan, write_environment
@@ -44,8 +45,10 @@ DEFAULT_MINUTES = 30.0
 
 
 def choose_compute(settings: Settings) -> Compute:
-    """Device and precision from the settings and the machine; sets torch's threads."""
+    """Device and precision from the settings and the machine; sets torch's threads and makes the process keep its memory."""
     device = choose_device(settings.device).type
+    if device == "cpu":
+        keep_freed_memory()
     if settings.threads:
         torch.set_num_threads(settings.threads)
     wanted = settings.training.precision
