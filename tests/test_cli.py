@@ -60,11 +60,33 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nonsense"], ["predict"], ["inspect"], ["evaluate", "a"], ["train", "--fast"], ["doctor", "--json"]]
+    ("arguments", "said", "cure"),
+    [
+        (["nonsense"], "no such command 'nonsense'", "segpipe --help"),
+        (["--quiet"], "missing command", "segpipe --help"),
+        (["predict"], "missing argument 'MODEL... IN OUT'; must be segpipe predict [OPTIONS] MODEL... IN OUT", "segpipe predict --help"),
+        (["inspect"], "missing argument 'DATA'; must be segpipe inspect [OPTIONS] DATA", "segpipe inspect --help"),
+        (["evaluate", "a"], "missing argument 'TRUTH'; must be segpipe evaluate [OPTIONS] PRED TRUTH", "segpipe evaluate --help"),
+        (["evaluate", "a", "b", "--seed", "x"], "invalid value for '--seed': ", "segpipe evaluate --help"),
+        (["train", "--fast"], "no such option: --fast; must be segpipe train [OPTIONS] [SETTING=VALUE]...", "segpipe train --help"),
+        (["doctor", "--json"], "option '--json' requires an argument", "segpipe --help"),
+    ],
 )
-def test_a_wrong_command_line_ends_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_command_line_is_one_line_with_what_to_do_and_ends_with_two(
+    arguments: list[str], said: str, cure: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call(*arguments) == 2
-    assert "Error: " in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f"error: {said}")
+    assert shown.err.endswith(f"see {cure}\n")
+    assert shown.err.count("\n") == 1
+    assert not {"{", "}"} & set(shown.err)
+    assert shown.out == ""
+
+
+def test_no_word_at_all_shows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call() == 0
+    assert "  inspect   " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,14 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: words after `segpipe`; None: those of the process.
     """
     from segpipe.cli.app import app
+    from segpipe.cli.output import report
 
-    app(args=_global_first(sys.argv[1:] if arguments is None else arguments), prog_name="segpipe")
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = app(args=_global_first(words) or ["--help"], prog_name="segpipe", standalone_mode=False)
+    except Exception as error:  # a wrong word or option; what a command raises, it has reported itself
+        code = report(error)
+    raise SystemExit(code)
 
 
 def _global_first(arguments: list[str]) -> list[str]:

@@ -17,7 +17,6 @@ app = typer.Typer(
     help="From a folder of scans to a segmentation model: inspect, train, export, predict, evaluate.",
     epilog="`segpipe COMMAND --help` shows an example of each.",
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

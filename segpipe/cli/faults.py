@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 from segpipe.errors import ConfigError, SegpipeError
 
@@ -40,7 +41,21 @@ def explain(error: BaseException) -> tuple[str, int]:
         return f"error: the memory does not suffice: {_one_line(error) or 'out of memory'}; {cure}", ConfigError.exit_code
     if isinstance(error, RuntimeError) and "Connection closed by peer" in str(error):
         return "error: another process of this training has ended; its own line says why", 1
+    if hasattr(error, "format_message"):  # Click's, which typer carries under a name of its own that differs between versions
+        return f"error: {_usage(error)}", ConfigError.exit_code
     return f"bug: {type(error).__name__}: {_one_line(error)}; run again with --debug and report what it prints", 1
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with the words of a command line, how they must be, and where an example is."""
+    said = " ".join(error.format_message().split()).rstrip(".?").replace("{", "").replace("}", "")
+    what = said[:1].lower() + said[1:]
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return f"{what}; see segpipe --help"
+    pieces = " ".join(context.command.collect_usage_pieces(context)).replace("{", "").replace("}", "")
+    path = context.command_path
+    return f"{what}; must be {path} {pieces}: see {path} --help"
 
 
 def _disk(error: OSError) -> str:

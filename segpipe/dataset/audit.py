@@ -2,8 +2,9 @@
 
 **Errors** stop a training, because it would crash, learn nonsense or report a result that is not true: a file that is missing or
 cannot be read; image and label map (or two channels) of different shape or place; NaN or Inf; a label map with several
-channels, fractions, negative or undeclared values; a case named twice; cases with different numbers of channels, or pictures
-among volumes; a patient or the same scan in two groups or two folds; folds given to some cases only; nothing labelled at all.
+channels, fractions, negative or undeclared values; a case named twice, or two files in the place of one; cases with different
+numbers of channels, or pictures among volumes; a patient or the same scan in two groups or two folds; folds given to some cases
+only; a manifest's `patient` where it should be `group`; nothing labelled at all.
 
 **Warnings** do not: an empty label map, a declared label that never occurs, a constant image, the same image content twice (with
 equal or differing label maps), no background, scans that look like CT in a channel that is not named so, case names that look

@@ -8,9 +8,9 @@ from pathlib import Path
 from segpipe.dataset.finding import Finding
 
 DEFAULT_CHANNEL = "image"
+"""Name of the only channel where the data set gives none."""
 CT_NAMES = ("ct", "hu", "cect", "cbct")
 """Names, in small letters, of channels in Hounsfield units."""
-"""Name of the only channel where the data set gives none."""
 
 
 @dataclass(frozen=True)

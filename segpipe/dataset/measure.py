@@ -6,7 +6,7 @@ import hashlib
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from segpipe.dataset.facts import CaseFacts, ImageFacts, LabelFacts, Values
 from segpipe.dataset.structures import structures
 from segpipe.errors import SegpipeError
 from segpipe.geometry.grid import CORNER_TOLERANCE_MM, Grid, Volume
-from segpipe.geometry.orient import closest_axes
+from segpipe.geometry.orient import closest_axes, permute_flip
 from segpipe.io.find import is_picture
-from segpipe.io.read import apart_mm, read_volume
+from segpipe.io.read import apart_mm, read_label, read_volume
 from segpipe.progress import track
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def measure_case(case: Case, ignore: tuple[int, ...] = ()) -> CaseFacts:
     Args:
         ignore: label values that are no structure.
     """
-    label, label_error = _read(case.label) if case.label is not None else (None, "")
+    label, label_error = _read(case.label, read_label) if case.label is not None else (None, "")
     mask = label.array[0] != 0 if label is not None and label.channels == 1 else None
     if mask is not None and label is not None and ignore:
         mask &= ~np.isin(label.array[0], ignore)
@@ -73,7 +73,7 @@ def measure_case(case: Case, ignore: tuple[int, ...] = ()) -> CaseFacts:
     grid: Grid | None = None
     box: NDArray[np.int64] | None = None
     for path in case.images:
-        volume, error = _read(path)
+        volume, error = _read(path, read_volume)
         if volume is None:
             images.append(ImageFacts(str(path), error))
             continue
@@ -104,10 +104,10 @@ def _stated_here(path: Path, label: Volume, scan: Path, grid: Grid) -> bool:
     return label.grid.shape == grid.shape and not label.grid.same_as(grid) and apart_mm(path, scan) <= CORNER_TOLERANCE_MM
 
 
-def _read(path: Path) -> tuple[Volume | None, str]:
+def _read(path: Path, read: Callable[[Path], Volume]) -> tuple[Volume | None, str]:
     """The volume, or why there is none."""
     try:
-        return read_volume(path), ""
+        return read(path), ""
     except SegpipeError as error:
         return None, str(error)
     except Exception as error:  # a damaged file can fail anywhere in its decoder, and must not stop the audit of the others
@@ -126,7 +126,7 @@ def _image_facts(path: Path, volume: Volume, first: Grid, mask: NDArray[np.bool_
         spacing_mm=volume.grid.spacing_mm,
         distance_mm=_distance(first, volume.grid),
         nonfinite=int(volume.array.size) - sum(values.count for values in whole),
-        content=_content(volume.array),
+        content=_content(path, volume),
         whole=whole,
         foreground=tuple(_values(_inside(channel, region)) for channel in volume.array) if region is not None else (),
     )
@@ -146,7 +146,7 @@ def _label_facts(path: Path, label: Volume | None, error: str, first: Grid | Non
         not_whole=not_whole,
         voxels=voxels,
         voxel_ml=label.grid.voxel_volume_ml,
-        content=_content(label.array),
+        content=_content(path, label),
         centres=centres,
         components=components,
     )
@@ -203,8 +203,9 @@ def sample_of(array: NDArray[Any]) -> tuple[float, ...]:
     return tuple(few[ranks].tolist())
 
 
-def _content(array: NDArray[Any]) -> str:
-    """Hash over the shape and the values as float32 in C order, slice by slice; the stored type does not matter."""
+def _content(path: Path, volume: Volume) -> str:
+    """Hash over the shape and the values as float32, slice by slice; neither the stored type nor, of volumes, the order of axes matters."""
+    array = volume.array if is_picture(path) else permute_flip(volume.array, *closest_axes(volume.grid))
     digest = hashlib.blake2b(repr(array.shape).encode(), digest_size=16)
     with np.errstate(over="ignore", invalid="ignore"):
         for k in range(array.shape[3]):

@@ -12,7 +12,7 @@ from segpipe.evaluation.names import LabelNames
 from segpipe.evaluation.pairs import Pair, Pairs
 from segpipe.evaluation.scores import CaseScores, score_case
 from segpipe.io.find import is_picture
-from segpipe.io.read import read_beside, read_volume
+from segpipe.io.read import read_beside, read_label
 from segpipe.progress import track
 
 _MOST_THREADS = 4
@@ -88,7 +88,7 @@ def evaluate_pairs(pairs: Pairs, names: LabelNames, tolerance_mm: float = 1.0, t
 def _measure(pair: Pair, names: LabelNames, tolerance_mm: float) -> CaseScores | str:
     """Scores of a pair, or one line on why there are none."""
     try:
-        prediction, truth = read_volume(pair.prediction), read_beside(pair.truth, pair.prediction)
+        prediction, truth = read_label(pair.prediction), read_beside(pair.truth, pair.prediction)
     except (SegpipeError, OSError) as error:
         return str(error)
     except MemoryError:

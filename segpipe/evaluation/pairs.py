@@ -1,8 +1,9 @@
-"""Which prediction belongs to which truth: by path below the folder, else by file name."""
+"""Which prediction belongs to which truth: by path below the folder, or by file name where one side has no subfolders."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,9 +42,9 @@ class Pairs:
 def find_pairs(prediction: Path, truth: Path) -> Pairs:
     """Match two folders (searched recursively), two files, or a file and a folder.
 
-    A case is named by its truth's path below the folder, without extension, `sub/case_7`; formats may differ. What has no
-    partner at the same path is matched by file name alone, where that name occurs once on each side. Two files are a pair
-    whatever their names.
+    A case is named by its truth's path below the folder, without extension, `sub/case_7`; formats may differ. Where no path has a
+    partner and one side has no subfolders, file names alone are matched, each of which must occur once on each side: files of two
+    different subfolders may be two patients' (`p1/seg` and `p2/seg`). Two files are a pair whatever their names.
 
     Raises:
         DataError: a path is missing or empty, two files of one folder have the same name, a name could mean several files,
@@ -53,11 +54,12 @@ def find_pairs(prediction: Path, truth: Path) -> Pairs:
         return Pairs((Pair(split_name(truth)[0], prediction, truth),))
     predictions, truths = _by_case(prediction), _by_case(truth)
     partners = {case: case for case in truths if case in predictions}
-    partners |= _by_stem([c for c in truths if c not in predictions], [c for c in predictions if c not in truths])
+    if not partners and (_is_flat(truths) or _is_flat(predictions)):
+        partners = _by_stem(truths, predictions)
     if not partners:
         raise DataError(
             f"{prediction}: no file has the name of one in {truth} (first names: {min(predictions)} and {min(truths)}); "
-            "name predictions like their truths, or give two files"
+            "name predictions like their truths, subfolders too, or give two files"
         )
     taken = set(partners.values())
     return Pairs(
@@ -79,7 +81,11 @@ def _by_case(root: Path) -> dict[str, Path]:
     return found
 
 
-def _by_stem(truths: list[str], predictions: list[str]) -> dict[str, str]:
+def _is_flat(cases: Iterable[str]) -> bool:
+    return not any("/" in case for case in cases)
+
+
+def _by_stem(truths: Iterable[str], predictions: Iterable[str]) -> dict[str, str]:
     """Truth -> prediction of equal file name in different folders."""
     partners: dict[str, str] = {}
     for stem in sorted({_stem(case) for case in truths} & {_stem(case) for case in predictions}):

@@ -25,7 +25,7 @@ def label_map(array: NDArray[Any]) -> NDArray[Any]:
         DataError: when channels differ, or a value is no finite whole number; the text lacks the file's name.
     """
     grey = array[0]
-    if any(not np.array_equal(grey, other) for other in array[1:3]):
+    if any(not np.array_equal(grey, other) for other in array[1:]):
         raise DataError(f"holds {array.shape[0]} different channels; must be one label map: give the file with label values")
     if grey.dtype.kind == "b":
         return np.asarray(grey.view(np.uint8))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.errors import ConfigError, DataError, SegpipeError
-from segpipe.geometry.grid import Volume
+from segpipe.geometry.grid import CORNER_TOLERANCE_MM, Volume
+from segpipe.inference.content import scan_hash
 from segpipe.inference.gather import Examination, gather
-from segpipe.inference.ledger import PROBABILITIES, TABLE, Ledger, Row, stamp
+from segpipe.inference.ledger import PROBABILITIES, TABLE, Ledger, Row
+from segpipe.inference.outputs import WRITING, hashes, known_files, output_files, set_aside, state
 from segpipe.inference.predictor import Predictor
 from segpipe.io.atomic import check_folder, write_text
 from segpipe.io.find import SUFFIXES, is_picture, split_name
-from segpipe.io.read import read_channels, read_volume
+from segpipe.io.read import apart_mm, read_channels, read_volume
 from segpipe.io.write import label_suffix, write_label_map, write_volume
 from segpipe.plan.plan import Label
 from segpipe.progress import track
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 LABELS = "labels.json"
 """Names of the label values, beside the label maps."""
+_CURE = "choose another output folder, or give --overwrite"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def predict_folder(predictor: Predictor, source: Path, out: Path, options: Folde
     """Segment a scan, or every scan below a folder, into `out`.
 
     `IN/sub/case.nii.gz` becomes `OUT/sub/case.nii.gz`; `OUT/predictions.csv` is written after every scan, `OUT/labels.json` at
-    the start. Scans that the table has as done, with this model and these options, unchanged since and with their label map
+    the start. Scans that the table has as done, with this model and these options, of the same content and with their label map
     still there, are skipped.
 
     Returns:
@@ -68,15 +70,17 @@ def predict_scans(predictor: Predictor, scans: Sequence[Examination], out: Path,
     """
     suffix = _suffix(options.format)
     check_folder(out)
-    task = _Task(predictor, out, suffix, options, frozenset(path.resolve() for scan in scans for path in scan.images))
     ledger = Ledger(out / TABLE)
-    task.check_targets(scans, ledger)
-    _tell_of_another_model(ledger, {scan.case for scan in scans}, predictor, out)
+    task = _Task(predictor, out, suffix, options, frozenset(path.resolve() for scan in scans for path in scan.images), ledger)
+    cases = {scan.case for scan in scans}
+    task.check_names(cases)
+    finished = task.finished(scans)
+    _tell_of_another_model(ledger, cases, predictor, out)
     write_text(out / LABELS, _labels_text(predictor.plan.labels))
     rows: list[Row] = []
     try:
         for scan in track(scans, f"segmenting {len(scans)} scan(s)"):
-            row = task.segment(scan, ledger.get(scan.case))
+            row = finished.get(scan.case) or task.segment(scan)
             ledger.put(row)
             rows.append(row)
     except KeyboardInterrupt:
@@ -103,46 +107,76 @@ class _Task:
     suffix: str
     options: FolderOptions
     inputs: frozenset[Path]
+    ledger: Ledger
 
-    def check_targets(self, scans: Sequence[Examination], ledger: Ledger) -> None:
-        """Refuse to replace inputs, and files that no prediction has written: scans, labels drawn or corrected by hand.
+    def check_names(self, cases: set[str]) -> None:
+        """Refuse to give other names to the values of label maps that are no part of this call, and to replace names of somebody else.
 
         Raises:
-            ConfigError: naming the first such file.
+            ConfigError: naming the file.
         """
-        cure = "choose another output folder, or give --overwrite"
-        names = self.out / LABELS
-        if not (self.options.overwrite or ledger.rows) and names.exists() and _text(names) != _labels_text(self.predictor.plan.labels):
-            raise ConfigError(f"{names}: is there already, and no prediction wrote it: {cure}")
-        for scan in scans:
-            row, before = self._row(scan), ledger.get(scan.case)
+        path = self.out / LABELS
+        if not path.exists() or _text(path) == _labels_text(self.predictor.plan.labels):
+            return
+        others = [row.case for row in self.ledger.rows if row.case not in cases and row.output and (self.out / row.output).exists()]
+        if others:
+            raise ConfigError(
+                f"{path}: has other labels than the model, and the label maps of {len(others)} other case(s) here ({others[0]} ...) have "
+                "their names from it: choose another output folder"
+            )
+        if not self.options.overwrite and not self.ledger.rows:
+            raise ConfigError(f"{path}: is there already, and no prediction wrote it: {_CURE}")
+
+    def finished(self, scans: Sequence[Examination]) -> dict[str, Row]:
+        """The rows of the scans that need not be segmented, by case.
+
+        Raises:
+            ConfigError: of the others, one would replace an input, or a file that no prediction has written or that was changed since:
+                a scan, labels drawn or corrected by hand; names the first such file.
+        """
+        found = {}
+        for scan in track(scans, f"comparing {len(scans)} scan(s) with {TABLE}"):
+            row = self._row(scan)
             self._target(row.output)
-            if self.options.overwrite or self._is_ours(before, row.output) or self._is_finished(scan, before, row):
+            if self.options.overwrite:
                 continue
-            for path in self._written(row):
-                if path.exists():
-                    what = (
-                        "was changed since it was predicted" if before is not None and before.output == row.output else "is there already"
-                    )
-                    raise ConfigError(f"{path}: {what}, and would be replaced: {cure}")
+            done = self._finished(scan, row)
+            if done is None:
+                self._check_replaced(row)
+            else:
+                found[scan.case] = done
+        return found
 
-    def _is_finished(self, scan: Examination, before: Row | None, row: Row) -> bool:
+    def _finished(self, scan: Examination, row: Row) -> Row | None:
+        before = self.ledger.get(scan.case)
+        if before is None or before.status not in ("done", "skipped"):
+            return None
         try:
-            return before is not None and self._is_done(before, replace(row, input_stamp=stamp(scan.images)))
-        except DataError:
-            return False  # told when its turn comes
+            same = all(getattr(before, key) == getattr(row, key) for key in ("output", "model_sha256", "options"))
+            if not same or before.input_hash != scan_hash(scan.images):
+                return None
+            states = [state(path, known_files(self.out, before)) for path in self._files(row)]
+        except SegpipeError:
+            return None  # told when its turn comes
+        reason = "done before"
+        if states[0] == "changed" and _is_label_map_of(scan, self.out / row.output):
+            reason = "its label map was changed since it was predicted, and is kept; the figures are those of the prediction"
+            log.warning("%s: was changed since it was predicted, and is kept", self.out / row.output)
+            states[0] = "ours"
+        return replace(before, input=row.input, status="skipped", reason=reason) if set(states) == {"ours"} else None
 
-    def _is_ours(self, before: Row | None, output: str) -> bool:
-        """Whether the label map is as an earlier call has written it."""
-        if before is None or before.output != output or not (self.out / output).is_file():
-            return False
-        return before.output_stamp in ("", stamp([self.out / output]))
+    def _check_replaced(self, row: Row) -> None:
+        for path in self._files(row):
+            found = state(path, known_files(self.out, self.ledger.get(row.case)))
+            if found in ("foreign", "changed"):
+                self.ledger.read_again()  # another process may have written it since
+                found = state(path, known_files(self.out, self.ledger.get(row.case)))
+            if found in ("foreign", "changed"):
+                what = "is there already" if found == "foreign" else "was changed since it was predicted"
+                raise ConfigError(f"{path}: {what}, and would be replaced: {_CURE}")
 
-    def _written(self, row: Row) -> list[Path]:
-        """Every file that the scan's label map and probabilities consist of."""
-        target = self.out / row.output
-        beside = [target.with_suffix(".raw")] if target.suffix == ".mhd" else []
-        return [target, *beside, *([self._probabilities(row.case)] if self.options.probabilities else [])]
+    def _files(self, row: Row) -> list[Path]:
+        return output_files(self.out, row.case, row.output, self.options.probabilities)
 
     def _row(self, scan: Examination) -> Row:
         return Row(
@@ -157,7 +191,7 @@ class _Task:
     def _output(self, scan: Examination) -> str:
         return scan.case + (self.suffix or label_suffix(scan.suffix))
 
-    def segment(self, scan: Examination, before: Row | None) -> Row:
+    def segment(self, scan: Examination) -> Row:
         """The scan's row, its files written.
 
         Raises:
@@ -165,9 +199,7 @@ class _Task:
         """
         row = self._row(scan)
         try:
-            row = replace(row, input_stamp=stamp(scan.images))
-            if before is not None and not self.options.overwrite and self._is_done(before, row):
-                return replace(before, status="skipped", reason="done before")
+            row = replace(row, input_hash=scan_hash(scan.images))
             return self._segment(scan, row)
         except ConfigError:
             raise
@@ -176,21 +208,25 @@ class _Task:
         except Exception as error:  # a fault in one scan must not stop a night's work on the others
             log.debug("%s", scan.case, exc_info=True)
             reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
-        reason += self._set_aside(before)
+        reason = "; ".join(part for part in (reason, self._set_aside_ours(scan.case)) if part)
         log.warning("%s failed: %s", scan.case, reason)
         return replace(row, output="", reason=reason)
 
-    def _set_aside(self, before: Row | None) -> str:
-        """Rename the label map that an earlier call made of another scan or with another model: nobody must take it for the answer."""
-        if before is None or not self._is_ours(before, before.output):
-            return ""
-        old = self.out / before.output
-        aside = old.with_name(f"{old.name}.outdated")
-        try:
-            os.replace(old, aside)  # noqa: PTH105 - replaces an older one
-        except OSError as error:
-            return f"; the label map of an earlier scan or model is still there ({error.strerror})"
-        return f"; the label map of an earlier scan or model is now {aside.name}"
+    def _set_aside_ours(self, case: str) -> str:
+        """What calls before, or this one before it failed, have written of the case; what was changed by hand stays."""
+        known = known_files(self.out, self.ledger.get(case))
+        return set_aside([path for path in known if state(path, known) == "ours"])
+
+    def _start(self, row: Row) -> None:
+        """Tell the table which files are about to be written, so that a call that goes on after a cut takes them for ours.
+
+        Probabilities that this call does not write again would be those of another label map.
+        """
+        files, known = self._files(row), known_files(self.out, self.ledger.get(row.case))
+        told = set_aside([path for path in known if path.name.endswith(PROBABILITIES) and path not in files])
+        if told:
+            log.warning("%s: %s", row.case, told)
+        self.ledger.put(replace(row, status="started", output_hash=";".join(WRITING for _ in files)))
 
     def _segment(self, scan: Examination, row: Row) -> Row:
         if scan.problem:
@@ -203,12 +239,13 @@ class _Task:
         unlike = self.predictor.unlike(volume)
         prediction = self.predictor.predict(volume, self.options.probabilities)
         predicted = time.perf_counter()
+        self._start(row)
         if prediction.probabilities is not None:
-            write_volume(self._probabilities(row.case), Volume(prediction.probabilities, volume.grid))
+            write_volume(self._files(row)[-1], Volume(prediction.probabilities, volume.grid))
         write_label_map(target, prediction.labels, volume.grid)
         seconds = {"read": read - start, **prediction.seconds, "write": time.perf_counter() - predicted}
         voxels = {name: float(count) for name, count in prediction.voxels.items()}
-        row = replace(row, status="done", seconds=seconds, output_stamp=stamp([target]))
+        row = replace(row, status="done", seconds=seconds, output_hash=hashes(self._files(row)))
         if is_picture(scan.images[0]):
             row = replace(row, pixels=voxels)
         else:
@@ -233,17 +270,9 @@ class _Task:
             raise ConfigError(f"{target} is an input and would be overwritten: choose another output folder")
         return target
 
-    def _probabilities(self, case: str) -> Path:
-        return self.out / f"{case}{PROBABILITIES}"
-
     def _options(self) -> str:
         precision = "bf16" if self.predictor.bf16 else "fp32"
         return f"overlap={self.predictor.overlap:g} precision={precision}"
-
-    def _is_done(self, before: Row, now: Row) -> bool:
-        same = all(getattr(before, key) == getattr(now, key) for key in ("output", "input_stamp", "model_sha256", "options"))
-        there = (self.out / now.output).is_file() and (not self.options.probabilities or self._probabilities(now.case).is_file())
-        return before.status in ("done", "skipped") and same and there
 
 
 def check_request(source: Path, out: Path, options: FolderOptions) -> str:
@@ -278,6 +307,15 @@ def _check_places(source: Path, out: Path) -> None:
         raise ConfigError(f"{out} is a file; must be a folder for the label maps")
     if not out.exists() and split_name(out)[1].lower() in SUFFIXES:
         raise ConfigError(f"{out} names a file; must be a folder for the label maps (use --format for their format)")
+
+
+def _is_label_map_of(scan: Examination, path: Path) -> bool:
+    """Whether what somebody has put there is whole and lies on the scan: a corrected label map, not a copy that was cut short."""
+    try:
+        read_volume(path)
+        return apart_mm(path, scan.images[0]) <= CORNER_TOLERANCE_MM
+    except SegpipeError:
+        return False
 
 
 def _labels_text(labels: Sequence[Label]) -> str:

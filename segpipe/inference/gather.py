@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from segpipe.errors import ConfigError, DataError, SegpipeError
 from segpipe.inference.ledger import PROBABILITIES, TABLE, Ledger
 from segpipe.io.find import find_scans, is_scan, split_name
-from segpipe.io.read import read_volume
+from segpipe.io.read import count_channels
 
 log = logging.getLogger(__name__)
 
@@ -103,20 +104,31 @@ def _listed(source: Path) -> set[Path]:
 
 def _in_folder(files: list[Path], prefix: str, channels: Sequence[str]) -> list[Examination]:
     """Examinations of one folder."""
-    marks = {path: _channel_of(split_name(path)[0], channels) for path in files}
-    if len(channels) == 1 or _hold_all([path for path in files if marks[path] is not None], len(channels)):
-        return [Examination(prefix + split_name(path)[0], (path,)) for path in files]
-    result, sets = [], dict[str, dict[int, Path]]()
+    alone, sets = list[Path](), defaultdict[str, list[tuple[int, Path]]](list)
     for path in files:
-        mark = marks[path]
+        mark = _channel_of(split_name(path)[0], channels) if len(channels) > 1 else None
         if mark is None:
-            result.append(Examination(prefix + split_name(path)[0], (path,)))
-        elif mark[1] in sets.setdefault(mark[0], {}):
-            twice = f"channel {channels[mark[1]]} is there twice ({sets[mark[0]][mark[1]].name}, {path.name}): keep one of them"
-            result.append(Examination(prefix + path.name, (path,), twice))
+            alone.append(path)
         else:
-            sets[mark[0]][mark[1]] = path
-    return result + [_complete(prefix + case, found, channels) for case, found in sets.items()]
+            sets[mark[0]].append((mark[1], path))
+    result = []
+    for case, marked in sets.items():
+        if _hold_all([path for _, path in marked], len(channels)):
+            alone += [path for _, path in marked]
+        else:
+            result += _brought_together(case, marked, prefix, channels)
+    return result + [Examination(prefix + split_name(path)[0], (path,)) for path in alone]
+
+
+def _brought_together(case: str, marked: list[tuple[int, Path]], prefix: str, channels: Sequence[str]) -> list[Examination]:
+    """One examination of the files (channel number, path) of a case; a second file of a channel is a problem of its own."""
+    result, found = [], dict[int, Path]()
+    for number, path in marked:
+        first = found.setdefault(number, path)
+        if first != path:
+            twice = f"channel {channels[number]} is there twice ({first.name}, {path.name}): keep one of them"
+            result.append(Examination(prefix + path.name, (path,), twice))
+    return [*result, _complete(prefix + case, found, channels)]
 
 
 def _channel_of(stem: str, channels: Sequence[str]) -> tuple[str, int] | None:
@@ -132,10 +144,10 @@ def _channel_of(stem: str, channels: Sequence[str]) -> tuple[str, int] | None:
 
 
 def _hold_all(files: list[Path], channels: int) -> bool:
-    """Whether the first readable one of `files` holds all channels by itself, as RGB pictures called `x_0000.png` do."""
+    """Whether the first readable one of a case's `files` holds all channels by itself, as RGB pictures called `x_0000.png` do."""
     for path in files:
         try:
-            return bool(read_volume(path).channels == channels)
+            return count_channels(path) == channels
         except SegpipeError as error:
             log.debug("%s: %s", path, error)
     return False

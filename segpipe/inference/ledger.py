@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from segpipe.errors import ConfigError, DataError
+from segpipe.errors import ConfigError
+from segpipe.inference.lock import locked
 from segpipe.io.atomic import write_text
 
 TABLE = "predictions.csv"
@@ -17,12 +17,12 @@ TABLE = "predictions.csv"
 PROBABILITIES = "_probabilities.nii.gz"
 """Follows the case in the name of its probability map."""
 
-Status = Literal["done", "skipped", "failed"]
+Status = Literal["started", "done", "skipped", "failed"]
 
-_STATUS: dict[str, Status] = {"done": "done", "skipped": "skipped", "failed": "failed"}
+_STATUS: dict[str, Status] = {"started": "started", "done": "done", "skipped": "skipped", "failed": "failed"}
 PHASES = ("read", "prepare", "network", "restore", "write")
 _FIRST = ("case", "input", "output", "status", "reason")
-_LAST = ("warning", "model_sha256", "options", "input_stamp", "output_stamp")
+_LAST = ("warning", "model_sha256", "options", "input_hash", "output_hash")
 _SECONDS = "seconds_"
 _VOLUME = "volume_ml_"
 _PIXELS = "pixels_"
@@ -35,15 +35,17 @@ class Row:
     Attributes:
         input: absolute path of its file, several joined by `;`.
         output: label map, relative to the output folder; empty when failed.
-        status: done now; skipped: done by an earlier call, its figures kept; failed: see `reason`.
+        status: started: its files are being written, or the call was stopped meanwhile; done now; skipped: done by an earlier call, its
+            figures kept; failed: see `reason`.
+        reason: why it failed or was skipped.
         seconds: by phase.
         volumes_ml: by label name; empty for pictures.
         pixels: by label name, of pictures, which have no millilitres.
         warning: how the scan is unlike those that the model was trained on; empty when it is like them or nothing is known of them.
         model_sha256: of the model file(s).
         options: what else the label map depends on.
-        input_stamp: `bytes:modification time` of each input file, joined by `;`; tells whether it changed since.
-        output_stamp: likewise of the label map as it was written; empty in tables of earlier versions.
+        input_hash: of the content of each input file, joined by `;`; tells whether it is still the same scan.
+        output_hash: likewise of each file as it was written (see `outputs.output_files`), `*` while it is being written.
     """
 
     case: str
@@ -57,28 +59,14 @@ class Row:
     warning: str = ""
     model_sha256: str = ""
     options: str = ""
-    input_stamp: str = ""
-    output_stamp: str = ""
-
-
-def stamp(images: Iterable[Path]) -> str:
-    """Size and modification time of each file, which change when its content does.
-
-    Raises:
-        DataError: a file is gone.
-    """
-    parts = []
-    for path in images:
-        try:
-            found = path.stat()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-        parts.append(f"{found.st_size}:{found.st_mtime_ns}")
-    return ";".join(parts)
+    input_hash: str = ""
+    output_hash: str = ""
 
 
 class Ledger:
     """The rows of one output folder, by case; rows of earlier calls stay until their case is done again.
+
+    Several processes may write into one folder: each row is put into the table as it is by then.
 
     Raises:
         ConfigError: the file is there but no `predictions.csv` of this program.
@@ -101,8 +89,18 @@ class Ledger:
         Raises:
             ConfigError: it cannot be written.
         """
-        self._rows[row.case] = row
-        write_text(self._path, _to_csv(sorted(self._rows.values(), key=lambda one: one.case)))
+        with locked(self._path.parent):
+            self.read_again()
+            self._rows[row.case] = row
+            write_text(self._path, _to_csv(sorted(self._rows.values(), key=lambda one: one.case)))
+
+    def read_again(self) -> None:
+        """Take over what other processes have put since.
+
+        Raises:
+            ConfigError: as for a new one.
+        """
+        self._rows |= {row.case: row for row in _read(self._path)}
 
 
 def _to_csv(rows: list[Row]) -> str:
@@ -139,6 +137,6 @@ def _row(values: dict[str, str]) -> Row:
         {key.removeprefix(start): float(value) for key, value in values.items() if key.startswith(start) and value}
         for start in (_SECONDS, _VOLUME, _PIXELS)
     )
-    values = {"warning": "", "output_stamp": "", **values}  # tables of earlier versions have no such columns
+    values = {"warning": "", "input_hash": "", "output_hash": "", **values}  # tables of earlier versions have no such columns
     texts = {key: values[key] for key in (*_FIRST, *_LAST) if key != "status"}
     return Row(status=status, seconds=seconds, volumes_ml=volumes, pixels=pixels, **texts)

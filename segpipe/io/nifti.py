@@ -29,11 +29,13 @@ _MAGIC = {348: (slice(344, 348), b"n+1\0"), 540: (slice(4, 8), b"n+2\0")}
 _UNIT_MM = {1: 1000.0, 3: 0.001}
 """Millimetres in one unit of `xyzt_units` bits 0-2: metre, micrometre; anything else is taken as millimetre."""
 
-_QFORM_MAY_BE_OFF = 0.5
-"""A qform counts as the sform's equal when no corner lies farther off than this share of the smallest spacing: a quaternion cannot hold the
-slight shear that rounded direction cosines leave in an sform (0.06 mm in scans that are about)."""
+_QFORM_OFF_MM = 0.1
+_QFORM_OFF_SHARE = 0.25
+"""A qform counts as the sform's equal when no corner lies farther off than this, nor than this share of the smallest spacing: a quaternion
+cannot hold the slight shear that rounded direction cosines leave in an sform (0.06 mm in scans that are about). More is a shift."""
 
 _SCANNER = 1
+_COLOURS = 3
 _LONGEST_NIFTI1_AXIS = 32767
 _CHUNK = 1 << 20
 _GZIP_RATIO = 1100
@@ -62,6 +64,14 @@ def read_grids(path: Path) -> list[Grid]:
     """The grid that `read` uses; behind it that of the qform, where sform and qform say nearly the same."""
     with _opened(path) as stream:
         return _grids(_header(stream), path)
+
+
+def count_channels(path: Path) -> int:
+    """Channels that `read` gives, from the header alone."""
+    with _opened(path) as stream:
+        header = _header(stream)
+    _, channels = space_and_channels(_sizes(header))
+    return _COLOURS if header.get_data_dtype().names else channels
 
 
 def _opened(path: Path) -> Any:
@@ -121,11 +131,15 @@ def _grids(header: Any, path: Path) -> list[Grid]:
         except GeometryError:
             return [grid]  # an unusable qform does not matter beside a good sform
         apart = grid.distance_mm(other)
-        if apart > min(grid.spacing_mm) * _QFORM_MAY_BE_OFF:
-            log.warning("%s: its sform and qform differ by %.1f mm; the sform is used", path, apart)
+        if apart > _most_off_mm(grid):
+            log.warning("%s: its sform and qform differ by %.2g mm; the sform is used", path, apart)
             return [grid]
         return [grid, other]
     return [grid]
+
+
+def _most_off_mm(grid: Grid) -> float:
+    return min(_QFORM_OFF_MM, min(grid.spacing_mm) * _QFORM_OFF_SHARE)
 
 
 def _qform(header: Any) -> NDArray[Any]:
@@ -201,7 +215,7 @@ def _plain_numbers(array: NDArray[Any], slope: float, inter: float) -> NDArray[A
 
 
 def write(path: Path, volume: Volume) -> None:
-    """Write with the affine as sform; also as qform when that comes close, so that no reader is told a wrong place.
+    """Write with the affine as sform; also as qform when that comes close (see `_QFORM_OFF_MM`), so that no reader is told a wrong place.
 
     A qform cannot hold shear; where that matters its code is 0. Several channels become a fourth dimension. Voxels are never scaled.
     """
@@ -215,7 +229,7 @@ def write(path: Path, volume: Volume) -> None:
     header.set_xyzt_units("mm")
     header.set_sform(affine, _SCANNER)
     header.set_qform(affine, _SCANNER)
-    if not volume.grid.same_as(Grid(volume.grid.shape, header.get_qform()), min(volume.grid.spacing_mm) * _QFORM_MAY_BE_OFF):
+    if not volume.grid.same_as(Grid(volume.grid.shape, header.get_qform()), _most_off_mm(volume.grid)):
         header["qform_code"] = 0
     image = image_kind(array, None, header)
     with path.open("wb") as raw, _packed(raw, path) as stream:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,36 @@ _NUMBERS = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _TO_COLOUR = ("RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 _EXIF_ORIENTATION = 0x0112
 _COLOURS = 3
+_WHITE = 255
+_BITS_PER_SAMPLE, _SAMPLE_FORMAT = 258, 339
+_UNSIGNED = 1
+"""TIFF tags, and the sample format of unsigned integers, which is also the one of files that state none."""
+
+_Judge = Callable[[NDArray[Any]], bool]
+"""Whether a palette (n, 3) is one whose values, and not the indices, are the pixels."""
 
 
 def read(path: Path) -> Volume:
     """(1, rows, columns, 1) for grey, (3, rows, columns, 1) for colour, in the file's own type (floats: float32); opacity is left out.
 
-    A palette of greys is looked up. One of colours is not: the indices are what a label picture means.
+    A palette of nothing but greys is looked up. One with a colour is not, whether or not this picture shows it: the indices are what
+    a label picture means, in each of its files.
     """
+    return _read(path, _is_grey)
+
+
+def read_label(path: Path) -> Volume:
+    """`read`, but of a palette the indices are the label values, unless it is an even ramp from black to white: a grey picture in disguise.
+
+    The greys of another palette are colours among others, such as white for the background and black for the structure.
+    """
+    return _read(path, _is_ramp)
+
+
+def _read(path: Path, looked_up: _Judge) -> Volume:
     with Image.open(path, formats=_FORMATS) as image:
         grid = _grid(image)
-        array = _pixels(image, path)  # (rows, columns[, 3])
+        array = _pixels(image, path, looked_up)  # (rows, columns[, 3])
         if image.getexif().get(_EXIF_ORIENTATION, 1) != 1:
             log.warning("%s: its EXIF data ask for a rotated display; the pixels are taken as they are stored", path)
     if array.ndim == 2:
@@ -56,11 +77,11 @@ def _grid(image: Image.Image) -> Grid:
     return Grid((image.height, image.width, 1), np.eye(4))
 
 
-def _pixels(image: Image.Image, path: Path) -> NDArray[Any]:
+def _pixels(image: Image.Image, path: Path, looked_up: _Judge) -> NDArray[Any]:
     if image.mode in _TO_COLOUR and _is_16_bit(image):
         return _deep_colour(path)
     if image.mode == "P":
-        image = image.convert("L") if _has_grey_palette(image) else image
+        image = image.convert("L") if looked_up(_palette(image)) else image
     elif image.mode == "LA":
         image = image.convert("L")
     elif image.mode in _TO_COLOUR:
@@ -70,6 +91,8 @@ def _pixels(image: Image.Image, path: Path) -> NDArray[Any]:
     array: NDArray[Any] = np.array(image)
     if array.dtype == np.bool_:
         return array.astype(np.uint8)
+    if image.mode == "I" and _is_unsigned(image):
+        return array.view(np.uint32)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
@@ -83,10 +106,23 @@ def _deep_colour(path: Path) -> NDArray[Any]:
     return array[..., :_COLOURS]
 
 
-def _has_grey_palette(image: Image.Image) -> bool:
-    palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
-    used = palette[[index for _, index in image.getcolors() or [] if isinstance(index, int) and index < len(palette)]]
-    return bool((used == used[:, :1]).all())
+def _palette(image: Image.Image) -> NDArray[Any]:
+    """The whole stored palette (n, 3): the files of a data set are read alike whatever colours each of them shows."""
+    return np.array(image.getpalette("RGB")).reshape(-1, 3)
+
+
+def _is_grey(palette: NDArray[Any]) -> bool:
+    return bool((palette == palette[:, :1]).all())
+
+
+def _is_ramp(palette: NDArray[Any]) -> bool:
+    return len(palette) > 1 and _is_grey(palette) and np.array_equal(palette[:, 0], np.rint(np.linspace(0, _WHITE, len(palette))))
+
+
+def _is_unsigned(image: Image.Image) -> bool:
+    """Whether the pixels are unsigned 32-bit integers, which Pillow takes for signed ones (TIFF 6.0, section 19: SampleFormat 1)."""
+    tags = getattr(image, "tag_v2", {})
+    return tags.get(_BITS_PER_SAMPLE) == (32,) and tags.get(_SAMPLE_FORMAT, (_UNSIGNED,)) == (_UNSIGNED,)
 
 
 def write(path: Path, volume: Volume) -> None:

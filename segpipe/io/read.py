@@ -48,6 +48,28 @@ def read_volume(path: Path) -> Volume:
         return _format(path).read(path)
 
 
+def read_label(path: Path) -> Volume:
+    """`read_volume` of a label map: of a picture with a palette, the indices are the label values (see `picture.read_label`).
+
+    Raises:
+        As `read_volume`.
+    """
+    with _explained(path):
+        kind = _format(path)
+        return picture.read_label(path) if kind is picture else kind.read(path)
+
+
+def count_channels(path: Path) -> int:
+    """Channels of `read_volume(path)`; from the header alone where files are large (NIfTI).
+
+    Raises:
+        As `read_volume`.
+    """
+    with _explained(path):
+        kind = _format(path)
+        return nifti.count_channels(path) if kind is nifti else kind.read(path).channels
+
+
 def read_grid(path: Path) -> Grid:
     """The grid alone, from the header; raises as `read_volume`, but does not notice damaged voxels."""
     with _explained(path):
@@ -90,14 +112,14 @@ def read_channels(paths: Sequence[Path]) -> Volume:
 
 
 def read_beside(path: Path, other: Path) -> Volume:
-    """`read_volume(path)`, put on the grid of `other` exactly where both headers state one place to `CORNER_TOLERANCE_MM` (see `apart_mm`).
+    """`read_label(path)`, put on the grid of `other` exactly where both headers state one place to `CORNER_TOLERANCE_MM` (see `apart_mm`).
 
     For a label map beside its scan and a truth beside a prediction. A file that lies elsewhere keeps its own grid.
 
     Raises:
         As `read_volume`, for either file.
     """
-    volume = read_volume(path)
+    volume = read_label(path)
     grid = read_grid(other)
     if volume.grid.same_as(grid) or apart_mm(path, other) > CORNER_TOLERANCE_MM:
         return volume

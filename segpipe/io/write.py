@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +15,7 @@ from segpipe.errors import DataError, GeometryError, SegpipeError
 from segpipe.geometry.grid import CORNER_TOLERANCE_MM, Grid, Volume
 from segpipe.io import itk, nifti, picture
 from segpipe.io.atomic import replacing, replacing_all
+from segpipe.io.dimensions import CHANNELS_AT_MOST
 from segpipe.io.find import ITK, NIFTI, PICTURES, split_name, supported
 
 
@@ -92,10 +94,19 @@ def _storable(array: NDArray[Any]) -> NDArray[Any]:
 
 def _write_checked(kind: _Format, path: Path, volume: Volume) -> None:
     kind.write(path, volume)
-    apart = kind.read_grids(path)[0].distance_mm(volume.grid)
+    apart = _grid_back(kind, path, volume.channels).distance_mm(volume.grid)
     if apart > CORNER_TOLERANCE_MM:
         ending = split_name(path)[1]
         raise GeometryError(f"the {ending} file would move voxels by {apart:.3g} mm; must be less than {CORNER_TOLERANCE_MM}: write .nrrd")
+
+
+def _grid_back(kind: _Format, path: Path, channels: int) -> Grid:
+    """The grid as the file states it; of many NIfTI volumes nibabel tells it, since our own reader refuses them as a time series."""
+    if kind is nifti and channels > CHANNELS_AT_MOST:
+        image: Any = nib.load(path)
+        i, j, k, _ = image.shape
+        return Grid((i, j, k), image.affine)
+    return kind.read_grids(path)[0]
 
 
 @contextlib.contextmanager

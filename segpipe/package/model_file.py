@@ -10,7 +10,9 @@ import hashlib
 import io
 import json
 import math
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,11 @@ DOCUMENT = "segpipe.json"
 """Name of the JSON document among the extra files of the TorchScript archive."""
 
 _ZIP_START = b"PK\x03\x04"
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""What torch writes; the unpackers of the others raise errors of their own."""
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError)
+"""What zipfile raises over damaged bytes: ValueError for names that are no text and places before the file, RuntimeError for records that
+claim to be encrypted or (NotImplementedError) of an unknown kind."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,20 +111,23 @@ def _document(data: bytes, path: Path) -> dict[str, Any]:
 
 def _extra_file(data: bytes, path: Path) -> bytes:
     """`segpipe.json` from the archive, all of whose checksums are verified."""
-    if not zipfile.is_zipfile(io.BytesIO(data)):
-        if data.startswith(_ZIP_START):
-            raise ModelError(f"{path} is cut off: copy it again, or export the run again")
-        raise ModelError(f"{path} is not a model file: give one that `segpipe export` wrote, such as RUN/model.ts")
+    damaged = ModelError(f"{path} is damaged: copy it again, or export the run again")
     try:
+        if not zipfile.is_zipfile(io.BytesIO(data)):
+            if data.startswith(_ZIP_START):
+                raise ModelError(f"{path} is cut off: copy it again, or export the run again")
+            raise ModelError(f"{path} is not a model file: give one that `segpipe export` wrote, such as RUN/model.ts")
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             found = [name for name in archive.namelist() if name.endswith(f"/extra/{DOCUMENT}")]
             if not found:
                 raise ModelError(f"{path} holds no {DOCUMENT}, so it is not a segpipe model: give a file that `segpipe export` wrote")
+            if any(record.compress_type not in _COMPRESSIONS for record in archive.infolist()):
+                raise damaged
             if archive.testzip() is not None:
                 raise ModelError(f"{path} is damaged (a checksum is wrong): copy it again, or export the run again")
             return archive.read(found[0])
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        raise ModelError(f"{path} is damaged: copy it again, or export the run again") from error
+    except _DAMAGE as error:
+        raise damaged from error
 
 
 def _json_safe(value: Any) -> Any:

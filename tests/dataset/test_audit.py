@@ -92,6 +92,29 @@ def test_a_shift_is_told_in_mm_and_header_noise_passes(pairs: Callable[..., Path
     assert "lies 0.002 mm away" in finding.what
 
 
+def test_a_label_whose_sform_alone_was_moved_by_half_a_voxel_is_an_error(pairs: Callable[..., Path]) -> None:
+    root = pairs(2)
+    for folder, shift in (("images", 0.0), ("labels", 0.25)):
+        scan = nib.load(root / folder / "b.nii.gz")
+        moved = np.eye(4)
+        moved[:3, 3] = shift
+        image = nib.Nifti1Image(np.asanyarray(scan.dataobj), None)
+        image.set_qform(np.eye(4), 1)
+        image.set_sform(moved, 1)
+        nib.save(image, root / folder / "b.nii.gz")
+    finding = one(findings(root))
+    assert (finding.severity, finding.case) == ("error", "b")
+    assert "lies 0.433 mm away" in finding.what
+
+
+def test_a_copy_in_another_orientation_is_a_duplicate(pairs: Callable[..., Path]) -> None:
+    root = pairs(2)
+    for folder in ("images", "labels"):
+        turned = nib.as_closest_canonical(nib.load(root / folder / "a.nii.gz")).as_reoriented(np.array([[1, -1], [0, 1], [2, -1]]))
+        nib.save(turned, root / folder / "b.nii.gz")
+    assert "duplicate content: the same content as" in one(findings(root)).what
+
+
 def test_unreadable_files_are_findings_and_do_not_stop_the_audit(pairs: Callable[..., Path]) -> None:
     root = pairs(3)
     (root / "images" / "a.nii.gz").write_bytes(b"rubbish")

@@ -90,7 +90,26 @@ def test_nnunet_may_list_its_cases_and_regions_are_named_value_by_value(tmp_path
     assert [case.name for case in data.cases] == ["one"]
     assert data.label_names == {0: "background", 1: "label 1", 2: "core"}
     assert data.ignore == (3,)
-    assert [finding.severity for finding in data.findings] == ["warning", "error"]
+    assert [finding.severity for finding in data.findings] == ["warning"]  # of the region; voxels to ignore can be trained around
+
+
+def test_nnunet_files_of_one_case_in_two_formats_are_errors(tmp_path: Path, write: Write) -> None:
+    for name in ("imagesTr/p_0000.nii", "imagesTr/p_0000.nii.gz", "labelsTr/p.nii", "labelsTr/p.nii.gz"):
+        write(tmp_path / name, SCAN)
+    findings = load_dataset(settings(tmp_path)).findings
+    assert [(finding.severity, finding.case) for finding in findings] == [("error", "p")] * 2
+    assert "p_0000.nii and" in findings[0].what and "p.nii and" in findings[1].what
+
+
+def test_a_pattern_that_makes_one_case_of_two_scans_is_an_error_that_names_both(tmp_path: Path, write: Write) -> None:
+    for name in ("images/pat0_visit1", "images/pat0_visit2", "labels/pat0_visit1"):
+        write(tmp_path / f"{name}.nii.gz", SCAN)
+    data = load_dataset(settings(tmp_path, pattern=r"(?P<case>pat\d+)_.*"))
+    assert [path.name for path in data.cases[0].images] == ["pat0_visit1.nii.gz"]
+    (finding,) = data.findings
+    assert (finding.severity, finding.case, Path(finding.file).name) == ("error", "pat0", "pat0_visit2.nii.gz")
+    assert "pat0_visit1.nii.gz and" in finding.what
+    assert "dataset.pattern" in finding.cure
 
 
 def test_two_folders_pair_by_name_whatever_the_format(tmp_path: Path) -> None:
@@ -188,6 +207,50 @@ def test_a_json_manifest_may_name_labels(tmp_path: Path, write: Write) -> None:
     data = load_dataset(settings(path))
     assert (data.cases[0].name, len(data.cases[0].images), data.cases[0].fold) == ("t2", 2, 1)
     assert (data.label_names, data.channels) == ({1: "PZ"}, ("channel 0", "channel 1"))
+
+
+@pytest.mark.parametrize("ending", ["csv", "json"])
+def test_numbered_channels_of_a_manifest_are_in_the_order_of_their_numbers(tmp_path: Path, write: Write, ending: str) -> None:
+    files = {column: str(write(tmp_path / f"{column}.nii.gz", SCAN)) for column in ("image_adc", "image_10", "image_2", "image", "label")}
+    path = tmp_path / f"manifest.{ending}"
+    text = json.dumps([{"case": "p", **files}]) if ending == "json" else f"case,{','.join(files)}\np,{','.join(files.values())}\n"
+    path.write_text(text)
+    data = load_dataset(settings(tmp_path))
+    assert [image.name.removesuffix(".nii.gz") for image in data.cases[0].images] == ["image", "image_2", "image_10", "image_adc"]
+    assert data.channels == ("channel 0", "channel 1", "channel 2", "adc")
+
+
+@pytest.mark.parametrize("ending", ["csv", "json"])
+@pytest.mark.parametrize(
+    ("column", "severity", "cure"),
+    [
+        ("patient", "error", "rename it to group"),
+        ("Patient_ID", "error", "rename it to group"),
+        ("subject", "error", "rename it to group"),
+        ("groups", "error", "rename it to group"),
+        ("split", "error", "rename it to fold"),
+        ("folds", "error", "rename it to fold"),
+        ("age", "warning", "take it out"),
+        ("folder", "warning", "take it out"),
+    ],
+)
+def test_a_column_that_is_not_read_is_told(tmp_path: Path, write: Write, ending: str, column: str, severity: str, cure: str) -> None:
+    write(tmp_path / "a.nii.gz", SCAN)
+    row = {"case": "p", "image": "a.nii.gz", "label": "a.nii.gz", column: "1"}
+    text = json.dumps([row]) if ending == "json" else f"{','.join(row)},\n{','.join(row.values())},\n"  # a last comma is no column
+    (tmp_path / f"manifest.{ending}").write_text(text)
+    (finding,) = load_dataset(settings(tmp_path)).findings
+    assert finding.severity == severity
+    assert f"the column {column.lower()!r} is not read" in finding.what
+    assert cure in finding.cure
+
+
+def test_a_patient_column_beside_a_group_is_no_error(tmp_path: Path, write: Write) -> None:
+    write(tmp_path / "a.nii.gz", SCAN)
+    (tmp_path / "manifest.csv").write_text("case,image,label,patient,group\np,a.nii.gz,a.nii.gz,anna,site 1\n")
+    assert [finding.severity for finding in load_dataset(settings(tmp_path)).findings] == ["warning"]
+    (tmp_path / "manifest.csv").write_text("case,image,label,patient\np,a.nii.gz,a.nii.gz,anna\n")
+    assert [finding.severity for finding in load_dataset(settings(tmp_path, group="(.+)")).findings] == ["warning"]
 
 
 def test_a_manifest_row_with_a_missing_file_names_file_and_line(tmp_path: Path, write: Write) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segpipe.dataset.layouts.match import match_by_name, match_by_pattern
+from segpipe.dataset.layouts.match import Clash, match_by_name, match_by_pattern
 from segpipe.errors import ConfigError
 
 _WORD = st.text("abcXYZ019", min_size=1, max_size=6)
@@ -66,6 +66,16 @@ def test_a_pattern_splits_images_and_may_fit_labels() -> None:
     assert match.unmatched == ("notes",)
     channels = match_by_pattern(["p1-T2", "p1-ADC"], ["p1"], r"(?P<case>.+)-(?P<channel>T2|ADC)")
     assert channels.channels == ("ADC", "T2")
+
+
+def test_two_files_with_the_meaning_of_one_are_a_clash_and_the_first_is_kept() -> None:
+    match = match_by_pattern(["pat0_v1", "pat0_v2", "pat1_v1"], ["pat0_v1", "pat0_v3", "pat1_v1"], r"(?P<case>pat\d+)_.*")
+    assert match.images["pat0"] == {"": "pat0_v1"}
+    assert match.labels["pat0"] == "pat0_v1"
+    assert match.clashes == (Clash("pat0", "image", "pat0_v1", "pat0_v2"), Clash("pat0", "label map", "pat0_v1", "pat0_v3"))
+    named = match_by_name(["p1_t2", "p1-t2", "p2_t2"], ["p1", "p2"])
+    assert named.clashes == (Clash("p1", "image", "p1-t2", "p1_t2"),)
+    assert match_by_name(["p1", "p2"], ["p1_seg", "p1-seg", "p2_seg"]).clashes == (Clash("p1", "label map", "p1-seg", "p1_seg"),)
 
 
 @pytest.mark.parametrize("pattern", ["(", "(.+)_x"])

@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable
+from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image
 
 from segpipe.dataset.case import Case, DataSet
 from segpipe.dataset.measure import SAMPLE, measure, measure_case, sample_of
+from segpipe.geometry.grid import Grid
+from segpipe.geometry.orient import permute_flip, permuted_grid
 
 Write = Callable[..., Path]
 AFFINE = np.array([[0, 0, -3.0, 5], [-0.5, 0, 0, 7], [0, 2.0, 0, 9], [0, 0, 0, 1]])
@@ -77,12 +80,39 @@ def test_the_nonzero_box_covers_all_channels(tmp_path: Path, write: Write) -> No
 
 def test_the_content_hash_sees_values_and_not_storage(tmp_path: Path, write: Write) -> None:
     array = np.random.default_rng(0).integers(0, 200, (5, 6, 7))
-    files = [write(tmp_path / "a.nii.gz", array.astype(np.uint8)), write(tmp_path / "b.nii", array.astype(np.float32), AFFINE)]
+    files = [write(tmp_path / "a.nii.gz", array.astype(np.uint8)), write(tmp_path / "b.nii", array.astype(np.float32), 2 * np.eye(4))]
     changed = array.copy()
     changed[4, 5, 6] += 1
     files.append(write(tmp_path / "c.nii", changed.astype(np.uint8)))
     same, again, other = (measure_case(Case("p", (file,), None)).images[0].content for file in files)
     assert same == again != other
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+@pytest.mark.parametrize("flips", list(product((False, True), repeat=3)))
+def test_the_content_hash_is_that_of_the_scan_in_any_stored_orientation(
+    tmp_path: Path, write: Write, order: tuple[int, int, int], flips: tuple[bool, bool, bool]
+) -> None:
+    array = np.random.default_rng(0).integers(0, 200, (5, 6, 7)).astype(np.uint8)
+    turned = permute_flip(array[None], order, flips)[0]
+    files = [
+        write(tmp_path / "a.nii", array, AFFINE),
+        write(tmp_path / "b.nii", turned, permuted_grid(Grid((5, 6, 7), AFFINE), order, flips).affine),
+    ]
+    same, again = (measure_case(Case("p", (file,), file), ()) for file in files)
+    assert same.images[0].content == again.images[0].content
+    assert same.label is not None and again.label is not None
+    assert same.label.content == again.label.content
+
+
+def test_label_pictures_with_palettes_hold_their_indices(tmp_path: Path) -> None:
+    image = Image.fromarray(np.eye(4, dtype=np.uint8)).convert("P")
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    image.save(tmp_path / "p.png")
+    facts = measure_case(Case("p", (tmp_path / "p.png",), tmp_path / "p.png"))
+    assert facts.label is not None
+    assert facts.label.voxels == {0: 12, 1: 4}
+    assert facts.images[0].whole[0].maximum == 255
 
 
 def test_rgb_pictures_have_three_channels(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_case_too_large_for_the_memory_does_not_stop_the_others(folders, monke
             raise MemoryError
         return read_volume(path)
 
-    monkeypatch.setattr("segpipe.evaluation.folder.read_volume", read)
+    monkeypatch.setattr("segpipe.evaluation.folder.read_label", read)
     result = run(folders)
     assert "not enough memory" in result.errors["a"]
     assert [case.case for case in result.cases] == ["b"]

@@ -45,6 +45,21 @@ def test_nested_predictions_match_flat_truths_by_name(tmp_path):
     assert cases(pairs) == {"a": ("a.nii.gz", "a.nii.gz"), "b": ("b.nii.gz", "b.nii.gz")}
 
 
+def test_files_of_two_different_subfolders_are_never_a_pair(tmp_path):
+    truth = fill(tmp_path / "t", "p1/seg.nii.gz", "p2/seg.nii.gz")
+    pairs = find_pairs(fill(tmp_path / "p", "p1/seg.nii.gz", "p3/seg.nii.gz"), truth)
+    assert list(cases(pairs)) == ["p1/seg"]
+    assert (pairs.without_prediction, pairs.without_truth) == (("p2/seg",), ("p3/seg",))
+    with pytest.raises(DataError, match="subfolders too"):
+        find_pairs(fill(tmp_path / "other", "p3/seg.nii.gz"), fill(tmp_path / "one", "p1/seg.nii.gz"))
+
+
+def test_once_paths_match_a_name_in_another_folder_is_no_partner(tmp_path):
+    pairs = find_pairs(fill(tmp_path / "p", "a.nii.gz", "b.nii.gz"), fill(tmp_path / "t", "a.nii.gz", "deep/b.nii.gz"))
+    assert list(cases(pairs)) == ["a"]
+    assert (pairs.without_prediction, pairs.without_truth) == (("deep/b",), ("b",))
+
+
 def test_a_name_that_could_mean_two_files_is_refused(tmp_path):
     prediction = fill(tmp_path / "p", "x/a.nii.gz", "y/a.nii.gz")
     with pytest.raises(DataError, match="a: 2 predictions"):

@@ -27,6 +27,14 @@ def test_a_colour_picture_is_refused():
         label_map(np.arange(12).reshape(3, 2, 2, 1))
 
 
+@pytest.mark.parametrize("differing", range(1, 6))
+def test_a_series_that_differs_in_any_channel_is_refused(differing):
+    array = np.ones((6, 2, 2, 2), np.uint8)
+    array[differing] = 2
+    with pytest.raises(DataError, match="6 different channels"):
+        label_map(array)
+
+
 @pytest.mark.parametrize(("bad", "words"), [(0.5, "fractions"), (np.nan, "nan"), (np.inf, "inf"), (1e12, "1e")])
 def test_other_floats_are_refused(bad, words):
     with pytest.raises(DataError, match=words):

@@ -7,21 +7,24 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
-from segpipe.errors import ConfigError, DataError
+from segpipe.errors import ConfigError, DataError, GeometryError
 from segpipe.geometry.grid import Grid, Volume
-from segpipe.inference.folder import FolderOptions, predict_folder
-from segpipe.inference.ledger import Row
+from segpipe.inference.folder import FolderOptions, predict_folder, predict_scans
+from segpipe.inference.gather import gather
+from segpipe.inference.ledger import Ledger, Row
 from segpipe.inference.predictor import Prediction, Predictor
 from segpipe.io.read import read_volume
-from segpipe.io.write import write_volume
-from segpipe.plan.plan import Channel
+from segpipe.io.write import write_label_map, write_volume
+from segpipe.plan.plan import Channel, Label
 
 from .conftest import MakeModel, blocks, blocks_volume, expected_labels, oblique_grid
 
@@ -45,6 +48,13 @@ def run(predictor: Predictor, source: Path, out: Path, **options: object) -> dic
 
 def statuses(rows: dict[str, Row]) -> dict[str, str]:
     return {case: row.status for case, row in rows.items()}
+
+
+def redraw(path: Path) -> None:
+    """Another scan of the same name, size and time."""
+    volume, times = read_volume(path), path.stat()
+    write_volume(path, Volume(volume.array[:, ::-1].copy(), volume.grid))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def table(out: Path) -> dict[str, dict[str, str]]:
@@ -139,7 +149,8 @@ def test_what_changed_is_done_again(predictor: Predictor, source: Path, tmp_path
     out = tmp_path / "out"
     run(predictor, source, out)
     (out / "a.nii.gz").unlink()
-    os.utime(source / "sub/b.nrrd", ns=(1, 1))
+    redraw(source / "sub/b.nrrd")
+    os.utime(source / "sub/deep/c.mha", ns=(1, 1))  # a copy, say
     assert statuses(run(predictor, source, out)) == {"a": "done", "sub/b": "done", "sub/deep/c": "skipped"}
     assert set(statuses(run(predictor, source, out, probabilities=True)).values()) == {"done"}
     assert set(statuses(run(Predictor(predictor.models, overlap=0.25), source, out)).values()) == {"done"}
@@ -391,14 +402,18 @@ def test_files_beside_the_label_map_are_not_replaced_either(predictor: Predictor
     assert (out / name).read_bytes() == b"mine"
 
 
-def test_a_label_map_that_was_corrected_by_hand_is_kept(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+def test_a_label_map_that_was_corrected_by_hand_is_kept(
+    predictor: Predictor, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     out = tmp_path / "out"
     run(predictor, source, out)
     corrected = read_volume(out / "a.nii.gz")
     write_volume(out / "a.nii.gz", Volume(corrected.array[:, ::-1].copy(), corrected.grid))
     kept = (out / "a.nii.gz").read_bytes()
-    assert statuses(run(predictor, source, out))["a"] == "skipped"  # nothing would be replaced
-    os.utime(source / "a.nii.gz")
+    row = run(predictor, source, out)["a"]
+    assert row.status == "skipped" and "was changed since it was predicted, and is kept" in row.reason
+    assert "a.nii.gz: was changed since it was predicted, and is kept" in caplog.text
+    redraw(source / "a.nii.gz")
     with pytest.raises(ConfigError, match=r"a\.nii\.gz: was changed since it was predicted"):
         run(predictor, source, out)
     assert (out / "a.nii.gz").read_bytes() == kept
@@ -414,7 +429,125 @@ def test_the_label_map_of_an_earlier_scan_is_set_aside_when_the_new_one_fails(pr
     write_volume(source / "a.nii.gz", Volume(array, oblique_grid((11, 9, 8))))
     row = run(predictor, source, out)["a"]
     assert (row.status, row.output) == ("failed", "")
-    assert "the label map of an earlier scan or model is now a.nii.gz.outdated" in row.reason
+    assert "what an earlier call wrote is now a.nii.gz.outdated" in row.reason
     assert not (out / "a.nii.gz").exists() and (out / "a.nii.gz.outdated").read_bytes() == before
     write_volume(source / "a.nii.gz", Volume(blocks((11, 9, 8)), oblique_grid((11, 9, 8))))
     assert statuses(run(predictor, source, out))["a"] == "done"
+
+
+def test_another_patients_scan_of_the_same_name_size_and_time_is_not_taken_as_done(predictor: Predictor, tmp_path: Path) -> None:
+    for name, array in (("A", blocks((11, 9, 8))), ("B", blocks((11, 9, 8))[:, ::-1])):
+        write_volume(tmp_path / name / "case1.nii", Volume(array.copy(), oblique_grid((11, 9, 8))))
+        os.utime(tmp_path / name / "case1.nii", (0, 0))
+    for name in ("A", "B"):
+        assert statuses(run(predictor, tmp_path / name, tmp_path / "out")) == {"case1": "done"}
+        expected = expected_labels(read_volume(tmp_path / name / "case1.nii").array)
+        assert np.array_equal(read_volume(tmp_path / "out/case1.nii").array[0], expected)
+
+
+def test_scans_and_label_maps_that_were_moved_or_copied_are_still_done(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+    run(predictor, source, tmp_path / "out", probabilities=True)
+    source = source.rename(tmp_path / "moved")
+    shutil.copytree(tmp_path / "out", tmp_path / "copy", copy_function=shutil.copyfile)
+    rows = run(predictor, source, tmp_path / "copy", probabilities=True)
+    assert set(statuses(rows).values()) == {"skipped"}
+    assert rows["a"].input == str((source / "a.nii.gz").resolve())
+
+
+@pytest.mark.parametrize("name", ["a.mhd", "a.raw", "a_probabilities.nii.gz"])
+def test_an_empty_output_is_predicted_again_and_a_truncated_one_is_told(
+    predictor: Predictor, source: Path, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "out" / name
+    run(predictor, source, tmp_path / "out", probabilities=True, format="mhd")
+    good = path.read_bytes()
+    path.write_bytes(b"")
+    assert statuses(run(predictor, source, tmp_path / "out", probabilities=True, format="mhd"))["a"] == "done"
+    assert path.read_bytes() == good
+    path.write_bytes(good[: len(good) // 2])
+    with pytest.raises(ConfigError, match=f"{name}: was changed since it was predicted"):
+        run(predictor, source, tmp_path / "out", probabilities=True, format="mhd")
+
+
+def test_a_label_map_of_another_grid_is_not_taken_for_a_corrected_one(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+    run(predictor, source, tmp_path / "out", format="nii.gz")
+    shutil.copy(tmp_path / "out/sub/b.nii.gz", tmp_path / "out/a.nii.gz")
+    with pytest.raises(ConfigError, match=r"a\.nii\.gz: was changed since it was predicted"):
+        run(predictor, source, tmp_path / "out", format="nii.gz")
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_call_that_was_stopped_while_it_wrote_goes_on(
+    predictor: Predictor, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    """After the probabilities, or after the label map and before its row."""
+    calls = []
+
+    def stopped(path: Path, array: NDArray[Any], grid: Grid) -> None:
+        calls.append(path)
+        if written or len(calls) != 2:
+            write_label_map(path, array, grid)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("segpipe.inference.folder.write_label_map", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(predictor, source, tmp_path / "out", probabilities=True)
+    assert table(tmp_path / "out")["sub/b"]["status"] == "started"
+    found = statuses(run(predictor, source, tmp_path / "out", probabilities=True))
+    assert found == {"a": "skipped", "sub/b": "done", "sub/deep/c": "done"}
+
+
+def test_a_failure_while_writing_leaves_nothing_that_the_next_call_refuses(
+    predictor: Predictor, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(path: Path, array: NDArray[Any], grid: Grid) -> None:
+        raise GeometryError(f"{path}: would move voxels")
+
+    monkeypatch.setattr("segpipe.inference.folder.write_label_map", fails)
+    rows = run(predictor, source, tmp_path / "out", probabilities=True)
+    assert set(statuses(rows).values()) == {"failed"} and rows["a"].reason.endswith("is now a_probabilities.nii.gz.outdated")
+    monkeypatch.undo()
+    assert set(statuses(run(predictor, source, tmp_path / "out", probabilities=True)).values()) == {"done"}
+
+
+def test_files_that_another_process_writes_meanwhile_are_not_foreign(
+    predictor: Predictor, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table is read before the other process begins, the files are looked at after it has ended."""
+    out, real = tmp_path / "out", Ledger
+
+    def stale(path: Path) -> Ledger:
+        ledger = real(path)
+        monkeypatch.setattr("segpipe.inference.folder.Ledger", real)
+        run(predictor, source, out)
+        return ledger
+
+    out.mkdir()
+    scans = gather(source, out, ["T2"])
+    monkeypatch.setattr("segpipe.inference.folder.Ledger", stale)
+    assert {row.status for row in predict_scans(predictor, scans, out, FolderOptions())} <= {"done", "skipped"}
+
+
+def test_probabilities_of_an_earlier_scan_do_not_stay_beside_the_new_label_map(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(predictor, source, out, probabilities=True)
+    redraw(source / "a.nii.gz")
+    assert statuses(run(predictor, source, out)) == {"a": "done", "sub/b": "skipped", "sub/deep/c": "skipped"}
+    assert not (out / "a_probabilities.nii.gz").exists() and (out / "a_probabilities.nii.gz.outdated").exists()
+    assert statuses(run(predictor, source, out, probabilities=True)) == {"a": "done", "sub/b": "skipped", "sub/deep/c": "skipped"}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_model_with_other_labels_does_not_rename_those_of_other_cases(
+    predictor: Predictor, make_model: MakeModel, source: Path, tmp_path: Path, overwrite: bool
+) -> None:
+    out = tmp_path / "out"
+    run(predictor, source, out)
+    names = (out / "labels.json").read_bytes()
+    other = Predictor([make_model("other.ts", labels=(Label(0, 0, "background"), Label(1, 10, "liver"), Label(2, 255, "cyst")))])
+    with pytest.raises(ConfigError, match=r"labels\.json: has other labels than the model, and the label maps of 2 other case\(s\)"):
+        run(other, source / "a.nii.gz", out, overwrite=overwrite)
+    assert (out / "labels.json").read_bytes() == names
+    assert set(statuses(run(other, source, out, overwrite=overwrite)).values()) == {"done"}  # every label map is replaced
+    assert "liver" in (out / "labels.json").read_text()

@@ -61,6 +61,14 @@ def test_colour_pictures_hold_all_channels_whatever_they_are_called(tmp_path: Pa
     assert cases(tmp_path, "red", "green", "blue") == {n: [f"{n}.png"] for n in ("eye_0000", "eye_0001", "other")}
 
 
+def test_files_that_hold_all_channels_and_pairs_may_lie_in_one_folder(tmp_path: Path) -> None:
+    both, one = np.zeros((2, 4, 3, 2), dtype=np.uint8), np.zeros((1, 4, 3, 2), dtype=np.uint8)
+    for name, array in (("a_0000", both), ("b_0000", one), ("b_0001", one), ("c_0000", both), ("c_0001", both), ("d", both)):
+        write_volume(tmp_path / f"{name}.nii.gz", Volume(array, Grid((4, 3, 2), np.eye(4))))
+    expected = {n: [f"{n}.nii.gz"] for n in ("a_0000", "c_0000", "c_0001", "d")}
+    assert cases(tmp_path, "T2", "ADC") == {**expected, "b": ["b_0000.nii.gz", "b_0001.nii.gz"]}
+
+
 def test_a_single_file_brings_its_other_channels_with_it(tmp_path: Path) -> None:
     touch(tmp_path, "x_0000.nii.gz", "x_0001.nii.gz", "y_0000.nii.gz", "y_0001.nii.gz")
     (one,) = gather(tmp_path / "x_0001.nii.gz", tmp_path / "out", ["T2", "ADC"])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 from pathlib import Path
 
 import pytest
 
-from segpipe.errors import ConfigError, DataError
-from segpipe.inference.ledger import PHASES, Ledger, Row, stamp
+from segpipe.errors import ConfigError
+from segpipe.inference.ledger import PHASES, Ledger, Row
 
 ROW = Row(
     case="sub/case",
@@ -20,7 +21,8 @@ ROW = Row(
     volumes_ml={"organ, left": 12.5, "tumour": 0.0},
     model_sha256="ab",
     options="overlap=0.5",
-    input_stamp="1:2",
+    input_hash="1a;2b",
+    output_hash="*",
 )
 
 
@@ -48,7 +50,7 @@ def test_the_table_has_one_column_a_phase_and_a_label(tmp_path: Path) -> None:
 
 def test_a_table_of_another_program_is_refused_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "predictions.csv"
-    odd_status = b"case,input,output,status,reason,model_sha256,options,input_stamp\na,b,c,odd,,,,\n"
+    odd_status = b"case,input,output,status,reason,model_sha256,options,input_hash\na,b,c,odd,,,,\n"
     for content in (b"name,age\nx,3\n", b"\xff\xfe\x00bad", odd_status):
         path.write_bytes(content)
         with pytest.raises(ConfigError, match="no table of earlier predictions"):
@@ -56,12 +58,28 @@ def test_a_table_of_another_program_is_refused_not_overwritten(tmp_path: Path) -
         assert path.read_bytes() == content
 
 
-def test_the_stamp_changes_with_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.nii"
-    path.write_bytes(b"1")
-    before = stamp([path, path])
-    path.write_bytes(b"12")
-    assert stamp([path, path]) != before
-    path.unlink()
-    with pytest.raises(DataError, match="cannot be read"):
-        stamp([path])
+def test_rows_that_another_process_has_put_meanwhile_stay(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    first, second = Ledger(path), Ledger(path)
+    first.put(Row("a", "", "a.nii", "done"))
+    second.put(Row("b", "", "b.nii", "done"))
+    assert {row.case for row in Ledger(path).rows} == {"a", "b"}
+    first.read_again()
+    assert {row.case for row in first.rows} == {"a", "b"}
+
+
+def _put(path: Path, name: str) -> None:
+    ledger = Ledger(path)
+    for number in range(20):
+        ledger.put(Row(f"{name}{number}", "", "", "failed"))
+
+
+def test_two_processes_at_once_lose_no_row(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_put, args=(tmp_path / "predictions.csv", name)) for name in "ab"]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert len(Ledger(tmp_path / "predictions.csv").rows) == 40

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segpipe.errors import DataError, GeometryError, SegpipeError
-from segpipe.io.read import apart_mm, read_beside, read_channels, read_grid, read_volume
+from segpipe.io.read import apart_mm, count_channels, read_beside, read_channels, read_grid, read_volume
 from segpipe.io.write import write_volume
 
 SHAPE = (4, 3, 2)
@@ -139,6 +139,20 @@ def test_a_qform_elsewhere_does_not_excuse_a_mask(tmp_path):
     assert read_beside(mask, scan).grid.distance_mm(read_grid(mask)) == 0
 
 
+@pytest.mark.parametrize(("spacing", "off"), [(2.0, 0.5), (2.0, 0.11), (0.2, 0.04)])
+def test_a_shifted_sform_is_not_excused_by_a_qform_that_was_copied(tmp_path, caplog, spacing, off):
+    affine, moved = np.diag([spacing, spacing, spacing, 1.0]), np.diag([spacing, spacing, spacing, 1.0])
+    moved[:3, 3] = off
+    save(tmp_path / "scan.nii", affine=affine, qform_code=1)
+    mask = nib.Nifti1Image(COUNT, None)
+    mask.set_qform(affine, 1)
+    mask.set_sform(moved, 1)
+    nib.save(mask, tmp_path / "mask.nii")
+    assert apart_mm(tmp_path / "mask.nii", tmp_path / "scan.nii") == pytest.approx(off * 3**0.5, rel=1e-5)
+    assert read_beside(tmp_path / "mask.nii", tmp_path / "scan.nii").grid.distance_mm(read_grid(tmp_path / "mask.nii")) == 0
+    assert "mask.nii: its sform and qform differ by" in caplog.text
+
+
 def test_a_slight_shear_still_gets_a_qform_for_programs_that_cannot_read_the_sform(tmp_path):
     volume = read_volume(slightly_sheared(tmp_path / "scan.nii.gz", sform=True, qform=True))
     write_volume(tmp_path / "out.nii.gz", volume)
@@ -194,6 +208,7 @@ def test_trailing_dimensions_of_one_fall_away_and_few_volumes_are_channels(tmp_p
     array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     got = read_volume(save(tmp_path / "a.nii", array)).array
     assert got.shape == (channels, *SHAPE)
+    assert count_channels(tmp_path / "a.nii") == channels
     for c in range(channels):
         assert np.array_equal(got[c], array.reshape(*SHAPE, channels)[..., c])
 
@@ -218,6 +233,7 @@ def test_colour_voxels_become_three_channels(tmp_path, names):
     got = read_volume(save(tmp_path / "a.nii", colours)).array
     assert got.dtype == np.uint8
     assert got.shape == (3, *SHAPE)
+    assert count_channels(tmp_path / "a.nii") == 3
     for c in range(3):
         assert np.array_equal(got[c], colours[names[c]])
 

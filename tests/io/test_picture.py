@@ -6,7 +6,7 @@ import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 
 from segpipe.errors import DataError
-from segpipe.io.read import read_grid, read_volume
+from segpipe.io.read import count_channels, read_beside, read_grid, read_label, read_volume
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
@@ -97,6 +97,52 @@ def test_a_grey_palette_gives_its_greys(tmp_path):
     image.putpalette(np.repeat(greys, 3).tolist())
     image.save(tmp_path / "a.png")
     assert np.array_equal(read_volume(tmp_path / "a.png").array[0, ..., 0], greys[index])
+
+
+@pytest.mark.parametrize("palette", [[255, 255, 255, 0, 0, 255], [0, 0, 0, 255, 0, 0], [7, 7, 7, 7, 7, 8]])
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_coloured_palette_gives_its_indices_where_a_picture_shows_one_of_its_colours_too(tmp_path, palette, index):
+    image = Image.fromarray(np.full((5, 7), index, np.uint8)).convert("P")
+    image.putpalette(palette)
+    image.save(tmp_path / "a.png")
+    assert (read_volume(tmp_path / "a.png").array == index).all()
+
+
+@pytest.mark.parametrize(
+    "palette", [[255] * 3, [255] * 3 + [0] * 3, [255] * 3 + [0, 0, 255], [0] * 3 + [9] * 3, np.repeat(np.arange(256), 3).tolist()]
+)
+def test_a_label_picture_gives_the_indices_of_its_palette(tmp_path, palette):
+    labels = RNG.integers(0, len(palette) // 3, (5, 7)).astype(np.uint8)
+    image = Image.fromarray(labels).convert("P")
+    image.putpalette(palette)
+    image.save(tmp_path / "a.png")
+    assert np.array_equal(read_label(tmp_path / "a.png").array[0, ..., 0], labels)
+    assert np.array_equal(read_beside(tmp_path / "a.png", tmp_path / "a.png").array[0, ..., 0], labels)
+
+
+@pytest.mark.parametrize("count", [2, 4, 16, 256])
+def test_a_ramp_from_black_to_white_is_looked_up_in_label_pictures_too(tmp_path, count):
+    greys = np.linspace(0, 255, count).astype(np.uint8)
+    index = RNG.integers(0, count, (5, 7)).astype(np.uint8)
+    image = Image.fromarray(index).convert("P")
+    image.putpalette(np.repeat(greys, 3).tolist())
+    image.save(tmp_path / "a.png")
+    assert np.array_equal(read_label(tmp_path / "a.png").array[0, ..., 0], greys[index])
+
+
+def test_a_label_picture_without_palette_is_read_as_any_other(tmp_path):
+    for number, array in enumerate((GREY, COLOUR)):
+        Image.fromarray(array).save(tmp_path / f"{number}.png")
+        assert np.array_equal(read_label(tmp_path / f"{number}.png").array, read_volume(tmp_path / f"{number}.png").array)
+        assert count_channels(tmp_path / f"{number}.png") == (1, 3)[number]
+
+
+def test_tiff_of_unsigned_32_bit_integers_keeps_its_values(tmp_path):
+    array = np.array([[0, 1, 2**31 - 1], [2**31, 3_000_000_000, 2**32 - 1]], np.uint32)
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / "a.tif"))
+    got = read_volume(tmp_path / "a.tif").array
+    assert got.dtype == np.uint32
+    assert np.array_equal(got[0, ..., 0], array)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp"])

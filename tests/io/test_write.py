@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from segpipe.errors import ConfigError, DataError, GeometryError
 from segpipe.geometry.grid import Grid, Volume
+from segpipe.io.dimensions import CHANNELS_AT_MOST
 from segpipe.io.read import read_grid, read_volume
 from segpipe.io.write import label_suffix, write_label_map, write_volume
 
@@ -145,6 +146,28 @@ def test_several_channels_come_back_in_order(tmp_path, suffix, channels):
     back = read_volume(tmp_path / f"p{suffix}")
     assert_same(back, volume)
     assert back.array.dtype == np.float32
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("shape", [SHAPE, (4, 3, 1)])
+def test_more_volumes_than_a_scan_may_have_can_be_written_as_probabilities(tmp_path, suffix, shape):
+    array = np.random.default_rng(0).random((CHANNELS_AT_MOST + 1, *shape), np.float32)
+    grid = Grid(shape, oblique_affine((3, 4, 5), (1, 2, 3), shear=0.2))
+    write_volume(tmp_path / f"p{suffix}", Volume(array, grid))
+    if suffix.startswith(".nii"):
+        image = nib.load(tmp_path / f"p{suffix}")
+        assert np.allclose(image.affine, grid.affine, atol=1e-5)
+        assert np.array_equal(np.moveaxis(np.asarray(image.dataobj), -1, 0), array)
+    else:
+        assert_same(read_volume(tmp_path / f"p{suffix}"), Volume(array, grid))
+
+
+def test_the_grid_of_many_volumes_is_checked_too(tmp_path):
+    far = np.eye(4)
+    far[0, 3] = 1_000_000.013
+    with pytest.raises(GeometryError, match="would move voxels by"):
+        write_volume(tmp_path / "far.nii.gz", numbered(far, channels=CHANNELS_AT_MOST + 1))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

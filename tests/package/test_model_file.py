@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import pickle
+import random
 import warnings
 import zipfile
 from pathlib import Path
@@ -64,6 +65,43 @@ def test_a_single_wrong_bit_in_the_weights_is_noticed(path: Path, network: nn.Mo
     data[data.index(weights) + 20] ^= 1
     path.write_bytes(bytes(data))
     refused(path, "is damaged")
+
+
+@pytest.mark.parametrize("part", ["anywhere", "directory", "document"])
+def test_wrong_bytes_anywhere_are_a_model_error_or_harmless(path: Path, part: str) -> None:
+    """Names that are no text, places before the file, compressed or encrypted records that are none."""
+    data = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        (document,) = [record for record in archive.infolist() if record.filename.endswith(DOCUMENT)]
+    start, end = {
+        "anywhere": (0, len(data)),
+        "directory": (data.index(b"PK\x01\x02"), len(data)),
+        "document": (document.header_offset, document.header_offset + 300),
+    }[part]
+    draw = random.Random(0)
+    for _ in range(300):
+        damaged = bytearray(data)
+        for _ in range(draw.choice((1, 2, 20))):
+            damaged[draw.randrange(start, end)] = draw.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            load_model(path)
+        except ModelError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_compressed_records_are_a_damaged_file(path: Path, compression: int) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(buffer, "w", compression) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    (first, *_) = zipfile.ZipFile(buffer).infolist()
+    data = bytearray(buffer.getvalue())
+    start = first.header_offset + 30 + len(first.filename)
+    data[start : start + first.compress_size] = b"\xff" * first.compress_size
+    path.write_bytes(data)
+    refused(path, "is damaged: copy it again")
 
 
 def test_a_checkpoint_is_not_taken_for_a_model(tmp_path: Path, network: nn.Module) -> None:

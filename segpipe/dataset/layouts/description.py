@@ -88,8 +88,6 @@ def _labels(path: Path, declared: Any) -> tuple[dict[int, str], tuple[Finding, .
             names[int(value)] = name
         else:
             raise DataError(f'{path}: the label {key!r} is {item!r}; must be a whole number, {{"1": "name"}} or {{"name": 1}}: correct it')
-        if name.strip().lower() == "ignore":
-            findings.append(_ignored(path, value))
     return {**{value: f"label {value}" for value in regions if value not in names}, **names}, tuple(findings)
 
 
@@ -105,9 +103,3 @@ def _region(path: Path, name: str, values: list[Any]) -> Finding:
     cure = "name single values in dataset.label_names; a region is the sum of its classes"
     what = f"the region {name!r} joins the values {shown}; each value is trained as a class of its own"
     return Finding("warning", "", str(path), what, cure)
-
-
-def _ignored(path: Path, value: Any) -> Finding:
-    cure = "replace it by the value of a class, or leave these cases out"
-    what = f"the label value {value} is declared as 'ignore'; voxels cannot be left out of the training"
-    return Finding("error", "", str(path), what, cure)

@@ -8,7 +8,7 @@ from pathlib import Path
 from segpipe.dataset.case import DEFAULT_CHANNEL, DataSet
 from segpipe.dataset.finding import Finding
 from segpipe.dataset.layouts.claim import Claim, settle
-from segpipe.dataset.layouts.match import Match, match_by_name, match_by_pattern
+from segpipe.dataset.layouts.match import Clash, Match, match_by_name, match_by_pattern
 from segpipe.errors import ConfigError, DataError
 from segpipe.io.find import find_scans, split_name
 from segpipe.settings import DatasetSettings
@@ -47,7 +47,8 @@ def load(root: Path, settings: DatasetSettings) -> DataSet:
     claims = _claims(match, order, (images, labels), (images_dir, labels_dir))
     cases, findings = settle(claims, tuple(names))
     strange = [_unmatched(images[stem], settings.pattern) for stem in match.unmatched]
-    return DataSet(root, "folders", cases, tuple(names), {}, (*twice, *labels_twice, *strange, *findings))
+    clashes = [_clashing(clash, images if clash.kind == "image" else labels, settings.pattern) for clash in match.clashes]
+    return DataSet(root, "folders", cases, tuple(names), {}, (*twice, *labels_twice, *strange, *clashes, *findings))
 
 
 def _subfolders(root: Path) -> list[Path]:
@@ -164,6 +165,12 @@ def _claims(match: Match, order: tuple[str, ...], files: tuple[Files, Files], fo
         label = labels[match.labels[case]] if case in match.labels else folders[1] / f"{case}{label_suffix}"
         claims.append(Claim(_case_name(case), paths, label))
     return claims
+
+
+def _clashing(clash: Clash, files: Files, pattern: str) -> Finding:
+    what = f"two {clash.kind}s are those of the case {clash.case!r}: {files[clash.first]} and {files[clash.second]}"
+    cure = "let dataset.pattern tell them apart, or take one out" if pattern else "rename one of them, or take it out"
+    return Finding("error", _case_name(clash.case), str(files[clash.second]), what, cure)
 
 
 def _unmatched(path: Path, pattern: str) -> Finding:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import re
 from pathlib import Path
 from typing import Any
 
 from segpipe.dataset.case import DEFAULT_CHANNEL, DataSet
+from segpipe.dataset.finding import Finding
 from segpipe.dataset.layouts.claim import Claim, settle
 from segpipe.dataset.layouts.description import read_description, read_json
 from segpipe.errors import DataError
@@ -18,6 +20,13 @@ from segpipe.settings import DatasetSettings
 NAMES = ("manifest.csv", "manifest.json")
 _KNOWN = ("case", "label", "group", "fold")
 _IMAGE = re.compile(r"image(?:[_ ]?(?P<name>.+))?", re.IGNORECASE)
+_MEANT = {
+    "group": ("patient", "subject", "participant", "person"),
+    "fold": ("split", "set", "subset", "partition", "cv"),
+}
+"""What others call a column; overlooked, patients would part in a split or a fixed split would be drawn anew."""
+_LIKENESS = 0.85
+"""Share of letters (difflib's ratio) from which a column is a known one with a slip: `groups`, `foldd`, but not `folder`."""
 
 
 def found(root: Path) -> bool:
@@ -35,11 +44,14 @@ def load(root: Path, settings: DatasetSettings) -> DataSet:
     rows, label_names, names = _read_json(path) if path.suffix.lower() == ".json" else (_read_csv(path), {}, ())
     if not rows:
         raise DataError(f"{path}: lists no case; must have one row a case with case, image, label")
-    columns = _image_columns(path, rows)
-    channels = names or tuple(_channel_name(column, len(columns)) for column in columns)
+    all_columns = tuple(dict.fromkeys(column for _, row in rows for column in row))
+    columns = _image_columns(path, all_columns)
+    channels = names or tuple(_channel_name(column, number, len(columns)) for number, column in enumerate(columns))
     claims = [_claim(path, row, columns, number) for number, row in rows]
     cases, findings = settle(claims, channels)
-    return DataSet(root, "manifest", cases, channels, label_names, findings)
+    there = {*all_columns, *(["group"] if settings.group else [])}
+    unknown = [_unknown(path, column, there) for column in all_columns if column not in ("", *_KNOWN, *columns)]
+    return DataSet(root, "manifest", cases, channels, label_names, (*unknown, *findings))
 
 
 def _file(root: Path) -> Path:
@@ -107,22 +119,49 @@ def _spread(item: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _image_columns(path: Path, rows: list[Row]) -> tuple[str, ...]:
-    columns = list(dict.fromkeys(column for _, row in rows for column in row))
+def _image_columns(path: Path, columns: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns of the channels: `image`, which is number 1, and numbered ones by their number, then named ones as they stand.
+
+    Raises:
+        DataError: no image column, or no label column.
+    """
     images = tuple(column for column in columns if column not in _KNOWN and _IMAGE.fullmatch(column))
     missing = [name for name, there in (("image", images), ("label", "label" in columns)) if not there]
     if missing:
         raise DataError(f"{path}: has no column {missing[0]!r} (columns: {', '.join(columns)}); must have case, image, label: add it")
-    return images
+    numbered = [column for column in images if _channel(column).isdecimal()]
+    return (*sorted(numbered, key=lambda column: int(_channel(column))), *(column for column in images if column not in numbered))
 
 
-def _channel_name(column: str, count: int) -> str:
-    """`image_adc` is the channel adc; `image`, `image_2` have no names."""
+def _channel(column: str) -> str:
+    """What stands behind `image`: a name or a number, 1 where there is none."""
     hit = _IMAGE.fullmatch(column)
-    name = hit["name"] if hit and hit["name"] else ""
-    if name and not name.isdigit():
+    return hit["name"] if hit and hit["name"] else "1"
+
+
+def _channel_name(column: str, number: int, count: int) -> str:
+    """`image_adc` is the channel adc; `image`, `image_2` have no names and are counted from 0."""
+    name = _channel(column)
+    if not name.isdecimal():
         return name
-    return DEFAULT_CHANNEL if count == 1 else f"channel {max(int(name or 1) - 1, 0)}"
+    return DEFAULT_CHANNEL if count == 1 else f"channel {number}"
+
+
+def _unknown(path: Path, column: str, there: set[str]) -> Finding:
+    """A column that is not read: an error where it seems to be a known one that is not there, else a warning."""
+    meant = _meant(column)
+    if meant and meant not in there:
+        what = f"the column {column!r} is not read; it seems to be {meant!r}"
+        return Finding("error", "", str(path), what, f"rename it to {meant}, or take it out")
+    known = f"read are {', '.join(_KNOWN)} and image, image_2 ..."
+    return Finding("warning", "", str(path), f"the column {column!r} is not read ({known})", "take it out, or rename it to one of these")
+
+
+def _meant(column: str) -> str:
+    """The known column that an unknown one stands for, by its name (`patient_id`) or but for a slip (`groups`); else empty."""
+    word = re.sub(r"[_ -]?(id|no|nr|number|name)s?$", "", column) or column
+    fits = (known for known in _KNOWN if difflib.get_close_matches(word, (known, *_MEANT.get(known, ())), 1, _LIKENESS))
+    return next(fits, "")
 
 
 def _claim(path: Path, row: dict[str, Any], columns: tuple[str, ...], where: str) -> Claim:

@@ -6,11 +6,28 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from segpipe.errors import ConfigError
 
 _SEPARATORS = "_-."
 _LAST_WORD = re.compile(r"(.+?)[_.-]([A-Za-z]+)")
+
+
+@dataclass(frozen=True)
+class Clash:
+    """Two files that say to be one: the image of one case and channel, or the label map of one case.
+
+    Attributes:
+        case: case name.
+        kind: which of the two.
+        first, second: their stems; the first one is kept.
+    """
+
+    case: str
+    kind: Literal["image", "label map"]
+    first: str
+    second: str
 
 
 @dataclass(frozen=True)
@@ -20,12 +37,14 @@ class Match:
     labels: case name to label stem.
     channels: channels in order; `("",)` when every case has one image named like its label.
     unmatched: image stems that the user's pattern does not describe.
+    clashes: stems that are left out, because another has their place already.
     """
 
     images: dict[str, dict[str, str]]
     labels: dict[str, str]
     channels: tuple[str, ...]
     unmatched: tuple[str, ...] = ()
+    clashes: tuple[Clash, ...] = ()
 
     @property
     def pairs(self) -> int:
@@ -47,46 +66,68 @@ def match_by_pattern(images: Iterable[str], labels: Iterable[str], pattern: str)
         raise ConfigError(f"dataset.pattern is {pattern!r}, not a regular expression ({error}): correct it") from error
     if "case" not in regex.groupindex:
         raise ConfigError(f"dataset.pattern is {pattern!r}; must have the group `case`, such as (?P<case>.+)_(?P<channel>flair|t1c)")
-    found: dict[str, dict[str, str]] = defaultdict(dict)
+    found = []
     unmatched = []
     for stem in images:
         hit = regex.fullmatch(stem)
         if hit is None:
             unmatched.append(stem)
         else:
-            found[hit["case"]][hit.groupdict().get("channel") or ""] = stem
-    named = {hit["case"] if (hit := regex.fullmatch(stem)) else stem: stem for stem in labels}
-    channels = {channel for case in found.values() for channel in case}
-    return Match(dict(found), named, _ordered(channels), tuple(unmatched))
+            found.append((hit["case"], hit.groupdict().get("channel") or "", stem))
+    named = [(hit["case"] if (hit := regex.fullmatch(stem)) else stem, stem) for stem in labels]
+    return _settled(found, named, tuple(unmatched))
 
 
 def match_by_name(images: Iterable[str], labels: Iterable[str]) -> Match:
     """Pair stems that are equal, or where the image adds a channel (`CASE_flair`), or where all labels add one word (`CASE_seg`)."""
     stems, targets = sorted(images), sorted(labels)
-    match = _match({stem: stem for stem in targets}, stems)
+    match = _match([(stem, stem) for stem in targets], stems)
     words = {hit[2] if (hit := _LAST_WORD.fullmatch(stem)) else "" for stem in targets}
     if match.pairs or len(words) != 1 or "" in words:
         return match
     word = words.pop()
-    return _match({stem[: -len(word) - 1]: stem for stem in targets}, stems)
+    return _match([(stem[: -len(word) - 1], stem) for stem in targets], stems)
 
 
-def _match(labels: dict[str, str], images: list[str]) -> Match:
-    """Pair image stems with case names `labels`; what adds a channel to a case name is told from what is a case without label."""
+def _match(labels: list[tuple[str, str]], images: list[str]) -> Match:
+    """Pair image stems with the case names of `labels`; what adds a channel to a case name is told from what is a case without label."""
+    names = {case for case, _ in labels}
     added: dict[str, dict[str, str]] = defaultdict(dict)
     for stem in images:
-        case = _longest_start(stem, labels)
+        case = _longest_start(stem, names)
         if case is not None:
             added[case][stem[len(case) + 1 :]] = stem
     channels = _channels(added)
-    found: dict[str, dict[str, str]] = defaultdict(dict)
+    found = []
     for stem in images:
-        case = _longest_start(stem, labels)
+        case = _longest_start(stem, names)
         channel = stem[len(case) + 1 :] if case is not None else ""
         if case is None or channel not in channels:
             case, channel = _own_case(stem, channels)
-        found[case][channel] = stem
-    return Match(dict(found), labels, _ordered(channels) or ("",))
+        found.append((case, channel, stem))
+    return _settled(found, labels)
+
+
+def _settled(images: Iterable[tuple[str, str, str]], labels: Iterable[tuple[str, str]], unmatched: tuple[str, ...] = ()) -> Match:
+    """Give each place to the first stem that claims it; every further one is a clash.
+
+    Args:
+        images: case, channel and stem of each.
+        labels: case and stem of each.
+    """
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    named: dict[str, str] = {}
+    clashes = []
+    for case, channel, stem in images:
+        first = found[case].setdefault(channel, stem)
+        if first != stem:
+            clashes.append(Clash(case, "image", first, stem))
+    for case, stem in labels:
+        first = named.setdefault(case, stem)
+        if first != stem:
+            clashes.append(Clash(case, "label map", first, stem))
+    channels = {channel for case in found.values() for channel in case} or {""}
+    return Match(dict(found), named, tuple(sorted(channels)), unmatched, tuple(clashes))
 
 
 def _longest_start(stem: str, names: Iterable[str]) -> str | None:
@@ -117,7 +158,3 @@ def _own_case(stem: str, channels: set[str]) -> tuple[str, str]:
         if stem.endswith(channel) and stem[: -len(channel)].endswith(tuple(_SEPARATORS)) and len(stem) > len(channel) + 1:
             return stem[: -len(channel) - 1], channel
     return stem, "" if "" in channels or not channels else min(channels)
-
-
-def _ordered(channels: set[str]) -> tuple[str, ...]:
-    return tuple(sorted(channels))

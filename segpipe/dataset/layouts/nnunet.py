@@ -59,8 +59,12 @@ def _searched(root: Path, declared: int) -> tuple[list[Claim], list[Finding], in
             cure = "rename it to CASE_0000 and the extension, or take it out"
             strange.append(Finding("error", "", str(path), "the name does not end in a channel number such as _0000", cure))
         else:
-            images[match["case"]][int(match["channel"])] = path
-    labels = {split_name(path)[0]: path for path in find_scans(root / LABELS)}
+            first = images[match["case"]].setdefault(int(match["channel"]), path)
+            strange += _twice(match["case"], first, path)
+    labels: dict[str, Path] = {}
+    for path in find_scans(root / LABELS):
+        name = split_name(path)[0]
+        strange += _twice(name, labels.setdefault(name, path), path)
     count = max([declared, *(max(channels) + 1 for channels in images.values())])
     image_suffix = split_name(next((path for channels in images.values() for path in channels.values()), Path("x.nii.gz")))[1]
     label_suffix = split_name(next(iter(labels.values())))[1]
@@ -69,6 +73,12 @@ def _searched(root: Path, declared: int) -> tuple[list[Claim], list[Finding], in
         files = tuple(images[name].get(number, root / IMAGES / f"{name}_{number:04d}{image_suffix}") for number in range(count))
         claims.append(Claim(name, files, labels.get(name, root / LABELS / f"{name}{label_suffix}")))
     return claims, strange, count
+
+
+def _twice(case: str, first: Path, path: Path) -> list[Finding]:
+    """A finding where another file, of another format or in a subfolder, has this one's place already."""
+    what = f"two files have the name of one: {first} and {path}"
+    return [Finding("error", case, str(path), what, "keep one of the two files")] if first != path else []
 
 
 def _listed(root: Path, listed: dict[str, Any]) -> list[Claim]:
