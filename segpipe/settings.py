@@ -67,6 +67,12 @@ class DatasetSettings:
 class PlanSettings:
     rules: str = _of("segpipe", "nnunet")
     """nnunet: patch, stages, features, batch and deep supervision as nnU-Net plans them for an 8 GB GPU, to compare with it."""
+    file: str = ""
+    """A plan to take as it is, written by `segpipe plan out=FILE.json` and perhaps edited; all other settings of plan and network are
+    then without effect."""
+    memory_gb: float = _in(0.0, 100_000.0, 0.0)
+    """Most memory that a step of training may take: batch, then patch, are made smaller until it fits; auto: 70 % of the machine's, on
+    a GPU no limit."""
     dims: int = _in(0, 3, 0)
     """2 or 3; 0: auto (2 for pictures, else 3)."""
     spacing_mm: list[float] = _in(0.0, 1000.0, [])
@@ -166,7 +172,7 @@ class NetworkSettings:
 @dataclass(frozen=True)
 class TrainingSettings:
     max_steps: int = _in(0, 100_000_000, 0)
-    """Number of steps; when above 0 it rules, and max_minutes is not used. Repeatable bit for bit on a CPU."""
+    """Number of steps; when above 0 max_minutes is not used. Repeatable bit for bit on a CPU."""
     max_minutes: float = _in(0.0, 100_000.0, 0.0)
     """Time for the whole training, data preparation and validation included; 0 with max_steps 0 means 30 minutes."""
     optimiser: str = _of("adamw", "sgd")
@@ -180,7 +186,7 @@ class TrainingSettings:
     warmup: float = _in(0.0, 0.5, 0.02)
     """Share of the budget during which the learning rate rises linearly."""
     schedule_file: str = ""
-    """`schedule.json` of an earlier run: repeats its steps and learning rates exactly."""
+    """`schedule.json` of an earlier run: repeats its steps and learning rates exactly; max_steps and max_minutes are not used."""
     loss: str = _of("dice_ce", "dice", "focal", "tversky")
     """Loss function."""
     class_weights: dict[str, float] = _in(0.0, 1000.0, {})
@@ -212,7 +218,7 @@ class TrainingSettings:
     workers: int = _in(0, 64, 0)
     """Loader processes; 0 cuts patches in the training process."""
     cache_gb: float = _in(0.0, 10_000.0, 4.0)
-    """Prepared cases are kept in memory up to this size, else on disk in run_dir/cache."""
+    """Prepared cases are kept in memory up to this size, else on disk in run_dir/cache, which is removed at the end."""
     seeds: int = _in(1, 100, 1)
     """Trainings on the same split with the seeds `seed`, `seed` + 1 ...: reports the spread, and makes one model of all."""
     tensorboard: bool = False

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from segpipe.commands.outcome import Outcome
 from segpipe.io.atomic import write_text
+from segpipe.plan.memory import plan_gb
 from segpipe.plan.plan import Plan
 from segpipe.plan.planner import make_plan
 from segpipe.settings import Settings
@@ -63,6 +64,8 @@ def plan_table(made: Plan) -> Table:
         table.add_row(key, value, made.reasons.get(key, ""))
     table.add_row("kernels", _stages(network.kernels), made.reasons.get("kernels", ""))
     table.add_row("strides", _stages(network.strides), made.reasons.get("strides", ""))
+    if "memory" in made.reasons:
+        table.add_row("memory", f"a step at most {plan_gb(made):.2g} GB", made.reasons["memory"])
     if made.regions:
         painted = {region.name: made.labels[region.paints].value for region in made.regions}
         table.add_row("regions", ", ".join(f"{name} writes {value}" for name, value in painted.items()), made.reasons.get("regions", ""))

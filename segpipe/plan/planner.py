@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from segpipe.dataset.case import CT_NAMES
 from segpipe.dataset.fingerprint import Fingerprint
 from segpipe.errors import ConfigError, DataError
+from segpipe.plan.by_hand import plan_of_file
 from segpipe.plan.flips import OR_TWO, along, decide_flips
+from segpipe.plan.memory import within_memory
 from segpipe.plan.nnunet import decide_nnunet, nnunet_features
+from segpipe.plan.patch import PATCH_VOXELS, decide_batch, decide_patch
 from segpipe.plan.plan import Channel, Label, NetworkPlan, Normalisation, Plan, Sparse
 from segpipe.plan.regions import decide_regions
-from segpipe.plan.topology import SMALLEST, Strides, Topology, topology
+from segpipe.plan.topology import Topology
 from segpipe.settings import NetworkSettings, PlanSettings, Settings
 
 log = logging.getLogger(__name__)
 
 ANISOTROPIC = 3.0
 """An axis is anisotropic when its spacing exceeds the next by this factor (Isensee et al. 2021, Suppl. 2)."""
-BATCH_VOXELS = 360_000
-"""Voxels of one training step: four patches of 40x56x40; more cost steps, fewer cost a steady gradient."""
-LARGEST_BATCH = 32
 MOST_VOXELS = 2**30
 """Of a prepared scan: 4 GiB a channel."""
 NONZERO_SHARE = 0.75
@@ -31,25 +33,35 @@ NONZERO_SHARE = 0.75
 MOST_FEATURES = {2: 512, 3: 320}
 FIRST_FEATURES = {("unet", 3): 16, ("vnet", 3): 8, ("unet", 2): 32, ("vnet", 2): 16}
 """Width of the first stage: narrow networks take many more steps in the same time."""
-PATCH_VOXELS = {("cpu", 3): 2**17, ("cpu", 2): 2**16, ("cuda", 3): 2**21, ("cuda", 2): 2**18}
+Frame = tuple[int, tuple[int, int, int], dict[str, str]]
+"""Dimensions, axes, and the reasons for both."""
 _UNET_ONLY = ("convolutions", "block", "activation", "pooling", "deep_supervision")
 
 
 def make_plan(task: str, data: Fingerprint, settings: Settings, device: str = "cpu") -> Plan:
-    """Decide everything that training and inference share.
+    """Decide everything that training and inference share, or take it from `plan.file`.
 
     Args:
         task: name of the task, written into the plan.
         device: `cpu` or `cuda`; the patch is sized for it.
 
     Raises:
-        ConfigError: a setting contradicts the data (number of channels, of axes).
+        ConfigError: a setting contradicts the data (number of channels, of axes), or no step fits into the memory.
         DataError: the data set has no label besides the background.
     """
+    if settings.plan.file:
+        return replace(plan_of_file(Path(settings.plan.file), data), task=task)
+    frame = _decide_frame(settings.plan, data)
+    limit = settings.plan.patch_voxels or PATCH_VOXELS[(device, frame[0])]
+    if settings.plan.rules == "nnunet":
+        return _plan(task, data, settings, frame, limit)
+    return within_memory(lambda voxels: _plan(task, data, settings, frame, voxels), limit, settings, device)
+
+
+def _plan(task: str, data: Fingerprint, settings: Settings, frame: Frame, limit: int) -> Plan:
+    """The plan with a patch of at most `limit` voxels."""
     wanted = settings.plan
-    reasons: dict[str, str] = {}
-    dims = _decide_dims(wanted, data, reasons)
-    axes = _decide_axes(dims, data, reasons)
+    dims, axes, reasons = frame[0], frame[1], dict(frame[2])
     spacing = _decide_spacing(wanted, data, dims, axes, reasons)
     median = _median_shape(data, axes, spacing)
     if math.prod(median) > MOST_VOXELS:
@@ -57,12 +69,11 @@ def make_plan(task: str, data: Fingerprint, settings: Settings, device: str = "c
             f"the median scan would have {'x'.join(map(str, median))} voxels on the network's grid; at most {MOST_VOXELS}: "
             "set a coarser plan.spacing_mm" + ("" if wanted.spacing_mm else ", or correct the spacings in the headers")
         )
-    limit = wanted.patch_voxels or PATCH_VOXELS[(device, dims)]
     if wanted.rules == "nnunet":
         layout, batch = decide_nnunet(settings, data, (spacing or (1.0, 1.0, 1.0))[:dims], median, reasons)
     else:
-        layout = _decide_patch(wanted, settings.network, (dims, axes), spacing, (median, limit), reasons)
-        batch = _decide_batch(wanted, layout, reasons)
+        layout = decide_patch(wanted, settings.network, (dims, axes), spacing, (median, limit), reasons)
+        batch = decide_batch(wanted, layout, reasons)
     labels = _decide_labels(data)
     return Plan(
         task=task,
@@ -82,6 +93,13 @@ def make_plan(task: str, data: Fingerprint, settings: Settings, device: str = "c
         regions=decide_regions(settings.dataset.regions, labels, reasons),
         reasons=reasons,
     )
+
+
+def _decide_frame(wanted: PlanSettings, data: Fingerprint) -> Frame:
+    """Dimensions and axes, and why."""
+    reasons: dict[str, str] = {}
+    dims = _decide_dims(wanted, data, reasons)
+    return dims, _decide_axes(dims, data, reasons), reasons
 
 
 def _decide_dims(wanted: PlanSettings, data: Fingerprint, reasons: dict[str, str]) -> int:
@@ -148,71 +166,6 @@ def _median_shape(data: Fingerprint, axes: tuple[int, int, int], spacing: tuple[
         shapes = np.where(target > 0, shapes * own / np.where(target > 0, target, 1.0), shapes)
     median = np.maximum(1, np.round(np.median(shapes, axis=0)))
     return (int(median[axes[0]]), int(median[axes[1]]), int(median[axes[2]]))
-
-
-def _decide_patch(
-    wanted: PlanSettings,
-    network: NetworkSettings,
-    frame: tuple[int, tuple[int, int, int]],
-    spacing: tuple[float, float, float] | None,
-    size: tuple[tuple[int, int, int], int],
-    reasons: dict[str, str],
-) -> Topology:
-    (dims, axes), (median, limit) = frame, size
-    own_mm = tuple(spacing[:dims]) if spacing else (1.0,) * dims
-    fixed: tuple[int, ...] | None = None
-    if wanted.patch_size:
-        if len(wanted.patch_size) not in (dims, 3):
-            raise ConfigError(f"plan.patch_size is {wanted.patch_size}; must be three numbers (x, y, z){OR_TWO[dims]}")
-        fixed = tuple(along(axes, wanted.patch_size)[:dims])
-    strides = _wanted_strides(network, dims)
-    result = topology(median[:dims], own_mm, limit, fixed, strides or network.stages)
-    patch = "x".join(map(str, result.patch[:dims]))
-    if len(result.strides) < network.stages:
-        raise ConfigError(
-            f"network.stages is {network.stages}; a patch of {patch} allows {len(result.strides)} at most: "
-            f"set network.stages={len(result.strides)}, or a larger plan.patch_size"
-        )
-    divisor = np.prod(np.array(strides), axis=0) if strides else np.ones(dims, dtype=np.int64)
-    if (np.array(result.patch[:dims]) % divisor).any():
-        near = " or ".join("x".join(map(str, sizes)) for sizes in _multiples(result.patch[:dims], divisor))
-        raise ConfigError(
-            f"network.strides divides the patch by {'x'.join(map(str, divisor))} in all, and the patch is {patch}: "
-            f"take other strides, or a plan.patch_size of multiples, such as {near}"
-        )
-    reasons["strides"] = "set by hand" if strides else f"an axis is halved while it has at least {2 * SMALLEST} voxels"
-    reasons["patch_size"] = "set by hand" if fixed else f"median scan is {'x'.join(map(str, median))} on this grid, at most {limit} voxels"
-    return result
-
-
-def _multiples(patch: tuple[int, ...], divisor: np.ndarray) -> list[list[int]]:
-    """The nearest multiples below and above, one only where they are the same."""
-    down, up = (np.maximum(divisor, rounding(np.array(patch) / divisor) * divisor).astype(int).tolist() for rounding in (np.floor, np.ceil))
-    return [down] if down == up else [down, up]
-
-
-def _wanted_strides(network: NetworkSettings, dims: int) -> Strides:
-    """The strides of the settings, checked; empty where the plan decides."""
-    strides = tuple(tuple(stage) for stage in network.strides)
-    if not strides:
-        return ()
-    if any(len(stage) != dims for stage in strides):
-        raise ConfigError(f"network.strides is {network.strides}; must have {dims} numbers for each stage, one an axis of the network")
-    if max(strides[0]) > 1:
-        raise ConfigError(f"network.strides begins with {list(strides[0])}; the first stage has the patch's own grid: begin with ones")
-    if network.stages not in (0, len(strides)):
-        raise ConfigError(f"network.strides has {len(strides)} stages and network.stages is {network.stages}: leave network.stages out")
-    return strides
-
-
-def _decide_batch(wanted: PlanSettings, layout: Topology, reasons: dict[str, str]) -> int:
-    if wanted.batch_size:
-        reasons["batch_size"] = "set by hand"
-        return wanted.batch_size
-    voxels = int(np.prod(layout.patch))
-    batch = int(np.clip(round(BATCH_VOXELS / voxels), 2, LARGEST_BATCH))
-    reasons["batch_size"] = f"about {BATCH_VOXELS} voxels a step, 2 to {LARGEST_BATCH} patches"
-    return batch
 
 
 def _decide_channels(wanted: PlanSettings, data: Fingerprint, reasons: dict[str, str]) -> tuple[Channel, ...]:
