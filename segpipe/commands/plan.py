@@ -49,6 +49,7 @@ def plan_table(made: Plan) -> Table:
     for column in ("decision", "value", "reason"):
         table.add_column(column)
     network = made.network
+    across = ["xyz"[axis] for axis, nearest in zip(made.axes, made.nearest, strict=True) if nearest]
     values = {
         "dims": f"{made.dims}D",
         "axes": ", ".join("xyz"[axis] for axis in made.axes),
@@ -58,6 +59,7 @@ def plan_table(made: Plan) -> Table:
         "normalisation": ", ".join(f"{channel.name}: {channel.normalisation}" for channel in made.channels),
         "nonzero": "crop to the non-zero box" if made.nonzero else "whole scan",
         "flips": ", ".join("xyz"[axis] for axis, allowed in zip(made.axes, made.flips, strict=True) if allowed) or "none",
+        "resampling": "linear" + (f", nearest along {', '.join(across)}" if across else ""),
         "features": f"{network.name} {'-'.join(map(str, network.features))}",
     }
     for key, value in values.items():

@@ -36,7 +36,7 @@ def prepared_alike(models: Sequence[Model]) -> list[list[Model]]:
     groups: dict[object, list[Model]] = {}
     for model in models:
         plan = model.plan
-        groups.setdefault((plan.orient, plan.axes, plan.spacing_mm, plan.nonzero, plan.channels), []).append(model)
+        groups.setdefault((plan.orient, plan.axes, plan.spacing_mm, plan.nearest, plan.nonzero, plan.channels), []).append(model)
     return list(groups.values())
 
 

@@ -99,6 +99,7 @@ class Plan:
         reasons: for each decision, why; for people.
         ignore: values of training label maps whose voxels nobody has judged.
         regions: what the outputs are where they may overlap, in the order of painting; empty: the outputs are the classes.
+        nearest: prepared axes along which scans are resampled by the nearest voxel, in place of a blend of two: thick slices.
         sparse: world axis (x, y, z) across which slices of training label maps without any label are not judged.
     """
 
@@ -119,6 +120,7 @@ class Plan:
     ignore: tuple[int, ...] = ()
     sparse: Sparse = "none"
     regions: tuple[Region, ...] = ()
+    nearest: tuple[bool, bool, bool] = (False, False, False)
 
     @property
     def partly_judged(self) -> bool:

@@ -90,6 +90,7 @@ def _plan(task: str, data: Fingerprint, settings: Settings, frame: Frame, limit:
         network=_network(settings.network, dims, layout, wanted.rules, reasons),
         ignore=data.ignore,
         sparse=_decide_sparse(settings.dataset.sparse, data, reasons),
+        nearest=_decide_nearest(spacing, dims, reasons),
         regions=decide_regions(settings.dataset.regions, labels, reasons),
         reasons=reasons,
     )
@@ -209,6 +210,19 @@ def _decide_sparse(wanted: str, data: Fingerprint, reasons: dict[str, str]) -> S
         reasons["ignore"] = f"neither trained on nor validated: {' and '.join(values + slices)}"
     axes: dict[str, Sparse] = {"none": "none", "x": "x", "y": "y", "z": "z"}
     return axes[wanted]
+
+
+def _decide_nearest(spacing: tuple[float, float, float] | None, dims: int, reasons: dict[str, str]) -> tuple[bool, bool, bool]:
+    """Thick slices are not blended into one another: across them the nearest one is taken (Isensee et al. 2021, Suppl. 2)."""
+    nearest = (False, False, False)
+    reasons["resampling"] = (
+        "pictures and slices keep their places" if spacing is None else "blended in the slices, which stay where they are"
+    )
+    if spacing is not None and dims == 3:
+        thick = [mm > ANISOTROPIC * min(spacing) for mm in spacing]
+        nearest = (thick[0], thick[1], thick[2])
+        reasons["resampling"] = f"spacings {'differ by more than' if any(thick) else 'are within'} a factor of {ANISOTROPIC:g}"
+    return nearest
 
 
 def _decide_nonzero(data: Fingerprint, reasons: dict[str, str]) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from segpipe.errors import DataError
 from segpipe.geometry.grid import Shape
-from segpipe.geometry.resample import resample_linear
+from segpipe.geometry.resample import BLENDED, Flags, resample
 from segpipe.plan.plan import IGNORED, Label
 
 _MOST_CLASSES = 255
@@ -73,7 +73,7 @@ def ignore_empty_slices(indices: NDArray[np.uint8], axis: int) -> NDArray[np.uin
     return np.where(judged, indices, np.uint8(IGNORED))
 
 
-def resample_label(label: torch.Tensor, shape: Shape) -> torch.Tensor:
+def resample_label(label: torch.Tensor, shape: Shape, nearest: Flags = BLENDED) -> torch.Tensor:
     """Resample class indices without inventing a class: each class's mask linearly, then the class with the largest share.
 
     Nearest neighbour would move surfaces by up to half a voxel and leave steps in them; this keeps a surface at the place at
@@ -81,17 +81,20 @@ def resample_label(label: torch.Tensor, shape: Shape) -> torch.Tensor:
 
     Args:
         label: (I, J, K) uint8.
+        nearest: axes along which the nearest voxel is taken all the same.
 
     Returns:
         `shape` uint8.
     """
     if tuple(label.shape) == tuple(shape):
         return label
+    whole = tuple(there if take else here for here, there, take in zip(label.shape, shape, nearest, strict=True))
+    label = resample(label[None], (whole[0], whole[1], whole[2]), nearest)[0]
     classes = [int(value) for value in torch.unique(label)]
     result = torch.full(shape, classes[0], dtype=torch.uint8)
     best = torch.full(shape, 0.0)
     for value in classes:
-        share = resample_linear((label == value).float()[None], shape)[0]
+        share = resample((label == value).float()[None], shape)[0]
         wins = share > best
         result[wins] = value
         best = torch.where(wins, share, best)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from segpipe.errors import DataError, GeometryError
 from segpipe.geometry.grid import Box, Grid, Shape, Volume
 from segpipe.geometry.orient import closest_axes, permute_flip
-from segpipe.geometry.resample import resample_linear, resampled_shape
+from segpipe.geometry.resample import resample, resampled_shape
 from segpipe.plan.plan import Plan
 from segpipe.prepare.labels import ignore_empty_slices, resample_label, to_indices
 from segpipe.prepare.normalise import normalise
@@ -44,15 +44,14 @@ def prepare(volume: Volume, plan: Plan, label: Volume | None = None) -> Prepared
     spacing = (volume.grid.spacing_mm[axes[0]], volume.grid.spacing_mm[axes[1]], volume.grid.spacing_mm[axes[2]])
     shape = _network_shape(box, spacing, plan.spacing_mm)
     image = normalise(torch.from_numpy(np.array(_cut(array, box), dtype=np.float32, order="C")), plan)
-    if tuple(image.shape[1:]) != shape:
-        image = resample_linear(image, shape)
+    image = resample(image, shape, plan.nearest)
     indices = None
     if label is not None:
         values = to_indices(_cut(permute_flip(label.array, axes, flipped), box)[0], plan.labels, plan.ignore)
         if plan.sparse != "none":
             values = ignore_empty_slices(values, plan.axes.index("xyz".index(plan.sparse)))
-        indices = resample_label(torch.from_numpy(np.ascontiguousarray(values)), shape)
-    return Prepared(image, indices, Trace(volume.grid, axes, flipped, box, shape))
+        indices = resample_label(torch.from_numpy(np.ascontiguousarray(values)), shape, plan.nearest)
+    return Prepared(image, indices, Trace(volume.grid, axes, flipped, box, shape, plan.nearest))
 
 
 def _check(volume: Volume, plan: Plan, label: Volume | None) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from segpipe.geometry.grid import Box, Grid, Shape
+from segpipe.geometry.resample import BLENDED, Flags
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +20,7 @@ class Trace:
         flipped: prepared axis `a` was reversed.
         box: crop, in voxels after permuting and flipping, before resampling.
         shape: shape after resampling to the plan's spacing.
+        nearest: prepared axes along which the nearest voxel was taken.
     """
 
     scan_grid: Grid
@@ -26,6 +28,7 @@ class Trace:
     flipped: tuple[bool, bool, bool]
     box: Box
     shape: Shape
+    nearest: Flags = BLENDED
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from segpipe.errors import GeometryError
 from segpipe.geometry.grid import Box, Shape
 from segpipe.geometry.orient import undo_permute_flip
-from segpipe.geometry.resample import resample_axis, resample_linear
+from segpipe.geometry.resample import nearest_to, resample, resample_axis
 from segpipe.prepare.prepared import Trace
 from segpipe.prepare.readout import CLASSES, Readout
 
@@ -21,7 +21,7 @@ _MOST_UINT8 = 256
 
 
 def restore_labels(logits: torch.Tensor, trace: Trace, readout: Readout = CLASSES) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Class of the largest logit (or what regions paint) at each voxel of the scan, logits interpolated linearly; 0 outside the crop.
+    """Class of the largest logit (or what regions paint) at each voxel of the scan, logits resampled as the scan was; 0 outside the crop.
 
     Args:
         logits: (N, *trace.shape), any floating type, logits or log-probabilities.
@@ -75,14 +75,19 @@ def _slabs(logits: torch.Tensor, trace: Trace) -> Iterator[tuple[int, int, torch
     thickness = max(1, _SLAB_BYTES // (4 * logits.shape[0] * crop[1] * crop[2]))
     for start in range(0, crop[0], thickness):
         stop = min(start + thickness, crop[0])
-        yield start, stop, _on_scan(logits, crop, start, stop)
+        yield start, stop, _on_scan(logits, trace, start, stop)
 
 
-def _on_scan(logits: torch.Tensor, crop: list[int], start: int, stop: int) -> torch.Tensor:
+def _on_scan(logits: torch.Tensor, trace: Trace, start: int, stop: int) -> torch.Tensor:
     """One slab; an axis that was not resampled is only sliced, so that the way back is exact."""
+    crop = [last - first for first, last in trace.box]
     if crop[0] == logits.shape[1]:
         slab = logits[:, start:stop]
     else:  # where the centres of the scan's voxels lie on the network's axis: both cover the same millimetres
         scan = torch.arange(start, stop, dtype=torch.float64)
-        slab = resample_axis(logits, 1, (scan + 0.5) * (logits.shape[1] / crop[0]) - 0.5)
-    return resample_linear(slab, (stop - start, crop[1], crop[2]))
+        places = (scan + 0.5) * (logits.shape[1] / crop[0]) - 0.5
+        if trace.nearest[0]:
+            slab = logits.index_select(1, nearest_to(places, logits.shape[1]).to(logits.device))
+        else:
+            slab = resample_axis(logits, 1, places)
+    return resample(slab, (stop - start, crop[1], crop[2]), trace.nearest)

@@ -68,6 +68,16 @@ def test_an_anisotropic_axis_takes_its_tenth_percentile() -> None:
     assert plan.spacing_mm[2] == pytest.approx(3.12)
 
 
+@pytest.mark.parametrize(
+    ("spacing", "dims", "nearest"),
+    [((0.6, 0.6, 3.6), 3, (False, False, True)), ((1.0, 1.0, 3.0), 3, (False, False, False)), ((0.6, 0.6, 3.6), 2, (False, False, False))],
+)
+def test_thick_slices_are_not_blended(spacing: tuple[float, ...], dims: int, nearest: tuple[bool, ...]) -> None:
+    plan = make_plan("p", data(spacings_mm=(spacing,) * 3, shapes=((320, 320, 20),) * 3), settings({"dims": dims}))
+    assert plan.nearest == nearest
+    assert plan.reasons["resampling"]
+
+
 def test_slices_of_a_two_dimensional_network_lie_across_the_coarsest_axis() -> None:
     plan = make_plan("p", data(spacings_mm=((3.0, 0.6, 0.6),) * 3, shapes=((20, 320, 300),) * 3), settings({"dims": 2}))
     assert plan.axes == (1, 2, 0)

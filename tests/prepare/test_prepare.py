@@ -263,3 +263,19 @@ def test_logits_of_another_shape_than_prepared_are_refused() -> None:
     volume, _ = random_case(grid_of((4, 4, 4), (0, 1, 2), (1, 1, 1), (1.0, 1.0, 1.0)))
     with pytest.raises(GeometryError, match="must be"):
         restore_labels(torch.zeros(3, 4, 4, 5), prepare(volume, PLAN).trace)
+
+
+def test_thick_slices_go_there_and_back_whole() -> None:
+    grid = grid_of((12, 10, 9), (0, 1, 2), (1, -1, 1), (1.0, 1.0, 4.0))
+    volume, label = random_case(grid)
+    plan = dataclasses.replace(PLAN, spacing_mm=(1.0, 1.0, 5.0), nearest=(False, False, True))
+    prepared = prepare(volume, plan, label)
+    assert prepared.image.shape == (1, 12, 10, 7) and prepared.trace.nearest == plan.nearest
+    slices = {tuple(np.flip(volume.array[0], 1)[:, :, k].ravel()) for k in range(9)}
+    assert all(tuple(prepared.image[0, :, :, k].flatten().tolist()) in slices for k in range(7)), "each is one of the scan's"
+    assert prepared.label is not None
+    logits = torch.nn.functional.one_hot(prepared.label.long(), 3).movedim(-1, 0).float()
+    restored = restore_labels(logits, prepared.trace)
+    for k in range(9):
+        nearest = int(np.floor((k + 0.5) * 7 / 9))
+        assert (np.flip(restored[:, :, k], 1) == prepared.label[:, :, nearest].numpy()).all()
