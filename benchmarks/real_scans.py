@@ -5,7 +5,7 @@
 
 The scans lie in the folder that `SEGPIPE_DATA` names (default ../shared/data). Each row trains (unless its run folder is there already),
 predicts the held-out scans through `model.ts`, evaluates the label maps and prints the mean Dice of training's own validation beside that
-of the files, and for pictures the pixel error. A row is also written as JSON.
+of the files, for pictures the pixel error, and for membranes V_rand. A row is also written as JSON.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from segpipe.evaluation.rand import v_rand
+from segpipe.io.read import read_volume
 
 DATA = Path(os.environ.get("SEGPIPE_DATA", "../shared/data"))
 
@@ -96,7 +99,18 @@ def measure(name: str, out: Path, minutes: float | None) -> dict[str, object]:
     result |= {"validation_dice": validation["dice"], "validation_mean": validation["mean_dice"]}
     for side in ("held_out", *(["trained"] if name == "prostate" else [])):
         result[side] = _score(run, root / row.labels, root, out / f"{name}-{side}", side == "trained")
+    if name == "membrane":
+        result["v_rand"] = _v_rand(out / f"{name}-held_out" / "out", root / row.labels)
     return result
+
+
+def _v_rand(predicted: Path, truth: Path) -> dict[str, float]:
+    """Of each held-out slice, and the mean; cells are all that is not 0."""
+    found = {}
+    for path in predicted.glob("*.png"):
+        cells, true = (read_volume(side / path.name).array[0] > 0 for side in (predicted, truth))
+        found[path.name] = v_rand(cells, true)
+    return found | {"mean": sum(found.values()) / len(found)}
 
 
 def _score(run: Path, truth: Path, root: Path, place: Path, train: bool) -> dict[str, object]:
