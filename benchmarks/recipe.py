@@ -1,10 +1,11 @@
 """Which recipe is best: variants of a task trained with the same computing time, compared case by case, as `docs/recipe.md` quotes it.
 
-    python benchmarks/recipe.py base batch2 patch32 --out recipe               # three rows, five minutes each
+    python benchmarks/recipe.py --probe base f32 deep --out recipe       # on a quiet machine: seconds a step of each, in turns
+    python benchmarks/recipe.py base f32 deep --out recipe               # three rows
     python benchmarks/recipe.py --list
 
-Each variant first takes a few steps, of which the processor seconds are measured (`--probe` does no more, for all variants in a row
-on a quiet machine), and then as many steps as the baseline makes in the budget (`--base-steps`) cost. Every variant trains and
+Each variant takes as many steps as the steps of the baseline (`--base-steps`) cost: how long a step of each takes is measured once,
+the variants in turns, the least seconds of several, which other programs on the machine disturb least. Every variant trains and
 validates on the same cases (seed 7, a fifth held out). A row is the mean Dice over the held-out cases and labels and the paired
 difference to the baseline with its 95 % interval (bootstrap over cases). Variants that are finished are not trained again.
 """
@@ -19,16 +20,24 @@ import sys
 import time
 from pathlib import Path
 
-import pytorch_lightning as pl
+import torch
 
+from segpipe.config.compose import compose_settings
 from segpipe.evaluation.bootstrap import mean_interval
+from segpipe.patches.augment import Augment
+from segpipe.plan.planner import make_plan
+from segpipe.training.custom import build_trainable
+from segpipe.training.data import PatchBatches, prepare_case
+from segpipe.training.loss import loss_of, supervised
+from segpipe.training.run import choose_compute
+from segpipe.training.survey import survey
 
 DATA = Path(os.environ.get("SEGPIPE_DATA", "../shared/data"))
 TASKS = {"hippocampus": DATA / "Task04_Hippocampus", "membrane": DATA / "isbi2012_membrane"}
 PROBE_STEPS = 16
-_FIRST = 6
+PROBE_CASES = 8
+_FIRST = 3
 """Steps of the probe that are not counted: the libraries choose their kernels in them."""
-_PROBE_FILE = "SEGPIPE_PROBE_FILE"
 
 BASE = "base"
 VARIANTS: dict[str, list[str]] = {
@@ -45,11 +54,15 @@ VARIANTS: dict[str, list[str]] = {
     "decay5": ["training.weight_decay=0.05"],
     "ema995": ["training.ema=0.995"],
     "ema0": ["training.ema=0"],
+    "ema999": ["training.ema=0.999"],
+    "dropout": ["network.dropout=0.1"],
+    "full-flips": ["augment=full", "plan.flips=[true,true,true]"],
     "poly": ["training.schedule=poly"],
     "sgd": ["training.optimiser=sgd", "training.lr=1e-2", "training.schedule=poly"],
     "deep": ["network.deep_supervision=true"],
     "residual": ["network.block=residual"],
     "narrow": ["network.features=[8,16,32,64]"],
+    "f32": ["network.features=[32,64,128,256]"],
     "wide": ["network.features=[24,48,96,192]"],
     "augment-none": ["augment=none"],
     "augment-full": ["augment=full"],
@@ -62,34 +75,69 @@ VARIANTS: dict[str, list[str]] = {
 }
 
 
-class Probe(pl.Callback):
-    """Writes the processor seconds of a step, all threads together, into the file that the environment names."""
+class Steps:
+    """Training steps of one variant, one at a time: draw, augment, forward, backward, optimiser."""
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: object, batch: object, batch_idx: int) -> None:
-        if trainer.global_step == _FIRST:
-            self._started = time.process_time()
-        elif trainer.global_step == PROBE_STEPS:
-            seconds = (time.process_time() - self._started) / (PROBE_STEPS - _FIRST)
-            Path(os.environ[_PROBE_FILE]).write_text(str(seconds))
+    def __init__(self, task: str, words: list[str]) -> None:
+        settings = compose_settings([f"conf={task}", f"dataset.root={TASKS[task]}", "seed=7", *words]).settings
+        self.compute = choose_compute(settings)
+        cases, fingerprint = survey(settings)
+        self.plan = make_plan(task, fingerprint, settings, self.compute.device)
+        some = [prepare_case(case, self.plan) for case in cases[:PROBE_CASES]]
+        self.augment = Augment(settings.augment, self.plan.dims, self.plan.flips, self.plan.patch_size, self.plan.spacing_mm)
+        sizes = (self.plan.patch_size, self.augment.read_size)
+        self.batches = PatchBatches(some, sizes, self.plan.batch_size, settings.training.foreground, settings.seed)
+        self.network, self.loss = build_trainable(self.plan, ""), loss_of(self.plan, settings.training)
+        self.weights = list(self.network.parameters())
+        self.optimiser = torch.optim.AdamW(self.weights, 1e-3, fused=True)
+
+    def take(self, number: int) -> float:
+        """Seconds of step `number`."""
+        started = time.perf_counter()
+        batch = self.batches.draw(number)
+        with torch.no_grad():
+            image, label = self.augment(batch["image"], batch["label"], torch.Generator().manual_seed(number))
+        if self.plan.dims == 2:
+            image, label = image.squeeze(-1), label.squeeze(-1)
+        self.optimiser.zero_grad()
+        with torch.autocast(self.compute.device, torch.bfloat16, enabled=self.compute.bf16):
+            heads = self.network.forward_all(image)
+            total = supervised(self.loss, heads, label, self.network.steps)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
+        self.optimiser.step()
+        return time.perf_counter() - started
 
 
-def train(task: str, run: Path, words: list[str], **environment: str) -> None:
+def probe(task: str, names: list[str], out: Path) -> None:
+    """Measure the variants in turns and write the seconds of each beside its run."""
+    steps = {name: Steps(task, VARIANTS[name]) for name in names}
+    (out / task).mkdir(parents=True, exist_ok=True)
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(PROBE_STEPS):
+        for name in names:
+            taken[name].append(steps[name].take(turn))
+    for name in names:
+        seconds = min(taken[name][_FIRST:])
+        (out / task / f"{name}.seconds").write_text(str(seconds))
+        print(f"{name:<24}{seconds:.4f}", flush=True)
+
+
+def train(task: str, run: Path, words: list[str]) -> None:
     """`segpipe train`; its output goes into a file beside the run."""
     command = [sys.executable, "-m", "segpipe", "train", f"conf={task}", f"dataset.root={TASKS[task]}", f"run_dir={run}", "seed=7", *words]
     run.parent.mkdir(parents=True, exist_ok=True)
     with run.with_suffix(".log").open("w") as output:
-        code = subprocess.run(command, stdout=output, stderr=output, env=os.environ | environment, check=False).returncode
+        code = subprocess.run(command, stdout=output, stderr=output, check=False).returncode
     if code:
         raise SystemExit(f"{' '.join(command)} ended with exit code {code}: see {run.with_suffix('.log')}")
 
 
-def step_seconds(task: str, place: Path, words: list[str]) -> float:
-    """Processor seconds of a step of a variant."""
-    file = place.with_suffix(".seconds")
+def step_seconds(task: str, name: str, out: Path) -> float:
+    """Seconds of a step of a variant, as `probe` has measured them."""
+    file = out / task / f"{name}.seconds"
     if not file.exists():
-        path = f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-        few = [f"training.max_steps={PROBE_STEPS}", "dataset.fraction=0.005", "training.callback=recipe.Probe", "training.resume=never"]
-        train(task, place.with_name(f"{place.name}-probe"), [*words, *few], PYTHONPATH=path, **{_PROBE_FILE: str(file.resolve())})
+        raise SystemExit(f"{file} is not there: measure first, on a quiet machine, with --probe {BASE} {name}")
     return float(file.read_text())
 
 
@@ -103,13 +151,13 @@ def case_dice(run: Path) -> dict[str, float]:
 def row(task: str, name: str, out: Path, base_steps: int) -> dict[str, object]:
     """Train a variant unless it is there, and compare it with the baseline."""
     words, run = VARIANTS[name], out / task / name
-    seconds, base = step_seconds(task, run, words), step_seconds(task, out / task / BASE, VARIANTS[BASE])
+    seconds, base = step_seconds(task, name, out), step_seconds(task, BASE, out)
     steps = max(1, round(base_steps * base / seconds))
     if not (run / "validation.json").exists():
         train(task, run, [*words, f"training.max_steps={steps}", "training.validate_cases=1"])
     found = case_dice(run)
     result: dict[str, object] = {"task": task, "variant": name, "settings": " ".join(words), "steps": steps, "cases": len(found)}
-    result |= {"processor_seconds_a_step": round(seconds, 3), "mean_dice": round(sum(found.values()) / len(found), 4)}
+    result |= {"seconds_a_step": round(seconds, 4), "mean_dice": round(sum(found.values()) / len(found), 4)}
     if name != BASE and (out / task / BASE / "validation.json").exists():
         reference = case_dice(out / task / BASE)
         differences = [found[case] - reference[case] for case in sorted(reference)]
@@ -124,9 +172,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("variants", nargs="*", help="variants to train")
     parser.add_argument("--task", choices=sorted(TASKS), default="hippocampus")
-    parser.add_argument("--base-steps", type=int, default=650, help="steps of the baseline; 650 take five minutes on two cores")
+    parser.add_argument("--base-steps", type=int, default=650, help="steps of the baseline")
     parser.add_argument("--out", type=Path, default=Path("recipe"), help="folder for runs and results")
-    parser.add_argument("--probe", action="store_true", help="measure the variants' processor seconds a step, and end")
+    parser.add_argument("--probe", action="store_true", help="measure the seconds of a step of each variant, in turns, and end")
     parser.add_argument("--list", action="store_true", help="print the variants and end")
     options = parser.parse_args()
     unknown = [name for name in options.variants if name not in VARIANTS]
@@ -137,8 +185,7 @@ def main() -> None:
             print(f"{name:<16}{' '.join(words)}")
         return
     if options.probe:
-        for name in options.variants:
-            print(f"{name:<16}{step_seconds(options.task, options.out / options.task / name, VARIANTS[name]):.3f}", flush=True)
+        probe(options.task, options.variants, options.out)
         return
     for name in options.variants:
         result = row(options.task, name, options.out, options.base_steps)

@@ -22,6 +22,8 @@ from segpipe.config.folder import TASKS, groups
 from segpipe.config.keys import leaves, sections, unknown
 from segpipe.errors import ConfigError
 
+_QUOTED_TEXT = re.compile(r"""(["'])((?:\\.|(?!\1).)*)\1(\s*:)?""")
+"""A text in quotes, with the colon that makes it a name in a mapping."""
 _QUOTED = re.compile(r"""^\s*(['"]).*\1\s*$""", re.DOTALL)
 
 
@@ -109,11 +111,13 @@ def _choice(group: str, choice: str, files: dict[str, Path]) -> str:
 
 def _read_setting(key: str, value: str, sweep: bool, result: Words) -> None:
     kind = _kind(key)
+    if _is_mapping(kind) and _parse(f"{key}={value}") is None:
+        value = _QUOTED_TEXT.sub(_unquoted_name, value)
     literal = kind is str and not sweep and not _QUOTED.match(value)
     override = None if literal else _parse(f"{key}={value}")
     if override is None:
         if kind is not str:
-            raise ConfigError(f"{key}={value}: cannot be read; quote text as {key}=\"'...'\", write a list as [a,b]")
+            raise ConfigError(f"{key}={value}: cannot be read; {_how(key, kind)}")
         result.overrides.append(f"++{key}={_quote(value)}")
         return
     if override.is_sweep_override():
@@ -125,6 +129,24 @@ def _read_setting(key: str, value: str, sweep: bool, result: Words) -> None:
         if get_origin(kind) is dict:  # a whole mapping replaces the task's; Hydra would merge them, and no entry could be left out
             result.overrides.append(f"{key}=null")
         result.overrides.append(f"++{key}={value}")
+
+
+def _is_mapping(kind: Any) -> bool:
+    return kind is dict or get_origin(kind) is dict
+
+
+def _unquoted_name(found: re.Match[str]) -> str:
+    """Names of a mapping as YAML and JSON write them, `{"1": PZ}`, in Hydra's grammar, which knows no quotes there; other texts stay."""
+    return re.sub(r"([\\()\[\]{}:=,])", r"\\\1", found[2]) + ":" if found[3] else found[0]
+
+
+def _how(key: str, kind: Any) -> str:
+    """How a value of this type is typed, in words."""
+    if _is_mapping(kind):
+        return f"write a mapping as '{key}={{name: value, other: value}}', the whole word in the shell's quotes"
+    if get_origin(kind) is list:
+        return f"write a list as {key}=[a,b]"
+    return f"write one value, {key}=VALUE"
 
 
 def _check_each(key: str, override: Override) -> None:

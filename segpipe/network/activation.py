@@ -28,14 +28,21 @@ class PReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> (B, C, ...), same dtype and layout."""
-        if x.is_cuda or not is_channels_last(x):
-            return torch.prelu(x, self.weight.to(x.dtype))
-        if not torch.jit.is_scripting():
-            learns = learning()  # TorchScript leaves the branch out only where its condition stands alone
-            if learns:
-                y: Tensor = PReLULast.apply(x, self.weight)  # type: ignore[no-untyped-call]
-                return y
-        return prelu_last(x, self.weight)
+        y: Tensor = prelu(x, self.weight)
+        return y
+
+
+@torch.jit.script_if_tracing
+def prelu(x: Tensor, weight: Tensor) -> Tensor:
+    """PReLU of (B, C, ...) by the way that is quick in its layout."""
+    if x.is_cuda or not is_channels_last(x):
+        return torch.prelu(x, weight.to(x.dtype))
+    if not torch.jit.is_scripting():
+        learns = learning()  # TorchScript leaves the branch out only where its condition stands alone
+        if learns:
+            y: Tensor = PReLULast.apply(x, weight)  # type: ignore[no-untyped-call]
+            return y
+    return prelu_last(x, weight)
 
 
 def prelu_last(x: Tensor, weight: Tensor) -> Tensor:

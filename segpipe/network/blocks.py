@@ -38,12 +38,17 @@ class BorderPad(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *sizes) -> (B, C, *(sizes + kernel - 1))."""
-        fits = True
-        for index, margin in enumerate(self.margins):
-            fits = fits and x.shape[x.dim() - 1 - index // 2] > margin
-        if fits:
-            return functional.pad(x, self.margins, self.mode)
-        return functional.pad(x, self.margins, "replicate")
+        y: Tensor = pad_border(x, self.margins, self.mode)
+        return y
+
+
+@torch.jit.script_if_tracing
+def pad_border(x: Tensor, margins: list[int], mode: str) -> Tensor:
+    """(B, C, *sizes) with `margins` (last axis first, before and after) around it, replicated where the map is too small for `mode`."""
+    fits, sizes = True, x.shape[2:]  # a size asked for within a loop is lost in a trace (torch 2.13)
+    for index, size in enumerate(sizes):
+        fits = fits and size > margins[2 * (len(sizes) - 1 - index)]
+    return functional.pad(x, margins, mode if fits else "replicate")
 
 
 class ConvBlock(nn.Module):

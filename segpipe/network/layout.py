@@ -3,6 +3,9 @@
 Convolutions on a CPU read and write this layout without reordering (oneDNN: a fifth less time than with channels first for the
 3D U-Net with 16 to 128 features, more with matrix units). What torch does to such a map with one number a channel is slow,
 though: its inner loop is as long as there are channels. Here several voxels make one long row, so that it is some 1000 numbers.
+
+What looks at a map's size or layout to choose its way stands, throughout this package, in functions under `script_if_tracing`: a
+trace would else keep the way that the traced map took, and fail or go wrong on maps of other sizes.
 """
 
 from __future__ import annotations

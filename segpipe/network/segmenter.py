@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -12,11 +13,11 @@ from segpipe.network.vnet import VNet
 
 
 class Segmenter(nn.Module):
-    """Backbone and 1x1 heads.
+    """Backbone and 1x1 heads; scripted or traced (on any one size), it works for any size.
 
     An input whose size is not a multiple of the strides' product is continued at its far end by its last voxels, and the logits are
     cropped. Replicated voxels, not zeros: the normalisation layers take their statistics over the continued image, too, and see
-    the intensities of the image itself there, and no edge that is not in it. It works for any size, smaller ones included.
+    the intensities of the image itself there, and no edge that is not in it. Sizes below the divisor work, too.
 
     Args:
         backbone: returns one map a stage, finest first.
@@ -54,13 +55,7 @@ class Segmenter(nn.Module):
 
     def padded(self, x: Tensor) -> Tensor:
         """(B, C, *sizes) -> (B, C, *sizes rounded up to the divisor); on a CPU with channels last in memory."""
-        margins: list[int] = []
-        for index, step in enumerate(self.divisor):
-            size = x.shape[index + 2]
-            margins.insert(0, (step - size % step) % step)  # last axis first, before (nothing) and after
-            margins.insert(0, 0)
-        if max(margins) > 0:
-            x = functional.pad(x, margins, "replicate")
+        x = pad_to_multiple(x, self.divisor)
         return x if x.is_cuda else channels_last(x)
 
     def cropped(self, logits: Tensor, x: Tensor, stage: int) -> Tensor:
@@ -68,6 +63,18 @@ class Segmenter(nn.Module):
         for index, step in enumerate(self.steps[stage]):
             logits = logits.narrow(index + 2, 0, (x.shape[index + 2] + step - 1) // step)
         return logits.contiguous()
+
+
+@torch.jit.script_if_tracing
+def pad_to_multiple(x: Tensor, divisor: list[int]) -> Tensor:
+    """(B, C, *sizes) -> (B, C, *sizes rounded up to `divisor`), continued at the far end by the last voxels."""
+    margins: list[int] = []
+    sizes = x.shape[2:]
+    for index, step in enumerate(divisor):
+        margins.insert(0, (step - sizes[index] % step) % step)  # last axis first, before (nothing) and after
+        margins.insert(0, 0)
+    # never x itself: a trace would take its size for the padded one's
+    return functional.pad(x, margins, "replicate") if max(margins) > 0 else x.view_as(x)
 
 
 def _product(strides: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:

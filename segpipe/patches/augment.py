@@ -10,7 +10,8 @@ from torch import Tensor
 from segpipe.errors import ConfigError
 from segpipe.geometry.grid import Shape
 from segpipe.patches.intensity import change_values
-from segpipe.patches.spatial import draw_move, move_patches, plane_axes, read_size
+from segpipe.patches.sampling import has_foreground
+from segpipe.patches.spatial import Move, Spacing, draw_move, known_spacing, middle, move_patches, plane_axes, read_size
 from segpipe.settings import AugmentSettings, Effect
 
 LIMITS: dict[str, tuple[float, float]] = {
@@ -30,6 +31,9 @@ LIMITS: dict[str, tuple[float, float]] = {
     "low_resolution": (0.05, 1.0),
 }
 """Range that each effect's `low` and `high` may have, in the unit of its setting."""
+
+REDRAWS = 3
+"""Changes of place that are tried anew for a patch that has lost its labelled voxels, before it stays where it was cut."""
 
 
 def check_augment(settings: AugmentSettings) -> None:
@@ -56,13 +60,15 @@ class Augment:
     """Every effect of the settings on whole batches, each drawn for each patch on its own.
 
     The effect `crop` moves the place of the patch within the piece that is read; all other changes of place are fused with it into one
-    resampling. A patch for which nothing was drawn comes out bit for bit as it was cut.
+    resampling. A patch for which nothing was drawn comes out bit for bit as it was cut. A patch that was cut with labelled voxels comes
+    out with some: the sampler's guarantee holds.
 
     Args:
         settings: what may happen, how often and how strongly.
         dims: 2 or 3; 2 has patches with one voxel along the last axis.
         flips: whether mirroring is allowed along each axis. Decided by the plan: never along an axis that tells left from right.
         patch_size: voxels of a patch.
+        spacing_mm: the plan's, in which rotations keep the shape of structures; 0 along an axis of the network, or none: cubes.
 
     Attributes:
         patch_size: voxels of a patch, which is what comes out.
@@ -72,13 +78,21 @@ class Augment:
         ConfigError: a range that the effect cannot have.
     """
 
-    def __init__(self, settings: AugmentSettings, dims: int, flips: tuple[bool, bool, bool], patch_size: Shape) -> None:
+    def __init__(
+        self,
+        settings: AugmentSettings,
+        dims: int,
+        flips: tuple[bool, bool, bool],
+        patch_size: Shape,
+        spacing_mm: Spacing | None = None,
+    ) -> None:
         check_augment(settings)
         self._settings = settings
         self._flips = flips
-        self._plane = plane_axes(patch_size, dims)
+        self._spacing = known_spacing(spacing_mm, dims)
+        self._plane = plane_axes(patch_size, dims, self._spacing)
         self.patch_size = patch_size
-        self.read_size = read_size(settings, patch_size, self._plane)
+        self.read_size = read_size(settings, patch_size, self._plane, self._spacing)
 
     def __call__(self, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Augment a batch.
@@ -96,7 +110,28 @@ class Augment:
         """
         if image.shape[2:] != self.read_size or label.shape != (image.shape[0], *self.read_size):
             raise ValueError(f"batch is {tuple(image.shape)} with labels {tuple(label.shape)}; must have pieces of {self.read_size} voxels")
-        moves = [draw_move(self._settings, self.patch_size, self._plane, self._flips, generator) for _ in image]
-        new_image, new_label = move_patches(image, label, moves, self.patch_size, self._plane, generator)
+        new_image, new_label = self._moved(image, label, self._draw(len(image), generator), generator)
+        self._keep_foreground(image, label, new_image, new_label, generator)
         change_values(new_image, self._settings, self._plane, generator)
         return new_image, new_label
+
+    def _draw(self, count: int, generator: torch.Generator) -> list[Move]:
+        return [draw_move(self._settings, self.patch_size, self._plane, self._flips, generator, self._spacing) for _ in range(count)]
+
+    def _moved(self, image: Tensor, label: Tensor, moves: list[Move], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        return move_patches(image, label, moves, self.patch_size, self._plane, generator)
+
+    def _keep_foreground(self, image: Tensor, label: Tensor, new_image: Tensor, new_label: Tensor, generator: torch.Generator) -> None:
+        """Move patches anew, in place, whose labelled voxels were all moved out: a small structure in a scan's corner easily is."""
+        empty = ~has_foreground(new_label)
+        if not bool(empty.any()):
+            return
+        rows = torch.nonzero(empty & has_foreground(middle(label, self.patch_size)))[:, 0]
+        for redraw in range(REDRAWS + 1):
+            if not len(rows):
+                return
+            moves = self._draw(len(rows), generator)
+            if redraw == REDRAWS:
+                moves = [dataclasses.replace(move, crop=(0, 0, 0), resampled=False) for move in moves]
+            new_image[rows], new_label[rows] = self._moved(image[rows], label[rows], moves, generator)
+            rows = rows[~has_foreground(new_label[rows])]

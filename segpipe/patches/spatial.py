@@ -5,7 +5,9 @@ that values are interpolated once, linearly; labels take the class with the larg
 What the map finds outside the piece is 0 in the image and background in the label, as everywhere else where a window reaches
 beyond a volume: the network meets the same edge in training and in use.
 
-Strongly anisotropic 3D patches are changed in the plane of their two longer axes only, and moved by whole slices across it
+Rotation and shear act in millimetres: on voxels that are no cubes, a structure is turned and keeps its shape.
+
+Strongly anisotropic 3D patches are changed in the plane of their two finer or longer axes only, and moved by whole slices across it
 (after Isensee et al. 2021, supplementary note 4): turning thick slices into one another would mix what lies far apart.
 """
 
@@ -25,23 +27,38 @@ from segpipe.patches.label_vote import vote_labels
 from segpipe.settings import AugmentSettings, Effect
 
 ANISOTROPY = 3.0
-"""A patch whose longest axis is more than this many times its shortest one is treated slice by slice."""
+"""A patch is treated slice by slice where one axis is coarser than this many times the others, or the longest longer than the shortest."""
 
 CONTROL_SPACING = 8
 """Voxels between the control points of the elastic deformation."""
 
+Spacing = tuple[float, float, float]
+"""Width of a voxel along each axis, in any unit."""
 
-def plane_axes(patch_size: Shape, dims: int) -> tuple[int, ...]:
-    """Axes between which voxels may be mixed: all three, or the two longer ones of a 2D or strongly anisotropic patch."""
+CUBES: Spacing = (1.0, 1.0, 1.0)
+
+
+def known_spacing(spacing_mm: Spacing | None, dims: int) -> Spacing:
+    """A plan's spacing as augmentation needs it: cubes where the plan leaves an axis of the network at the scan's own."""
+    if spacing_mm is None or min(spacing_mm[:dims]) <= 0:
+        return CUBES
+    return spacing_mm if dims == 3 else (spacing_mm[0], spacing_mm[1], 1.0)  # slices are never mixed: any width does
+
+
+def plane_axes(patch_size: Shape, dims: int, spacing: Spacing = CUBES) -> tuple[int, ...]:
+    """Axes between which voxels may be mixed: all three, or two of a 2D or strongly anisotropic patch (see `ANISOTROPY`)."""
     if dims == 2:
         return 0, 1
+    coarsest = max(range(3), key=lambda axis: spacing[axis])
     shortest = min(range(3), key=lambda axis: patch_size[axis])
+    if all(spacing[coarsest] > ANISOTROPY * spacing[axis] for axis in range(3) if axis != coarsest):
+        return tuple(axis for axis in range(3) if axis != coarsest)
     if max(patch_size) > ANISOTROPY * patch_size[shortest]:
         return tuple(axis for axis in range(3) if axis != shortest)
     return 0, 1, 2
 
 
-def read_size(settings: AugmentSettings, patch_size: Shape, plane: Sequence[int]) -> Shape:
+def read_size(settings: AugmentSettings, patch_size: Shape, plane: Sequence[int], spacing: Spacing = CUBES) -> Shape:
     """Voxels to be read around a patch so that each effect alone, at its strongest, finds real tissue.
 
     Rotation counts about one axis at a time, and of rotation, shear and zoom the one that reaches farthest; the larger of translation
@@ -56,7 +73,8 @@ def read_size(settings: AugmentSettings, patch_size: Shape, plane: Sequence[int]
     angle = math.radians(_largest(settings.rotate))
     sizes = []
     for axis, size in enumerate(patch_size):
-        others = [patch_size[a] for a in plane if a != axis] if axis in plane else []
+        # how wide the patch is along the other axes, in voxels of this one
+        others = [patch_size[a] * (spacing[a] / spacing[axis]) for a in plane if a != axis] if axis in plane else []
         turned = [size * math.cos(a) + other * math.sin(a) for other in others for a in [min(angle, math.atan2(other, size))]]
         sheared = size + _largest(settings.shear) * sum(others)
         reach = max([size * zoom_out if others else size, sheared, *turned]) - size
@@ -79,7 +97,7 @@ class Move:
     """What was drawn for one patch, in voxels of the patch, counted from its middle.
 
     Attributes:
-        matrix: (3, 3) float64, where structures go: turned, sheared, enlarged.
+        matrix: (3, 3) float64, where structures go: turned, sheared, enlarged (in millimetres, written for voxels).
         shift: how far structures go along each axis.
         crop: whole voxels by which the patch is cut beside its chosen place.
         bend: standard deviation of the elastic displacement; 0 for none.
@@ -96,7 +114,12 @@ class Move:
 
 
 def draw_move(
-    settings: AugmentSettings, patch_size: Shape, plane: Sequence[int], flips: Sequence[bool], generator: torch.Generator
+    settings: AugmentSettings,
+    patch_size: Shape,
+    plane: Sequence[int],
+    flips: Sequence[bool],
+    generator: torch.Generator,
+    spacing: Spacing = CUBES,
 ) -> Move:
     """One patch's change of place; each effect with its own probability, mirroring for each allowed axis on its own."""
     pairs = [(a, b) for a, b in ((1, 2), (2, 0), (0, 1)) if a in plane and b in plane]
@@ -110,6 +133,7 @@ def draw_move(
     if rotated:
         for pair, degrees in zip(pairs, strengths(settings.rotate, len(pairs), generator), strict=True):
             matrix = _rotation(pair, math.radians(degrees)) @ matrix
+    matrix = matrix * torch.tensor([[wide / own for wide in spacing] for own in spacing], dtype=torch.float64)  # from mm to voxels
     moved, bent, cropped = (happens(e, generator) for e in (settings.translate, settings.elastic, settings.crop))
     shift = _voxels(strengths(settings.translate, 3, generator), patch_size) if moved else [0.0, 0.0, 0.0]
     shift = [s if axis in plane else float(round(s)) for axis, s in enumerate(shift)]
@@ -177,6 +201,12 @@ def move_patches(
             new_image[number] = new_image[number].flip([axis + 1 for axis in move.flip])
             new_label[number] = new_label[number].flip(move.flip)
     return new_image, new_label
+
+
+def middle(label: Tensor, patch_size: Shape) -> Tensor:
+    """(B, *read) -> (B, *patch_size): the patches as they were chosen, a view."""
+    i, j, k = _place(label.shape[1:], patch_size, (0, 0, 0))
+    return label[:, i, j, k]
 
 
 def _place(read: Sequence[int], patch_size: Shape, crop: Shape) -> list[slice]:

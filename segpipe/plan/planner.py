@@ -86,7 +86,7 @@ def _plan(task: str, data: Fingerprint, settings: Settings, frame: Frame, limit:
         patch_size=layout.patch,
         batch_size=batch,
         nonzero=_decide_nonzero(data, reasons),
-        flips=decide_flips(wanted, data, axes, dims, reasons),
+        flips=decide_flips(wanted, data, axes, dims, reasons, settings.dataset.regions),
         network=_network(settings.network, dims, layout, wanted.rules, reasons),
         ignore=data.ignore,
         sparse=_decide_sparse(settings.dataset.sparse, data, reasons),

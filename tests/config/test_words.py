@@ -35,6 +35,36 @@ def test_quotes_of_the_users_own_are_understood() -> None:
     assert compose_settings(["dataset.group='a b'"]).settings.dataset.group == "a b"
 
 
+@pytest.mark.parametrize("word", ['{"1": PZ, "2": "T, Z"}', "{'1':PZ,'2' : 'T, Z'}", "{1: PZ, 2: 'T, Z'}", '{"1": PZ, 2: "T, Z"}'])
+def test_a_mapping_is_read_with_and_without_quotes_around_its_names(word: str) -> None:
+    assert compose_settings([f"dataset.label_names={word}"]).settings.dataset.label_names == {"1": "PZ", "2": "T, Z"}
+
+
+def test_every_mapping_is_read_as_yaml_and_json_write_it() -> None:
+    words = [
+        'training.class_weights={"PZ": 1, "T1/T2 (x=1, y: z)": 2.5}',
+        'launch.options={"timeout_min": 240, "slurm_partition": "gpu"}',
+        'dataset.regions={"whole gland": [1, 2], "core": [1]}',
+        'augment.rotate={"probability": 0.5}',
+    ]
+    settings = compose_settings(words).settings
+    assert settings.training.class_weights == {"PZ": 1.0, "T1/T2 (x=1, y: z)": 2.5}
+    assert settings.launch.options == {"timeout_min": "240", "slurm_partition": "gpu"}
+    assert settings.dataset.regions == {"whole gland": [1, 2], "core": [1]}
+    assert settings.augment.rotate.probability == 0.5
+
+
+def test_quotes_within_a_mappings_text_stay() -> None:
+    names = compose_settings(["""dataset.label_names={"1": "a, 'b': c"}"""]).settings.dataset.label_names
+    assert names == {"1": "a, 'b': c"}
+
+
+def test_several_mappings_make_a_sweep() -> None:
+    words = read_words(['dataset.label_names={"1": PZ},{"1": TZ}'], sweep=True)
+    assert words.overrides == ["dataset.label_names={1: PZ},{1: TZ}"]
+    assert words.swept == ["dataset.label_names"]
+
+
 def test_hydras_plus_signs_change_nothing() -> None:
     assert compose_settings(["+seed=3"]) == compose_settings(["++seed=3"]) == compose_settings(["seed=3"])
 
@@ -55,7 +85,12 @@ def test_the_last_of_two_words_rules() -> None:
         ("network={name:vnet}", "network={name:vnet}: must be one of unet, vnet; single settings are written network.NAME=VALUE"),
         ("seed=1,2", "seed=1,2: names several values; add -m for one run each, or write a list as seed=[1,2]"),
         ("network=unet,vnet", "network=unet,vnet: names several values; add -m for one run each"),
-        ("plan.spacing_mm=[1,1", "plan.spacing_mm=[1,1: cannot be read;"),
+        ("plan.spacing_mm=[1,1", "plan.spacing_mm=[1,1: cannot be read; write a list as plan.spacing_mm=[a,b]"),
+        ("training.lr=[1", "training.lr=[1: cannot be read; write one value, training.lr=VALUE"),
+        (
+            "training.class_weights={PZ:",
+            "training.class_weights={PZ:: cannot be read; write a mapping as 'training.class_weights={name: value, other: value}'",
+        ),
         ("hydra.run.dir=x", "hydra.run.dir=x: Hydra's own settings are used in sweeps only; add -m, or leave it out"),
         ("training.max_minuts=3", "training.max_minuts: unknown key; did you mean training.max_minutes?"),
     ],

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from segpipe.network.layout import channels_last
 from segpipe.network.normalisation import NORMS, BatchNorm, GroupNorm, InstanceNorm, make_norm
 
 SHAPES = [(2, 6, 5, 4, 3), (1, 16, 2, 1, 1), (3, 5, 7, 6), (1, 1, 4, 4)]
@@ -36,6 +37,29 @@ def test_instance_norm_and_its_gradients_equal_torchs(shape: tuple[int, ...]) ->
     x, towards = torch.randn(shape) * 3 + 1, torch.randn(shape)
     for mine, other in zip(gradients(layer, x, towards), gradients(peer, x, towards), strict=True):
         torch.testing.assert_close(mine, other, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mean", [4.9, -30.0, 1000.0])
+@pytest.mark.parametrize("shape", [(2, 8, 16, 16, 16), (1, 32, 16, 16, 16), (2, 32, 8, 8, 8), (2, 16, 64, 64)])
+def test_instance_norm_with_channels_last_is_exact_far_from_zero_too(shape: tuple[int, ...], mean: float) -> None:
+    torch.manual_seed(0)
+    kind = nn.InstanceNorm3d if len(shape) == 5 else nn.InstanceNorm2d
+    layer, peer = InstanceNorm(shape[1]), kind(shape[1], affine=True).double()
+    parameters_like(layer, peer)
+    x, towards = torch.randn(shape), torch.randn(shape)
+    x[:, ::2] += mean  # every second channel only
+    peers = [found.float() for found in gradients(peer, x.double(), towards.double())]
+    for mine, other in zip(gradients(layer, channels_last(x), towards), peers, strict=True):
+        assert (mine - other).abs().max() < 1e-3 * other.abs().max()
+    with torch.no_grad():
+        assert (layer(channels_last(x)) - peers[0]).abs().max() < 1e-3 * peers[0].abs().max()
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 8, 8, 8), (2, 32, 16, 16, 16)])
+def test_a_constant_channel_far_from_zero_becomes_its_shift(shape: tuple[int, ...]) -> None:
+    layer = InstanceNorm(shape[1])
+    y = layer(channels_last(torch.full(shape, 300.0)))
+    assert torch.equal(y, torch.zeros(shape))
 
 
 def test_instance_norm_of_bfloat16_keeps_its_statistics_in_float32() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -49,13 +51,26 @@ def test_the_scripted_network_equals_the_eager_one_on_sizes_that_fit_and_that_do
             torch.testing.assert_close(scripted(x), eager(x), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("traced_at", [(8, 8, 8), (7, 5, 9), (1, 1, 1)])
+@pytest.mark.parametrize("padding", ["zeros", "reflect", "replicate"])
 @pytest.mark.parametrize("spec", PLANS.values(), ids=PLANS)
-def test_the_traced_network_equals_the_eager_one_on_the_traced_size(spec: NetworkPlan) -> None:
-    eager = network(spec).eval()
+def test_a_network_traced_at_one_size_equals_the_eager_one_at_all_sizes(
+    spec: NetworkPlan, padding: str, traced_at: tuple[int, int, int]
+) -> None:
+    eager = network(dataclasses.replace(spec, padding=padding)).eval()
     with torch.no_grad():
-        traced = torch.jit.trace(eager, image(spec, 7, 5, 9))
-        x = image(spec, 7, 5, 9) + 1
-        torch.testing.assert_close(traced(x), eager(x), atol=1e-5, rtol=1e-5)
+        traced = torch.jit.trace(eager, image(spec, *traced_at))
+        for sizes in (traced_at, (17, 19, 13), (1, 2, 3), (16, 4, 12)):
+            x = image(spec, *sizes, batch=2) + 1
+            torch.testing.assert_close(traced(x), eager(x), atol=1e-5, rtol=1e-5)
+
+
+def test_a_network_traced_within_another_works_at_all_sizes() -> None:
+    whole = nn.Sequential(nn.Conv3d(1, 2, 1), nn.ReLU(), network(dataclasses.replace(VNET3D, padding="reflect"), 2)).eval()
+    with torch.no_grad():
+        traced = torch.jit.trace(whole, image(VNET3D, 16, 16, 16))
+        for sizes in ((17, 19, 13), (2, 5, 1), (16, 16, 16)):
+            torch.testing.assert_close(traced(image(VNET3D, *sizes)), whole(image(VNET3D, *sizes)), atol=1e-5, rtol=1e-5)
 
 
 @settings(max_examples=25, deadline=None)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from segpipe.errors import ConfigError
 from segpipe.patches.augment import LIMITS, Augment, check_augment
+from segpipe.plan.plan import IGNORED
 from segpipe.settings import AugmentSettings, Effect
 
 CONF = Path(__file__).parents[2] / "conf" / "augment"
@@ -120,6 +121,49 @@ def test_a_batch_of_pieces_of_another_size_is_refused() -> None:
     augment = Augment(load("full"), 3, ALL, (8, 8, 8))
     with pytest.raises(ValueError, match="must have pieces of"):
         augment(torch.zeros(1, 1, 8, 8, 8), torch.zeros(1, 8, 8, 8, dtype=torch.uint8), torch.Generator())
+
+
+def one_structure(augment: Augment, count: int) -> tuple[Tensor, Tensor]:
+    """Pieces of noise with one labelled voxel in the corner of the patch, and voxels around that nobody has judged."""
+    image, label = batch(augment, count)
+    label.zero_()
+    i, j, k = ((read - patch) // 2 for read, patch in zip(augment.read_size, augment.patch_size, strict=True))
+    label[:, i, j, k], label[:, i + 1, j, k] = 1, IGNORED
+    return image, label
+
+
+@pytest.mark.parametrize("strength", [AugmentSettings(rotate=Effect(0.6, 30, 40)), AugmentSettings(crop=Effect(1.0, 0.3, 0.4))])
+def test_a_patch_that_was_cut_with_a_labelled_voxel_comes_out_with_one(strength: AugmentSettings) -> None:
+    augment = Augment(strength, 3, ALL, (12, 12, 12))
+    image, label = one_structure(augment, 16)
+    found, found_label = augment(image, label, torch.Generator().manual_seed(0))
+    assert bool((found_label == 1).flatten(1).any(1).all())
+    assert torch.equal(augment(image, label, torch.Generator().manual_seed(0))[0], found)
+
+
+def test_a_patch_that_loses_its_label_at_every_draw_stays_where_it_was_cut_and_image_and_label_agree() -> None:
+    augment = Augment(AugmentSettings(crop=Effect(1.0, 0.3, 0.4)), 3, ALL, (12, 12, 12))
+    image, label = one_structure(augment, 3)
+    found, found_label = augment(image, label, torch.Generator().manual_seed(0))
+    assert torch.equal(found, middle(image, (12, 12, 12)))
+    assert torch.equal(found_label, middle(label, (12, 12, 12)))
+
+
+def test_patches_without_a_label_are_moved_once_only() -> None:
+    augment = Augment(certain(load("light")), 3, ALL, (10, 10, 10))
+    image, label = batch(augment)
+    kept = augment(image, label, torch.Generator().manual_seed(0))
+    for empty in (torch.zeros_like(label), torch.full_like(label, IGNORED)):
+        assert torch.equal(augment(image, empty, torch.Generator().manual_seed(0))[0], kept[0])
+
+
+def test_spacing_reaches_the_moves_and_what_is_read() -> None:
+    chosen = AugmentSettings(rotate=Effect(1.0, 30, 30))
+    sizes = {mm: Augment(chosen, 3, ALL, (32, 32, 16), mm).read_size for mm in (None, (0.8, 0.8, 0.8), (1.0, 1.0, 2.5), (1.0, 1.0, 4.0))}
+    assert sizes[None] == sizes[0.8, 0.8, 0.8] == (44, 44, 30)
+    assert sizes[1.0, 1.0, 2.5] == (48, 48, 22)
+    assert sizes[1.0, 1.0, 4.0] == (44, 44, 16)  # slice by slice
+    assert Augment(chosen, 2, ALL, (32, 32, 1), (1.0, 1.0, 0.0)).read_size == Augment(chosen, 2, ALL, (32, 32, 1)).read_size
 
 
 @pytest.mark.parametrize("name", LIMITS)

@@ -15,7 +15,7 @@ from monai.transforms import Affine
 from scipy import ndimage
 from torch import Tensor
 
-from segpipe.patches.spatial import Move, draw_move, move_patches, plane_axes, read_size, smooth_field
+from segpipe.patches.spatial import CUBES, Move, draw_move, known_spacing, move_patches, plane_axes, read_size, smooth_field
 from segpipe.settings import AugmentSettings, Effect
 
 SPACE = (0, 1, 2)
@@ -64,6 +64,50 @@ def test_patches_are_mixed_only_in_the_plane_of_their_long_axes(patch: tuple[int
     assert plane_axes(patch, dims) == plane
 
 
+@pytest.mark.parametrize(
+    ("spacing", "plane"),
+    [((1.0, 1.0, 3.0), (0, 1, 2)), ((1.0, 1.0, 3.1), (0, 1)), ((4.0, 0.9, 1.2), (1, 2)), ((1.0, 4.0, 4.0), (0, 1, 2))],
+)
+def test_an_axis_more_than_three_times_as_coarse_as_the_others_is_left_out(
+    spacing: tuple[float, float, float], plane: tuple[int, ...]
+) -> None:
+    assert plane_axes((40, 40, 40), 3, spacing) == plane
+
+
+def test_a_spacing_that_the_plan_leaves_open_counts_as_cubes() -> None:
+    assert known_spacing(None, 3) == known_spacing((0.5, 0.0, 1.0), 3) == known_spacing((0.0, 0.5, 0.0), 2) == CUBES
+    assert known_spacing((0.5, 0.7, 0.0), 2) == (0.5, 0.7, 1.0)
+    assert known_spacing((0.5, 0.7, 2.0), 3) == (0.5, 0.7, 2.0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_rotation_is_one_in_millimetres(seed: int) -> None:
+    spacing = (0.7, 1.0, 2.5)
+    matrix = draw_move(always(rotate=(-40, 40)), (64, 64, 32), SPACE, (False,) * 3, seeded(seed), spacing).matrix.numpy()
+    in_mm = np.diag(spacing) @ matrix @ np.diag(1 / np.array(spacing))
+    np.testing.assert_allclose(in_mm @ in_mm.T, np.eye(3), atol=1e-12)
+    assert np.abs(matrix @ matrix.T - np.eye(3)).max() > 0.1
+
+
+def test_a_ball_in_millimetres_stays_a_ball_on_voxels_that_are_no_cubes() -> None:
+    read, spacing = (41, 41, 17), torch.tensor([1.0, 1.0, 2.5])
+    places = torch.stack(torch.meshgrid(*[torch.arange(n) - (n - 1) / 2 for n in read], indexing="ij"), -1)
+    label = ((places * spacing).norm(dim=-1) < 12)[None].byte()
+    for seed in range(4):
+        generator = seeded(seed)
+        move = draw_move(always(rotate=(25, 40)), (29, 29, 13), SPACE, (False,) * 3, generator, (1.0, 1.0, 2.5))
+        found = move_patches(label[:, None].float(), label, [move], (29, 29, 13), SPACE, generator)[1]
+        expected = label[:, 6:35, 6:35, 2:15]
+        assert 2 * int((found & expected).sum()) / int(found.sum() + expected.sum()) > 0.96
+
+
+def test_on_cubes_of_any_width_a_seed_gives_the_same_move() -> None:
+    chosen = always(rotate=(-40, 40), scale=(0.7, 1.4), shear=(-0.2, 0.2))
+    moves = [draw_move(chosen, (8, 8, 8), SPACE, (True,) * 3, seeded(), (mm, mm, mm)).matrix for mm in (1.0, 0.3, 0.7)]
+    assert torch.equal(moves[0], moves[1])
+    assert torch.equal(moves[0], moves[2])
+
+
 def test_without_changes_of_place_only_the_patch_is_read() -> None:
     chosen = AugmentSettings(flip=Effect(0.5), noise=Effect(1.0, 0.0, 1.0), rotate=Effect(0.0, -90.0, 90.0))
     assert read_size(chosen, (40, 56, 40), SPACE) == (40, 56, 40)
@@ -75,10 +119,13 @@ def test_without_changes_of_place_only_the_patch_is_read() -> None:
     degrees=st.floats(0, 180),
     zoom=st.floats(0.3, 2),
     shear=st.floats(0, 0.4),
+    spacing=st.tuples(*(st.sampled_from([0.5, 1.0, 1.4, 2.5]),) * 3),
 )
-def test_each_effect_alone_stays_inside_what_is_read(patch: tuple[int, int, int], degrees: float, zoom: float, shear: float) -> None:
-    corners = np.array(list(itertools.product((-0.5, 0.5), repeat=3))) * patch
-    plane = plane_axes(patch, 3)
+def test_each_effect_alone_stays_inside_what_is_read(
+    patch: tuple[int, int, int], degrees: float, zoom: float, shear: float, spacing: tuple[float, float, float]
+) -> None:
+    corners = np.array(list(itertools.product((-0.5, 0.5), repeat=3))) * patch * spacing  # in millimetres
+    plane = plane_axes(patch, 3, spacing)
     pairs = [(a, b) for a, b in ((0, 1), (1, 2), (0, 2)) if a in plane and b in plane]
     cases = [
         (
@@ -92,10 +139,10 @@ def test_each_effect_alone_stays_inside_what_is_read(patch: tuple[int, int, int]
         skew[a, b] = skew[b, a] = shear
     cases.append((always(shear=(-shear, shear)), [skew]))
     for chosen, maps in cases:
-        read = np.array(read_size(chosen, patch, plane))
+        read = np.array(read_size(chosen, patch, plane, spacing))
         assert ((read - patch) % 2 == 0).all()
         for matrix in maps:
-            assert (np.abs(corners @ matrix.T) <= read / 2 + 1e-5).all()
+            assert (np.abs(corners @ matrix.T) / spacing <= read / 2 + 1e-5).all()
 
 
 def test_a_resampled_patch_equals_scipy() -> None:

@@ -303,3 +303,8 @@ def test_a_grid_that_no_machine_holds_is_refused_when_planning() -> None:
         make_plan("h", data(), settings({"spacing_mm": [0.01, 0.01, 0.01]}))
     with pytest.raises(ConfigError, match="or correct the spacings in the headers"):
         make_plan("h", data(shapes=((3600, 5000, 3500),) * 3), settings())
+
+
+def test_sides_in_the_names_of_regions_lose_the_flip_too() -> None:
+    wanted = Settings(dataset=DatasetSettings(regions={"kidney_left": [1], "kidney_right": [2]}))
+    assert make_plan("k", data(), wanted).flips == (False, True, True)
