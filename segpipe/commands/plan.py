@@ -13,6 +13,7 @@ from segpipe.plan.memory import plan_gb
 from segpipe.plan.plan import Plan
 from segpipe.plan.planner import make_plan
 from segpipe.settings import Settings
+from segpipe.training.checks import check_settings
 from segpipe.training.estimate import Estimate, estimate
 from segpipe.training.run import choose_compute, make_budget
 from segpipe.training.schedule import Budget
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 def plan(settings: Settings) -> Outcome:
     """Audit the data, decide, show the decisions with their reasons and what they will cost; `out=FILE.json` writes the plan."""
+    check_settings(settings)
     budget, compute = make_budget(settings), choose_compute(settings)
     cases, fingerprint = survey(settings)
     made = make_plan(settings.name, fingerprint, settings, compute.device)

@@ -24,7 +24,7 @@ from segpipe.plan.plan import IGNORED, Plan
 from segpipe.plan.planner import make_plan
 from segpipe.settings import Settings
 from segpipe.training.data import prepare_case
-from segpipe.training.pictures import colour, save_figure, upright
+from segpipe.training.pictures import colour, outline, plain, save_figure, upright
 from segpipe.training.run import choose_compute
 from segpipe.training.seed import generator
 from segpipe.training.survey import survey
@@ -65,7 +65,7 @@ def preview(settings: Settings) -> Outcome:
     check_augment(settings.augment)
     cases, fingerprint = survey(settings)
     plan = make_plan(settings.name, fingerprint, settings, choose_compute(settings).device)
-    augment = Augment(settings.augment, plan.dims, plan.flips, plan.patch_size)
+    augment = Augment(settings.augment, plan.dims, plan.flips, plan.patch_size, plan.spacing_mm)
     rows = [_row(case, plan, augment, settings.seed) for case in _spread(cases)]
     save_figure(_sheet(rows, plan), out)
     return Outcome([f"preview  {out} ({len(rows)} cases, patches of {' x '.join(map(str, plan.patch_size))} voxels)"])
@@ -98,9 +98,9 @@ def _sheet(rows: Sequence[Row], plan: Plan) -> Figure:
         for number, axes in enumerate(line):
             _draw(axes, row, number, plan)
             axes.set_title("original" if number == 0 else f"augmented {number}", fontsize=8)
-        line[0].set_ylabel(row.name, fontsize=8)
+        line[0].set_ylabel(plain(row.name), fontsize=8)
     shown = plan.labels[1 : 1 + _LEGEND]
-    handles = [Line2D([], [], color=colour(label.index), label=label.name) for label in shown]
+    handles = [Line2D([], [], color=colour(label.index), label=plain(label.name)) for label in shown]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
     return figure
 
@@ -116,7 +116,6 @@ def _draw(axes: Axes, row: Row, number: int, plan: Plan) -> None:
         np.moveaxis(shown, 0, -1) if coloured else upright(shown[0], not plan.orient), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
     )
     for index in np.unique(label[..., k]):
-        mask = label[..., k] == index
-        if index > 0 and index != IGNORED and not mask.all():
-            axes.contour(upright(mask, not plan.orient), [0.5], colors=[colour(int(index))], linewidths=1.0)
+        if index > 0 and index != IGNORED:
+            outline(axes, upright(label[..., k] == index, not plan.orient), colour(int(index)))
     axes.set(xticks=[], yticks=[])

@@ -41,7 +41,7 @@ def _table(done: Finished) -> Table:
 
 def _where(done: Finished) -> list[str]:
     lines = [f"model    {done.model}", f"run      {done.root} (curves.png, overlays/, metrics.csv, validation.json)"]
-    if done.signal:
+    if done.early:
         lines.append("stopped  early; go on with the same command and training.resume=auto")
     lines.append(f"next     segpipe predict {_quoted(done.model)} SCANS OUT")
     return lines

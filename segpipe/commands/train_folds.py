@@ -17,6 +17,7 @@ from rich.table import Table
 
 from segpipe.commands.outcome import Outcome
 from segpipe.config.compose import to_yaml
+from segpipe.dataset.case import Case
 from segpipe.dataset.split import fold_numbers
 from segpipe.errors import ConfigError
 from segpipe.evaluation.folder import Evaluation
@@ -31,8 +32,10 @@ from segpipe.io.atomic import check_folder, write_text
 from segpipe.package.model_file import document_text
 from segpipe.plan.plan import Plan
 from segpipe.settings import Settings
-from segpipe.training.run import DEFAULT_MINUTES
+from segpipe.training.checks import check_settings
+from segpipe.training.run import DEFAULT_MINUTES, make_budget
 from segpipe.training.run_folder import RunFolder, check_same_config
+from segpipe.training.run_lock import sole
 from segpipe.training.survey import survey
 
 log = logging.getLogger(__name__)
@@ -52,10 +55,18 @@ def train_folds(settings: Settings, config_yaml: str) -> Outcome:
         DataError: no folds can be made, or a training failed.
     """
     run_dir = Path(settings.run_dir or f"runs/{settings.name}")
+    make_budget(settings)
+    check_settings(settings)
     _open(run_dir, settings, config_yaml)
     cases, _ = survey(settings)
     members = members_of(settings, fold_numbers(cases, settings.dataset) if settings.folds == "all" else [])
     _announce(settings, members)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with sole(run_dir):
+        return _train_and_assemble(settings, config_yaml, run_dir, members, cases)
+
+
+def _train_and_assemble(settings: Settings, config_yaml: str, run_dir: Path, members: Sequence[Member], cases: Sequence[Case]) -> Outcome:
     write_text(run_dir / "config.yaml", config_yaml)
     code = 0
     if settings.launch.cluster == "none":

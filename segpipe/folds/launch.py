@@ -67,7 +67,7 @@ def _submit(members: Sequence[Member], run_dir: Path, settings: Settings, comman
     except ModuleNotFoundError as error:
         raise ConfigError(f"launch.cluster={settings.launch.cluster} needs submitit: pip install 'segpipe[slurm]'") from error
     minutes = settings.training.max_minutes
-    timed = minutes and not settings.training.max_steps
+    timed = minutes and not (settings.training.max_steps or settings.training.schedule_file)
     options: dict[str, Any] = {"name": settings.name, "timeout_min": round(1.5 * minutes) + _SPARE_MINUTES if timed else _WEEK}
     try:
         executor = submitit.AutoExecutor(folder=run_dir / FOLDER, cluster=settings.launch.cluster)

@@ -1,15 +1,13 @@
-"""What happens around the steps: validation, checkpoints, records, progress, orderly stop."""
+"""What happens around the steps: validation, checkpoints, records, progress."""
 
 from __future__ import annotations
 
 import logging
 import math
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
@@ -20,7 +18,6 @@ from rich.progress import BarColumn, Progress, TextColumn
 from segpipe.package.precision import Compute
 from segpipe.plan.plan import Plan
 from segpipe.settings import InferenceSettings, TrainingSettings
-from segpipe.training.checkpoint import save_checkpoint
 from segpipe.training.data import TrainingCase
 from segpipe.training.module import SegmentationModule
 from segpipe.training.run_folder import MetricsFile, RunFolder
@@ -125,7 +122,7 @@ class Validation(pl.Callback):
             self._last_row = time.monotonic()
 
     def _is_due(self, trainer: pl.Trainer, module: SegmentationModule) -> bool:
-        ends = module.stop_requested or module.budget.progress(int(module.global_step)) >= 1.0
+        ends = bool(module.stopped_by) or module.budget.progress(int(module.global_step)) >= 1.0
         if trainer.world_size > 1:  # each process has its own clock, and a signal may reach one only: all must go the same way
             ends = bool(trainer.strategy.reduce_boolean_decision(ends, all=False))
         if ends:
@@ -137,9 +134,9 @@ class Validation(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.record.row(_own(pl_module))
-        save_checkpoint(trainer, self.run.last)
+        trainer.save_checkpoint(self.run.last)
         if self.record.best < 0:  # nothing was validated on the way: the last weights are the best that are known
-            save_checkpoint(trainer, self.run.best)
+            trainer.save_checkpoint(self.run.best)
 
     def run_now(self, trainer: pl.Trainer, module: SegmentationModule) -> None:
         """Validate, record, write checkpoints, and decide when the next validation is due."""
@@ -169,8 +166,8 @@ class Validation(pl.Callback):
             self._due_seconds = budget.elapsed_seconds + max(took / VALIDATION_SHARE, budget.max_seconds / 20)
         # After all that they hold is known: a run that is killed and resumed must know its best score and its reserve.
         if better:
-            save_checkpoint(trainer, self.run.best)
-        save_checkpoint(trainer, self.run.last)
+            trainer.save_checkpoint(self.run.best)
+        trainer.save_checkpoint(self.run.last)
         if trainer.is_global_zero:
             log.info("step %d: Dice %s on %d validation cases", module.global_step, _dice_text(row, self.record), len(scores))
 
@@ -191,31 +188,6 @@ class Validation(pl.Callback):
         budget.used_seconds += float(kept["seconds"])
         budget.reserved_seconds = float(kept["reserved_seconds"])
         self.record.best = float(kept["best"])
-
-
-class OrderlyStop(pl.Callback):
-    """The first Ctrl-C or SIGTERM ends training after the step in hand; the second ends the program."""
-
-    def __init__(self) -> None:
-        self.signal_name = ""
-        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        module = _own(pl_module)
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            if module.stop_requested and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            module.stop_requested, self.signal_name = True, signal.Signals(number).name
-            log.warning("%s: ending after this step; a usable model follows (press Ctrl-C again to end at once)", self.signal_name)
-
-        for number in self._before:
-            signal.signal(number, stop)
-
-    def restore(self) -> None:
-        """Give the signals back to whom they belonged."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
 
 class ProgressDisplay(pl.Callback):
@@ -255,6 +227,12 @@ class ProgressDisplay(pl.Callback):
         dice = "-" if math.isnan(self.record.dice) else f"{self.record.dice:.3f}"
         speed = self.record.batch / max(self._rate, 1e-9)
         return f"step {step}  mean loss {self._loss:.3f}  Dice {dice}  {speed:.1f} patches/s  {int(left // 60)}:{int(left % 60):02d} left"
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.close()
 
     def close(self) -> None:
         if self._progress is not None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from segpipe.errors import ModelError
 from segpipe.io.atomic import replacing
@@ -16,16 +16,23 @@ _AVERAGED = "averaged.module."
 _PLAIN = "network."
 
 
-def save_checkpoint(trainer: pl.Trainer, path: Path) -> None:
-    """Write a checkpoint next to its place and rename it. Every rank must call this; the first one writes."""
-    if trainer.world_size == 1:
-        with replacing(path) as temporary:
-            trainer.save_checkpoint(temporary)
-        return
-    temporary = path.with_name(f".{path.name}.tmp")
-    trainer.save_checkpoint(temporary)
-    if trainer.is_global_zero:
-        os.replace(temporary, path)  # noqa: PTH105
+class WholeFiles(TorchCheckpointIO):
+    """How `trainer.save_checkpoint` writes: next to its place, then renamed.
+
+    Lightning's own way goes through the system's folder for temporary files, which may be another disk, and leaves a file there when
+    the disk of the run is full.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """In the first rank alone.
+
+        Raises:
+            ConfigError: `path` cannot be written.
+        """
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        with replacing(Path(path)) as temporary:
+            temporary.write_bytes(content.getbuffer())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

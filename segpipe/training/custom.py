@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import Any
 
 import pytorch_lightning as pl
@@ -47,18 +48,57 @@ def build_trainable(plan: Plan, target: str = "") -> nn.Module:
     return SingleHead(network, plan.dims)
 
 
+def check_network(target: str) -> None:
+    """Refuse a class that `build_trainable` could not build, whatever the plan will be.
+
+    Raises:
+        ConfigError: it cannot be imported, or takes other arguments.
+    """
+    if target:
+        _check_call(_import(target, "network.target"), f"network.target {target}", ("in_channels", "classes", "dims"))
+
+
+def check_callback(target: str) -> None:
+    """Refuse a class that `build_callback` could not build.
+
+    Raises:
+        ConfigError: it cannot be imported, is no callback, or wants arguments.
+    """
+    if not target:
+        return
+    kind = _import(target, "training.callback")
+    if isinstance(kind, type) and not issubclass(kind, pl.Callback):
+        raise ConfigError(f"training.callback {target}: is no callback; must be a class derived from pytorch_lightning.Callback")
+    _check_call(kind, f"training.callback {target}", ())
+
+
 def build_callback(target: str) -> list[pl.Callback]:
     """The user's Lightning callback, or none.
 
     Raises:
-        ConfigError: it cannot be imported, or is not a callback.
+        ConfigError: it cannot be imported or built, or is not a callback.
     """
     if not target:
         return []
+    check_callback(target)
     callback = _import(target, "training.callback")()
     if not isinstance(callback, pl.Callback):
         raise ConfigError(f"training.callback {target}: makes a {type(callback).__name__}; must make a pytorch_lightning.Callback")
     return [callback]
+
+
+def _check_call(kind: Any, what: str, arguments: tuple[str, ...]) -> None:
+    """Whether a class or function takes these arguments, told from its signature, without calling it."""
+    if not callable(kind):
+        raise ConfigError(f"{what}: is a {type(kind).__name__}; must be a class")
+    try:
+        signature = inspect.signature(kind)
+    except ValueError:  # some classes written in C have none
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise ConfigError(f"{what}: cannot be built with ({', '.join(arguments)}): {error}; give its other arguments defaults") from error
 
 
 def _import(path: str, key: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -165,4 +166,10 @@ class PatchData(pl.LightningDataModule):
         trainer = self.trainer
         if trainer is not None:
             self.batches.first_step, self.batches.rank = trainer.global_step, trainer.global_rank
-        return DataLoader(self.batches, batch_size=None, num_workers=self.workers)
+        return DataLoader(self.batches, batch_size=None, num_workers=self.workers, worker_init_fn=_leave_signals)
+
+
+def _leave_signals(worker: int) -> None:
+    """A terminal or a scheduler signals all processes: the training decides when it ends, and its loaders end with it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

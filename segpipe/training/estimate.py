@@ -109,7 +109,7 @@ def _case_gb(case: TrainingCase) -> float:
 def _step_seconds(network: nn.Module, cases: Sequence[TrainingCase], plan: Plan, settings: Settings, compute: Compute) -> float:
     """Median seconds of the steps of a training: draw, augment, forward, backward, optimiser."""
     wanted = settings.training
-    augment = Augment(settings.augment, plan.dims, plan.flips, plan.patch_size)
+    augment = Augment(settings.augment, plan.dims, plan.flips, plan.patch_size, plan.spacing_mm)
     batches = PatchBatches(cases, (plan.patch_size, augment.read_size), plan.batch_size, wanted.foreground, settings.seed)
     loss, weights = loss_of(plan, wanted).to(compute.device), list(network.parameters())
     optimiser = torch.optim.AdamW(weights, wanted.lr, fused=True)

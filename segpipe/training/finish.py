@@ -1,4 +1,4 @@
-"""The end of a run: validation of all held-out cases, pictures, and the model file."""
+"""The end of a run: validation of all held-out cases, the model file, and pictures."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from segpipe.training.callbacks import Record
 from segpipe.training.data import TrainingCase
 from segpipe.training.document import model_document
 from segpipe.training.module import SegmentationModule
-from segpipe.training.pictures import draw_curves, draw_overlay
+from segpipe.training.pictures import Overlay, cut_overlay, draw_curves, draw_overlay, spared
 from segpipe.training.run_folder import MetricsFile, RunFolder
+from segpipe.training.stop import OrderlyStop
 from segpipe.training.validation import CaseDice, class_means, mean_dice, validate
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Finished:
         cases: number of validated cases.
         steps: optimiser steps taken.
         signal: name of the signal that ended it early, or the empty string.
+        early: whether it ended before its budget was spent: by a signal, or by the user's own callback.
     """
 
     root: Path
@@ -54,6 +56,7 @@ class Finished:
     cases: int
     steps: int
     signal: str
+    early: bool
 
 
 def finish(
@@ -63,33 +66,40 @@ def finish(
     module: SegmentationModule,
     record: Record,
     cases: Sequence[TrainingCase],
-    stopped_by: str,
+    stop: OrderlyStop,
 ) -> Finished:
-    """Validate, draw, export. A run that was stopped early validates only the few cases that it validated while it went."""
+    """Validate, export, draw: pictures come last, because they are the least that a training is for.
+
+    A run that was stopped early validates only the few cases that it validated while it went; one that is stopped here, no further one.
+    """
     plan = module.plan
-    chosen = list(cases[: settings.training.validate_cases] if stopped_by else cases)
+    chosen = list(cases[: settings.training.validate_cases] if module.stopped_by else cases)
+    stop.turn_to("validating no further case")
     network = module.inference_network().to(compute.device)
-    draw = _overlays(run, plan, {case.name for case in chosen[: settings.training.overlays]})
+    overlays: list[Overlay] = []
+    cut = _cutter(overlays, plan, {case.name for case in chosen[: settings.training.overlays]})
     scores: list[CaseDice] = []
     for case in track(chosen, f"validating {len(chosen)} cases"):
-        scores += validate(network, [case], plan, settings.inference, compute, draw)
+        if stop.asked:
+            break
+        scores += validate(network, [case], plan, settings.inference, compute, cut)
+    stop.turn_to("writing the model file")
     names = list(plan.targets)
     steps = len(module.budget.rates)
     write_text(run.validation, json.dumps({"step": steps} | _report(names, scores), indent=1))
     means, mean = dict(zip(names, class_means(scores), strict=False)), mean_dice(scores)
     spent = {"step": len(module.budget.rates), "seconds": round(module.budget.elapsed_seconds, 2)}
     record.add(spent | {"dice mean": mean} | {f"dice {name}": value for name, value in means.items()}, module)
-    rows = MetricsFile.read(run.metrics)
-    if rows:
-        draw_curves(rows, names, run.curves)
     export_model(network.cpu().float().eval(), plan, model_document(run.root, plan, steps), run.model)
-    if steps < FEW_STEPS and stopped_by:
+    _draw(run, plan, overlays)
+    early = bool(module.stopped_by) or steps < module.budget.max_steps
+    if steps < FEW_STEPS and early:
         log.warning("stopped after %d steps; the model is hardly trained: go on with training.resume=auto", steps)
     elif steps < FEW_STEPS and module.budget.max_seconds:
         log.warning(
             "only %d steps fitted into the time; the model is hardly trained: give more training.max_minutes or a free machine", steps
         )
-    return Finished(run.root, run.model, means, mean, len(scores), steps, stopped_by)
+    return Finished(run.root, run.model, means, mean, len(scores), steps, module.stopped_by, early)
 
 
 def _report(names: list[str], scores: Sequence[CaseDice]) -> dict[str, Any]:
@@ -106,14 +116,26 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 6)
 
 
-def _overlays(run: RunFolder, plan: Plan, names: set[str]) -> Callable[[TrainingCase, Tensor], None]:
-    def draw(case: TrainingCase, indices: Tensor) -> None:
+def _cutter(overlays: list[Overlay], plan: Plan, names: set[str]) -> Callable[[TrainingCase, Tensor], None]:
+    """What keeps the slices of the cases `names` while they are validated."""
+
+    def cut(case: TrainingCase, indices: Tensor) -> None:
         if case.name not in names:
             return
         truth, prediction = case.label.numpy().astype(np.uint8), indices.numpy().astype(np.uint8)
         if plan.partly_judged:
             truth = np.where(truth == IGNORED, np.uint8(0), truth)
-        image = case.prepared.image[0].numpy()
-        draw_overlay(image, truth, prediction, case.name, run.overlays / f"{case.name}.png", plan)
+        with spared(f"the overlay of case {case.name}"):
+            overlays.append(cut_overlay(case.name, case.prepared.image[0].numpy(), truth, prediction))
 
-    return draw
+    return cut
+
+
+def _draw(run: RunFolder, plan: Plan, overlays: Sequence[Overlay]) -> None:
+    with spared(str(run.curves)):
+        rows = MetricsFile.read(run.metrics)
+        if rows:
+            draw_curves(rows, list(plan.targets), run.curves)
+    for overlay in overlays:
+        with spared(f"the overlay of case {overlay.case}"):
+            draw_overlay(overlay, run.overlays / f"{overlay.case}.png", plan)

@@ -40,10 +40,17 @@ class DiceCrossEntropy(nn.Module):
         label = label.long()
         total = logits.new_zeros((), dtype=torch.float32)
         if self.cross_entropy:
-            total = total + self.cross_entropy * functional.nll_loss(log_probability, label, self.weights)
+            total = total + self.cross_entropy * self._entropy(log_probability, label)
         if self.dice:
             total = total + self.dice * self._dice(log_probability.exp(), label)
         return total
+
+    def _entropy(self, log_probability: Tensor, label: Tensor) -> Tensor:
+        """Weighted mean over the voxels; 0 for a patch that has only classes with the weight 0, whose mean torch makes NaN."""
+        if self.weights is None:
+            return functional.nll_loss(log_probability, label)
+        total = functional.nll_loss(log_probability, label, self.weights, reduction="sum")
+        return total / self.weights[label].sum().clamp(min=SMOOTH)
 
     def _dice(self, probability: Tensor, label: Tensor) -> Tensor:
         terms = []

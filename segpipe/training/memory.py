@@ -9,6 +9,9 @@ from segpipe.errors import ConfigError
 from segpipe.package.device import is_out_of_memory
 from segpipe.plan.plan import Plan
 
+_LOADER = "DataLoader worker (pid"
+"""How torch begins to tell of a loader process that has ended; an error inside one is told otherwise."""
+
 
 @contextmanager
 def memory_advice(what: str, cure: str) -> Iterator[None]:
@@ -23,6 +26,22 @@ def memory_advice(what: str, cure: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise ConfigError(f"not enough memory {what}: {cure}") from error
+
+
+@contextmanager
+def loader_advice(workers: int) -> Iterator[None]:
+    """Turn the end of a loader process, which the system ends when memory runs out, into one line.
+
+    Raises:
+        ConfigError: a loader process was ended.
+    """
+    try:
+        yield
+    except (OSError, EOFError, RuntimeError) as error:
+        if not workers or not (isinstance(error, ConnectionError | EOFError) or _LOADER in str(error)):
+            raise
+        cure = f"set training.workers={workers // 2}, which takes less of it, a smaller training.cache_gb, or close other programs"
+        raise ConfigError(f"a loader process was ended, probably for want of memory: {cure}") from error
 
 
 def smaller_step(plan: Plan) -> str:

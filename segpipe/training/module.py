@@ -32,6 +32,9 @@ class SegmentationModule(pl.LightningModule):
         settings: optimiser, loss, averaging.
         budget: says how far the run is.
         seed: of augmentation and dropout.
+
+    Attributes:
+        stopped_by: name of the signal that ends the run early (`SIGTERM`), or the empty string; see `stop`.
     """
 
     def __init__(self, network: nn.Module, plan: Plan, augment: Augment, settings: TrainingSettings, budget: Budget, seed: int) -> None:
@@ -41,7 +44,7 @@ class SegmentationModule(pl.LightningModule):
         self.loss = loss_of(plan, settings)
         self.plan, self.augment, self.settings, self.budget, self.seed = plan, augment, settings, budget, seed
         self.losses: list[float] = []
-        self.stop_requested = False
+        self.stopped_by = ""
         self.stages = Stages(network, settings)
         self._at, self._wrong, self._progress = "", "", 0.0
 
@@ -121,11 +124,19 @@ class SegmentationModule(pl.LightningModule):
             self.averaged.update_parameters(self.network)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        done = self.stop_requested or self.budget.progress(int(self.global_step)) >= 1.0
+        done = bool(self.stopped_by) or self.budget.progress(int(self.global_step)) >= 1.0
         if self.trainer.world_size > 1:
             done = bool(self.trainer.strategy.reduce_boolean_decision(done, all=False))
         if done:
+            self._share_signal()
             self.trainer.should_stop = True
+
+    def _share_signal(self) -> None:
+        """A signal may have reached one rank only, and the first must know it: its exit code is that of the command."""
+        if self.trainer.world_size > 1:
+            found = [""] * self.trainer.world_size
+            torch.distributed.all_gather_object(found, self.stopped_by)
+            self.stopped_by = next(filter(None, found), "")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         weights = [parameter for parameter in self.network.parameters() if parameter.requires_grad]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -25,17 +24,21 @@ from segpipe.patches.augment import Augment
 from segpipe.plan.plan import Plan
 from segpipe.plan.planner import make_plan
 from segpipe.settings import Settings
-from segpipe.training.callbacks import OrderlyStop, ProgressDisplay, Record, Validation
-from segpipe.training.checkpoint import read_checkpoint, step_of
+from segpipe.training.callbacks import ProgressDisplay, Record, Validation
+from segpipe.training.checkpoint import WholeFiles, read_checkpoint, step_of
+from segpipe.training.checks import check_settings
 from segpipe.training.custom import build_callback, build_trainable
 from segpipe.training.data import PatchBatches, PatchData, TrainingCase, prepare_cases
 from segpipe.training.finish import Finished, finish
 from segpipe.training.heap import keep_freed_memory
-from segpipe.training.memory import memory_advice, smaller_step
+from segpipe.training.log_file import log_to
+from segpipe.training.loggers import build_loggers
+from segpipe.training.memory import loader_advice, memory_advice, smaller_step
 from segpipe.training.module import SegmentationModule
-from segpipe.training.run_folder import RunFolder, check_same_config, is_first_rank, leave_nothing, open_run, read_plan, write_environment
+from segpipe.training.run_folder import RunFolder, check_same_config, is_first_rank, opened_run, read_plan, write_environment
 from segpipe.training.schedule import Budget, load_schedule, save_schedule
 from segpipe.training.seed import derived_seed
+from segpipe.training.stop import OrderlyStop
 from segpipe.training.survey import survey
 from segpipe.training.transfer import begin_with
 
@@ -65,9 +68,10 @@ def run_training(settings: Settings, config_yaml: str) -> Finished | None:
         ConfigError, DataError, GeometryError, ModelError: see `errors`.
     """
     budget = make_budget(settings)
+    check_settings(settings)
     compute = choose_compute(settings)
-    run = open_run(Path(settings.run_dir or f"runs/{settings.name}"), settings.training.resume == "auto")
-    with _log_file(run):
+    root = Path(settings.run_dir or f"runs/{settings.name}")
+    with opened_run(root, settings.training.resume == "auto") as run, log_to(run.log) if is_first_rank() else nullcontext():
         resumed = settings.training.resume == "auto" and run.last.exists()
         if resumed:
             check_same_config(run.config, config_yaml)
@@ -75,7 +79,10 @@ def run_training(settings: Settings, config_yaml: str) -> Finished | None:
         if budget.max_seconds and not settings.training.max_minutes:
             log.info("no training.max_minutes and no training.max_steps: training for %g minutes", DEFAULT_MINUTES)
         plan, split = _decide(run, settings, compute, (cases, fingerprint), resumed)
+        module = _module(settings, plan, budget, resumed)  # refuses what does not go with the plan, before anything is written
         if is_first_rank():
+            if not resumed:
+                _freeze(run, plan, split, fingerprint)
             write_text(run.config, config_yaml)
             write_environment(run.environment, compute.device, "bf16" if compute.bf16 else "fp32")
         by_name = {case.name: case for case in cases}
@@ -87,17 +94,17 @@ def run_training(settings: Settings, config_yaml: str) -> Finished | None:
                 f"training.max_minutes is {settings.training.max_minutes:g}, and reading and preparing the data alone took "
                 f"{budget.elapsed_seconds / 60:.2g} minutes: give more minutes, or training.max_steps"
             )
-        module = _module(settings, plan, budget, resumed)
         record = Record(run.metrics if is_first_rank() else None, plan, plan.batch_size * settings.training.devices)
-        stop = _fit(settings, compute, run, resumed, module, record, training, validation)
-        if not is_first_rank():
-            return None
-        save_schedule(run.schedule, budget, settings.training.schedule)
-        return finish(settings, compute, run, module, record, validation, stop)
+        with OrderlyStop(module) as stop:
+            _fit(settings, compute, run, module, training, [stop, *_callbacks(settings, run, record, validation)], resumed)
+            if not is_first_rank():
+                return None
+            save_schedule(run.schedule, budget, settings.training.schedule)
+            return finish(settings, compute, run, module, record, validation, stop)
 
 
 def make_budget(settings: Settings) -> Budget:
-    """Steps rule where they are given, then an earlier run's schedule, then minutes."""
+    """An earlier run's schedule rules where it is given, then steps, then minutes."""
     training = settings.training
     if training.schedule_file:
         rates, shares = load_schedule(Path(training.schedule_file))
@@ -110,7 +117,7 @@ def make_budget(settings: Settings) -> Budget:
 def _decide(
     run: RunFolder, settings: Settings, compute: Compute, data: tuple[Sequence[Case], Fingerprint], resumed: bool
 ) -> tuple[Plan, Split]:
-    """Plan and split: made and frozen, or read from the run that goes on (and by the other ranks of a DDP run)."""
+    """Plan and split: made, or read from the run that goes on (and by the other ranks of a DDP run)."""
     cases, fingerprint = data
     if resumed or not is_first_rank():
         split = load_split(run.splits)
@@ -119,11 +126,15 @@ def _decide(
     plan = make_plan(settings.name, fingerprint, settings, compute.device)
     drawn = settings.dataset.split_seed
     split = make_split(cases, settings.dataset, settings.seed if drawn < 0 else drawn)
+    log.info("%d cases to train, %d to validate; %s", len(split.train), len(split.validation), describe(plan))
+    return plan, split
+
+
+def _freeze(run: RunFolder, plan: Plan, split: Split, fingerprint: Fingerprint) -> None:
+    """Write what was decided: with it the run goes on from now on."""
     write_text(run.plan, plan.to_json())
     write_text(run.fingerprint, json.dumps(fingerprint.to_dict(), indent=1))
     save_split(run.splits, split)
-    log.info("%d cases to train, %d to validate; %s", len(split.train), len(split.validation), describe(plan))
-    return plan, split
 
 
 def describe(plan: Plan) -> str:
@@ -139,43 +150,40 @@ def _module(settings: Settings, plan: Plan, budget: Budget, resumed: bool) -> Se
     network: nn.Module = build_trainable(plan, settings.network.target)
     if settings.training.init and not resumed:
         begin_with(network, plan, settings.training.init)
-    augment = Augment(settings.augment, plan.dims, plan.flips, plan.patch_size)
+    augment = Augment(settings.augment, plan.dims, plan.flips, plan.patch_size, plan.spacing_mm)
     return SegmentationModule(network, plan, augment, settings.training, budget, settings.seed)
+
+
+def _callbacks(settings: Settings, run: RunFolder, record: Record, validation: Sequence[TrainingCase]) -> list[pl.Callback]:
+    wanted = settings.training
+    validator = Validation(validation[: wanted.validate_cases], len(validation), wanted, settings.inference, run, record)
+    return [ProgressDisplay(record), validator, *build_callback(wanted.callback)]
 
 
 def _fit(
     settings: Settings,
     compute: Compute,
     run: RunFolder,
-    resumed: bool,
     module: SegmentationModule,
-    record: Record,
-    training: Sequence[TrainingCase],
-    validation: Sequence[TrainingCase],
-) -> str:
-    """Train; returns the name of the signal that ended it early, or the empty string."""
+    cases: Sequence[TrainingCase],
+    callbacks: list[pl.Callback],
+    resumed: bool,
+) -> None:
+    """Train what is left of the budget; a signal that ended it early is in `module.stopped_by`."""
     wanted, plan = settings.training, module.plan
-    batches = PatchBatches(training, (plan.patch_size, module.augment.read_size), plan.batch_size, wanted.foreground, settings.seed)
-    validator = Validation(validation[: wanted.validate_cases], len(validation), wanted, settings.inference, run, record)
-    stop, display = OrderlyStop(), ProgressDisplay(record)
-    callbacks: list[pl.Callback] = [display, validator, stop, *build_callback(wanted.callback)]
+    batches = PatchBatches(cases, (plan.patch_size, module.augment.read_size), plan.batch_size, wanted.foreground, settings.seed)
     trainer = _trainer(settings, compute, run, module.budget, callbacks)
     checkpoint = run.last if resumed else None
     if checkpoint is not None and _is_spent(module.budget, checkpoint):
         log.info("%s: its budget is spent; nothing is left to train", run.root)
         module.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
-        return ""
+        return
     if checkpoint is not None:
         left = f"{module.budget.max_steps} steps" if module.budget.max_steps else f"{module.budget.max_seconds / 60:.3g} minutes"
         log.info("going on from step %d of the run in %s, whose budget is now %s in all", step_of(checkpoint), run.root, left)
-    try:
-        patches = f"for {plan.batch_size} patches of {'x'.join(map(str, plan.patch_size))}"
-        with memory_advice(patches, smaller_step(plan)):
-            trainer.fit(module, PatchData(batches, wanted.workers), ckpt_path=checkpoint, weights_only=True)
-    finally:
-        display.close()
-        stop.restore()
-    return stop.signal_name
+    patches = f"for {plan.batch_size} patches of {'x'.join(map(str, plan.patch_size))}"
+    with memory_advice(patches, smaller_step(plan)), loader_advice(wanted.workers):
+        trainer.fit(module, PatchData(batches, wanted.workers), ckpt_path=checkpoint, weights_only=True)
 
 
 def _is_spent(budget: Budget, checkpoint: Path) -> bool:
@@ -204,8 +212,9 @@ def _trainer(settings: Settings, compute: Compute, run: RunFolder, budget: Budge
         max_steps=budget.max_steps or -1,
         max_epochs=-1,
         gradient_clip_val=wanted.clip or None,
-        logger=_loggers(settings, run),
+        logger=build_loggers(wanted, settings.name, run.root) if is_first_rank() else [],
         callbacks=callbacks,
+        plugins=[WholeFiles()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -213,61 +222,3 @@ def _trainer(settings: Settings, compute: Compute, run: RunFolder, budget: Budge
         deterministic="warn" if compute.device == "cuda" else None,
         default_root_dir=run.root,
     )
-
-
-def _loggers(settings: Settings, run: RunFolder) -> list[pl.loggers.Logger]:
-    if not is_first_rank():
-        return []
-    found: list[pl.loggers.Logger] = []
-    try:
-        if settings.training.tensorboard:
-            found.append(pl.loggers.TensorBoardLogger(run.root, name="tensorboard", version=""))
-        if settings.training.mlflow:
-            found.append(_mlflow(settings.name, settings.training.mlflow, run.root.name))
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"{error}: install it with `pip install 'segpipe[tensorboard,mlflow]'`, or switch that logger off") from error
-    return found
-
-
-def _mlflow(name: str, address: str, run_name: str) -> pl.loggers.Logger:
-    """A logger whose server has answered.
-
-    Raises:
-        ConfigError: MLflow cannot use the address.
-    """
-    # MLflow wants this word before it writes into a folder, which needs no server and no database: the user has chosen it.
-    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-    try:
-        logger = pl.loggers.MLFlowLogger(name, tracking_uri=address, run_name=run_name)
-        log.debug("MLflow run %s", logger.run_id)
-    except ModuleNotFoundError:
-        raise
-    except Exception as error:  # MLflow's own, a server's or a file system's
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(
-            f"training.mlflow is {address!r}, which MLflow cannot use ({reason}); give file:FOLDER or a server's address"
-        ) from error
-    return logger
-
-
-@contextmanager
-def _log_file(run: RunFolder) -> Iterator[None]:
-    if not is_first_rank():
-        yield
-        return
-    handler = logging.FileHandler(run.log, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    logger = logging.getLogger("segpipe")
-    logger.addHandler(handler)
-    failed = False
-    try:
-        yield
-    except (Exception, KeyboardInterrupt) as error:
-        log.debug("ended by %s: %s (process %d)", type(error).__name__, error, os.getpid())
-        failed = True
-        raise
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
-        if failed:
-            leave_nothing(run)

@@ -8,8 +8,10 @@ import json
 import logging
 import os
 import platform
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from segpipe.errors import ConfigError
 from segpipe.io.atomic import write_text
 from segpipe.plan.plan import Plan, plan_from_dict
 from segpipe.settings import Settings
+from segpipe.training.run_lock import NAME as LOCK
+from segpipe.training.run_lock import sole
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +44,7 @@ _PACKAGES = ("torch", "monai", "pytorch-lightning", "hydra-core", "omegaconf", "
 
 
 class RunFolder:
-    """Paths of a run; the folder is made by `open_run`."""
+    """Paths of a run; the folder is made by `opened_run`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -87,11 +91,37 @@ def open_run(root: Path, resume: bool) -> RunFolder:
     return run
 
 
-def leave_nothing(run: RunFolder) -> None:
-    """Take away the folder of a run that failed before anything was decided: a log and empty folders."""
-    if any(path.is_file() and path != run.log for path in run.root.rglob("*")):
+@contextmanager
+def opened_run(root: Path, resume: bool) -> Iterator[RunFolder]:
+    """The folder of a run, held for this process alone; other ranks of its DDP run go in and out as they like.
+
+    At the end its cache is removed: patients' scans do not belong into a folder that people hand on, and each run writes its own.
+
+    Raises:
+        ConfigError: see `open_run`; or another training writes into the folder.
+    """
+    run = open_run(root, resume)
+    if not is_first_rank():
+        yield run
         return
-    run.log.unlink(missing_ok=True)
+    with sole(root):
+        failed = True
+        try:
+            yield run
+            failed = False
+        finally:
+            shutil.rmtree(run.cache, ignore_errors=True)
+            if failed:
+                leave_nothing(run)
+
+
+def leave_nothing(run: RunFolder) -> None:
+    """Take away the folder of a run that failed before anything was decided: a log, a lock and empty folders."""
+    nothing = (run.log, run.root / LOCK)
+    if any(path.is_file() and path not in nothing for path in run.root.rglob("*")):
+        return
+    for path in nothing:
+        path.unlink(missing_ok=True)
     for folder in (run.checkpoints, run.root):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
@@ -175,12 +205,16 @@ def _processor() -> str:
 
 
 class MetricsFile:
-    """`metrics.csv`: one row a report; a resumed run appends, and drops rows that it repeats."""
+    """`metrics.csv`: one row a report; a resumed run appends, and drops rows that it repeats.
+
+    Raises:
+        OSError: naming the file also where the system does not (a full disk).
+    """
 
     def __init__(self, path: Path, columns: list[str], first_step: int = 0) -> None:
         self.path, self.columns = path, columns
         kept = [row for row in self.read(path) if int(row["step"]) <= first_step] if first_step else []
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with _naming(path), path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(kept)
@@ -194,5 +228,16 @@ class MetricsFile:
             return list(csv.DictReader(file))
 
     def add(self, row: Mapping[str, object]) -> None:
-        with self.path.open("a", newline="", encoding="utf-8") as file:
+        with _naming(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self.columns, restval="").writerow({key: row[key] for key in self.columns if key in row})
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """The system names the file that it cannot open, not the one that it cannot write."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error

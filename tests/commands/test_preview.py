@@ -11,12 +11,13 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from segpipe.commands.preview import AUGMENTED, Row, _draw, _row, preview
+from segpipe.commands.preview import AUGMENTED, Row, _draw, _row, _sheet, preview
 from segpipe.dataset.case import Case
 from segpipe.errors import ConfigError, DataError
 from segpipe.patches.augment import Augment
 from segpipe.plan.plan import Channel, Label, NetworkPlan, Plan
 from segpipe.settings import AugmentSettings, DatasetSettings, Effect, PlanSettings, Settings
+from segpipe.training.pictures import save_figure
 
 NETWORK = NetworkPlan("unet", (4, 8), ((3, 3), (3, 3)), ((1, 1), (2, 2)))
 PLAN = Plan(
@@ -124,3 +125,11 @@ def test_real_anisotropic_scans_give_a_sheet(tmp_path: Path, real_scans: Path) -
     chosen = Settings(out=str(tmp_path / "cord.png"), dataset=DatasetSettings(root=str(real_scans / "spinal_cord")))
     assert preview(chosen).exit_code == 0
     assert (tmp_path / "cord.png").stat().st_size > 10_000
+
+
+def test_thin_patches_and_names_with_dollars_are_drawn(tmp_path: Path) -> None:
+    label = torch.zeros((1 + AUGMENTED, 1, 32, 3), dtype=torch.uint8)
+    label[:, :, 4:19, 1] = 1
+    plan = replace(PLAN, labels=(Label(0, 0, "background"), Label(1, 1, "$^$")), patch_size=(1, 32, 3), dims=3)
+    save_figure(_sheet([Row("pat_$3^$x", label[:, None].float(), label)], plan), tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").exists()

@@ -41,13 +41,19 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 RANKS = """
-import pathlib
+import os, pathlib, signal
 import pytorch_lightning as pl
 
 class Ranks(pl.Callback):
     def on_train_end(self, trainer, pl_module):
         weights = sum(float(w.double().sum()) for w in pl_module.network.parameters())
         pathlib.Path(__file__).with_name(f"rank{trainer.global_rank}of{trainer.world_size}").write_text(repr(weights))
+
+class Leaver(pl.Callback):
+    # The second process alone gets a signal.
+    def on_train_batch_end(self, trainer, pl_module, *rest):
+        if pl_module.global_step == 2 and trainer.global_rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 class Poison(pl.Callback):
     # The second process alone gets an image that is none.
@@ -68,6 +74,19 @@ def test_two_ranks_train_one_model(data: Path, tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "run" / "model.ts").exists()
     assert json.loads((tmp_path / "run" / "schedule.json").read_text())["steps"] == 4
     assert done.stdout.count("model    ") == 1
+
+
+def test_a_signal_to_the_second_rank_ends_both_and_the_command_tells_it(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "segpipe_test_ranks.py").write_text(RANKS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    arguments = ["train", f"dataset.root={data}", f"run_dir={tmp_path / 'run'}", *TINY, "training.max_steps=400", "training.devices=2"]
+    done = run(*arguments, "training.callback=segpipe_test_ranks.Leaver")
+    assert done.returncode == 143, done.stderr
+    assert "stopped  early" in done.stdout and "training.resume=auto" in done.stdout
+    assert (tmp_path / "run" / "model.ts").exists()
+    assert json.loads((tmp_path / "run" / "schedule.json").read_text())["steps"] < 10
 
 
 def test_two_ranks_end_together_when_their_time_is_up(data: Path, tmp_path: Path) -> None:

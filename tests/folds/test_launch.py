@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from segpipe.errors import ConfigError, DataError
-from segpipe.folds.launch import launch_all
+from segpipe.folds.launch import _submit, launch_all
 from segpipe.folds.members import Ledger, Member
 from segpipe.settings import LaunchSettings, Settings, TrainingSettings
 
@@ -56,3 +58,20 @@ def test_without_submitit_the_extra_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(ConfigError, match=r"needs submitit: pip install 'segpipe\[slurm\]'"):
         launch_all(MEMBERS, tmp_path, settings(), command(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("training", "minutes"), [({"max_minutes": 10}, 45), ({"max_minutes": 10, "schedule_file": "schedule.json"}, 7 * 24 * 60)]
+)
+def test_a_job_gets_the_time_of_the_budget_that_rules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, training: dict[str, Any], minutes: int
+) -> None:
+    import submitit
+
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(submitit.AutoExecutor, "update_parameters", lambda _, **options: asked.update(options))
+    monkeypatch.setattr(submitit.AutoExecutor, "submit", lambda *_: None)
+    monkeypatch.setattr(submitit.AutoExecutor, "batch", lambda _: nullcontext())
+    wanted = Settings(name="t", training=TrainingSettings(**training), launch=LaunchSettings("local"))
+    _submit(MEMBERS, tmp_path, wanted, command(tmp_path))
+    assert asked["timeout_min"] == minutes

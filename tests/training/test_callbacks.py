@@ -1,9 +1,7 @@
-"""Signals, records and the progress line."""
+"""Records and the progress line."""
 
 import logging
 import math
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +12,7 @@ import pytest
 from segpipe.patches.augment import Augment
 from segpipe.plan.plan import Plan
 from segpipe.settings import AugmentSettings, TrainingSettings
-from segpipe.training.callbacks import OrderlyStop, ProgressDisplay, Record
+from segpipe.training.callbacks import ProgressDisplay, Record
 from segpipe.training.custom import build_trainable
 from segpipe.training.module import SegmentationModule
 from segpipe.training.run_folder import MetricsFile
@@ -29,26 +27,6 @@ def module(make_plan: Callable[[int], Plan]) -> SegmentationModule:
     plan = make_plan(3)
     augment = Augment(AugmentSettings(), 3, plan.flips, plan.patch_size)
     return SegmentationModule(build_trainable(plan), plan, augment, TrainingSettings(), Budget(max_steps=10), 0)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_asks_to_stop_and_the_handlers_come_back(
-    module: SegmentationModule, number: signal.Signals, caplog: pytest.LogCaptureFixture
-) -> None:
-    before = signal.getsignal(number)
-    stop = OrderlyStop()
-    stop.on_train_start(FIRST, module)  # type: ignore[arg-type]
-    try:
-        os.kill(os.getpid(), number)
-        assert module.stop_requested
-        assert stop.signal_name == number.name
-        assert "a usable model follows" in caplog.text
-        if number == signal.SIGINT:
-            with pytest.raises(KeyboardInterrupt):
-                os.kill(os.getpid(), number)
-    finally:
-        stop.restore()
-    assert signal.getsignal(number) is before
 
 
 def test_a_row_holds_the_mean_loss_since_the_last_and_the_dice(module: SegmentationModule, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from segpipe.errors import ModelError
-from segpipe.training.checkpoint import network_weights, read_checkpoint
+from segpipe.errors import ConfigError, ModelError
+from segpipe.training.checkpoint import WholeFiles, network_weights, read_checkpoint
 
 
 class Hostile:
@@ -52,3 +52,19 @@ def test_a_hostile_pickle_is_not_executed(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(ModelError):
         read_checkpoint(Path("a.ckpt"))
     assert not Path("executed").exists()
+
+
+def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.ckpt"
+    WholeFiles().save_checkpoint({"state_dict": {"network.w": torch.ones(1)}}, path)
+    assert float(network_weights(path)["w"]) == 1.0
+
+    def full(self: Path, data: object) -> None:
+        self.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ConfigError, match=r"a\.ckpt: cannot be written \(No space left on device\)"):
+        WholeFiles().save_checkpoint({"state_dict": {}}, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.ckpt"]
+    assert float(network_weights(path)["w"]) == 1.0

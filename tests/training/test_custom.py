@@ -3,12 +3,13 @@
 from collections.abc import Callable
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import nn
 
 from segpipe.errors import ConfigError
 from segpipe.plan.plan import Plan
-from segpipe.training.custom import build_callback, build_trainable
+from segpipe.training.custom import build_callback, build_trainable, check_callback, check_network
 
 
 class Tiny(nn.Conv3d):
@@ -38,3 +39,29 @@ def test_what_is_no_network_is_refused(make_plan: Callable[[int], Plan], target:
 
 def test_no_callback_is_none() -> None:
     assert build_callback("") == []
+
+
+class Wanting(pl.Callback):
+    """A callback that cannot be built without an argument."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+
+
+def test_a_callback_that_wants_an_argument_or_is_none_is_refused_without_building_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segpipe.training.custom.Wanting", Wanting, raising=False)
+    with pytest.raises(ConfigError, match=r"training\.callback .*Wanting: cannot be built with \(\): missing a required argument: 'path'"):
+        build_callback("segpipe.training.custom.Wanting")
+    with pytest.raises(ConfigError, match=r"is no callback; must be a class derived from pytorch_lightning\.Callback"):
+        check_callback("segpipe.settings.Settings")
+    with pytest.raises(ConfigError, match="is a int; must be a class"):
+        check_callback("segpipe.training.finish.FEW_STEPS")
+    check_callback("pytorch_lightning.Callback")
+
+
+def test_a_network_that_takes_other_arguments_is_refused_without_building_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segpipe.training.custom.Wanting", Wanting, raising=False)
+    monkeypatch.setattr("segpipe.training.custom.TinyForTest", Tiny, raising=False)
+    with pytest.raises(ConfigError, match=r"network\.target .*Wanting: cannot be built with \(in_channels, classes, dims\)"):
+        check_network("segpipe.training.custom.Wanting")
+    check_network("segpipe.training.custom.TinyForTest")

@@ -161,3 +161,14 @@ def test_regions_and_classes_get_the_loss_that_fits_them(make_plan: Callable[[in
         loss_of(regions, TrainingSettings(loss="focal"))
     with pytest.raises(ConfigError, match="names 'a', which is no label"):
         loss_of(regions, TrainingSettings(class_weights={"a": 3.0}))
+
+
+def test_a_patch_that_holds_only_what_weighs_nothing_has_a_finite_loss() -> None:
+    logits, label = example()
+    logits.requires_grad_(True)
+    loss = build_loss("dice_ce", [0.0, 1.0, 1.0])
+    value = loss(logits, torch.zeros_like(label))
+    value.backward()
+    assert torch.isfinite(value) and torch.isfinite(logits.grad).all()
+    expected = build_loss("dice", [0.0, 1.0, 1.0])(logits, torch.zeros_like(label))
+    assert value.item() == pytest.approx(expected.item(), rel=1e-6)

@@ -12,7 +12,7 @@ from segpipe.package.precision import Compute
 from segpipe.plan.plan import Channel, Label, NetworkPlan, Plan
 from segpipe.settings import InferenceSettings
 from segpipe.training import data, validation
-from segpipe.training.memory import memory_advice, smaller_step
+from segpipe.training.memory import loader_advice, memory_advice, smaller_step
 
 PLAN = Plan(
     task="test",
@@ -56,3 +56,24 @@ def test_a_scan_that_is_too_large_to_prepare_or_to_validate_is_named(monkeypatch
     case = data.TrainingCase("big", None, {})  # type: ignore[arg-type]  # never reached
     with pytest.raises(ConfigError, match="^not enough memory to validate the case big as a whole: set inference.batch=1"):
         validation.validate(torch.nn.Identity(), [case], PLAN, InferenceSettings(), Compute("cpu", False))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+        RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"),
+        ConnectionResetError(104, "Connection reset by peer"),
+        EOFError(),
+    ],
+)
+def test_a_loader_process_that_was_ended_is_told_with_fewer_of_them(error: Exception) -> None:
+    with pytest.raises(ConfigError, match=r"^a loader process was ended, .*: set training\.workers=2"), loader_advice(4):
+        raise error
+    with pytest.raises(type(error)), loader_advice(0):
+        raise error
+
+
+def test_a_fault_inside_a_loader_process_is_none_of_its_end() -> None:
+    with pytest.raises(RuntimeError, match="^Caught"), loader_advice(2):
+        raise RuntimeError("Caught RuntimeError in DataLoader worker process 0.")

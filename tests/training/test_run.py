@@ -21,11 +21,12 @@ from segpipe.settings import AugmentSettings, DatasetSettings, Effect, NetworkSe
 from segpipe.training.checkpoint import network_weights, read_checkpoint
 from segpipe.training.run import make_budget, run_training
 from segpipe.training.run_folder import MetricsFile
-from segpipe.training.validation import CaseDice
+from segpipe.training.validation import CaseDice, validate
 
 STOPPER = '''
 """Stops a run as a user would, at a step."""
 import os, pathlib, shutil, signal
+import psutil
 import pytorch_lightning as pl
 
 class Stopper(pl.Callback):
@@ -56,6 +57,23 @@ class Impatient(pl.Callback):
         if pl_module.global_step == 2:
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
+
+class Content(pl.Callback):
+    """Stops by itself, as early stopping does."""
+    def on_train_batch_end(self, trainer, pl_module, *rest):
+        trainer.should_stop = pl_module.global_step == 3
+
+class Cache(pl.Callback):
+    """Notes what lies in the cache while the run goes."""
+    def on_train_end(self, trainer, pl_module):
+        folder = pathlib.Path(trainer.default_root_dir)
+        (folder / "cached").write_text(" ".join(path.name for path in folder.glob("cache/*")))
+
+class LoaderKiller(pl.Callback):
+    """As the system does when memory runs out."""
+    def on_train_batch_end(self, trainer, pl_module, *rest):
+        for child in psutil.Process().children():
+            child.kill()
 
 class NoMemory(pl.Callback):
     def on_train_batch_start(self, *rest):
@@ -251,17 +269,26 @@ def test_a_time_budget_is_kept(data: Path, tmp_path: Path) -> None:
     assert float(json.loads((tmp_path / "run" / "schedule.json").read_text())["seconds"]) <= 13
 
 
-def test_cases_over_the_memory_budget_give_the_same_weights_from_the_disk(data: Path, tmp_path: Path) -> None:
-    run_training(settings(data, tmp_path / "memory"), "")
-    run_training(settings(data, tmp_path / "disk", cache_gb=0.0), "")
-    assert list((tmp_path / "disk").rglob("*.image.npy"))
-    assert not list((tmp_path / "memory").rglob("*.image.npy"))
+def test_cases_over_the_memory_budget_give_the_same_weights_from_the_disk_and_leave_nothing_there(
+    data: Path, tmp_path: Path, callbacks: None
+) -> None:
+    watch = {"callback": "segpipe_test_callbacks.Cache"}
+    run_training(settings(data, tmp_path / "memory", **watch), "")
+    run_training(settings(data, tmp_path / "disk", cache_gb=0.0, **watch), "")
+    assert ".image.npy" in (tmp_path / "disk/cached").read_text()
+    assert (tmp_path / "memory/cached").read_text() == ""
+    assert not list(tmp_path.rglob("*.npy"))
     assert same(weights(tmp_path / "memory"), weights(tmp_path / "disk"))
 
 
 def test_running_out_of_memory_says_which_setting_to_lower_and_to_what(data: Path, tmp_path: Path, callbacks: None) -> None:
     with pytest.raises(ConfigError, match=r"plan\.batch_size=1"):
         run_training(settings(data, tmp_path / "run", callback="segpipe_test_callbacks.NoMemory"), "")
+
+
+def test_a_loader_process_that_the_system_killed_is_told_in_one_line(data: Path, tmp_path: Path, callbacks: None) -> None:
+    with pytest.raises(ConfigError, match=r"a loader process was ended.*training\.workers=1"):
+        run_training(settings(data, tmp_path / "run", workers=2, max_steps=50, callback="segpipe_test_callbacks.LoaderKiller"), "")
 
 
 def test_tensorboard_and_mlflow_get_the_loss_and_the_dice(data: Path, tmp_path: Path) -> None:
@@ -306,6 +333,65 @@ def test_without_any_budget_training_takes_half_an_hour() -> None:
 def test_steps_rule_over_minutes() -> None:
     budget = make_budget(Settings(training=TrainingSettings(max_steps=5, max_minutes=3.0)))
     assert (budget.max_steps, budget.max_seconds) == (5, 0.0)
+
+
+def test_an_earlier_schedule_rules_over_steps_and_minutes(tmp_path: Path) -> None:
+    (tmp_path / "schedule.json").write_text(json.dumps({"learning_rates": [0.1, 0.2]}))
+    training = TrainingSettings(max_steps=5, max_minutes=3.0, schedule_file=str(tmp_path / "schedule.json"))
+    budget = make_budget(Settings(training=training))
+    assert (budget.max_steps, budget.max_seconds, budget.replay) == (2, 0.0, [0.1, 0.2])
+
+
+@pytest.mark.parametrize("wrong", [{"callback": "no.Where"}, {"class_weights": {"liver": 2.0}}, {"init": "/nowhere"}])
+def test_settings_that_cannot_work_are_refused_before_the_scans_are_prepared_and_leave_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, object]
+) -> None:
+    monkeypatch.setattr("segpipe.training.run.prepare_cases", lambda *_: pytest.fail("prepared"))
+    with pytest.raises(ConfigError, match=rf"training\.{next(iter(wrong))}"):
+        run_training(settings(data, tmp_path / "run", **wrong), "")
+    assert not (tmp_path / "run").exists()
+
+
+def test_pictures_that_cannot_be_drawn_cost_no_model(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        assert (tmp_path / "run/model.ts").exists(), "the model comes first"
+        raise TypeError("no contour")
+
+    monkeypatch.setattr("segpipe.training.finish.draw_overlay", fail)
+    monkeypatch.setattr("segpipe.training.finish.draw_curves", fail)
+    assert run_training(settings(data, tmp_path / "run"), "") is not None
+    [name] = json.loads((tmp_path / "run/splits.json").read_text())["validation"]
+    assert f"the overlay of case {name} could not be drawn (TypeError: no contour)" in caplog.text
+    assert "curves.png could not be drawn (TypeError: no contour)" in caplog.text
+
+
+def test_a_signal_in_the_last_validation_ends_it_after_the_case_in_hand_and_the_model_is_written(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def validate_and_stop(*arguments: object) -> list[CaseDice]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return validate(*arguments)
+
+    monkeypatch.setattr("segpipe.training.finish.validate", validate_and_stop)
+    wanted = settings(data, tmp_path / "run")
+    done = run_training(dataclasses.replace(wanted, dataset=dataclasses.replace(wanted.dataset, fraction=0.5)), "")
+    assert done is not None
+    assert (done.signal, done.early, done.cases, done.steps) == ("SIGTERM", True, 1, 6)
+    assert done.model.exists()
+    assert "SIGTERM: validating no further case; a usable model follows" in caplog.text
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_run_that_its_own_callback_ends_is_told_to_have_ended_early(data: Path, tmp_path: Path, callbacks: None) -> None:
+    done = run_training(settings(data, tmp_path / "run", callback="segpipe_test_callbacks.Content"), "")
+    assert done is not None
+    assert (done.signal, done.early, done.steps) == ("", True, 3)
+    whole = run_training(settings(data, tmp_path / "run", resume="auto"), "")
+    assert whole is not None and not whole.early
 
 
 def test_a_run_begins_with_another_ones_weights_and_frozen_stages_stay_as_they_are(

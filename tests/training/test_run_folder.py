@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,16 @@ import yaml
 
 from segpipe.errors import ConfigError, ModelError
 from segpipe.settings import Settings, TrainingSettings
-from segpipe.training.run_folder import MetricsFile, check_same_config, environment, is_first_rank, leave_nothing, open_run, read_plan
+from segpipe.training.run_folder import (
+    MetricsFile,
+    check_same_config,
+    environment,
+    is_first_rank,
+    leave_nothing,
+    open_run,
+    opened_run,
+    read_plan,
+)
 
 
 def test_a_new_folder_is_made_with_all_its_parents(tmp_path: Path) -> None:
@@ -93,3 +105,53 @@ def test_a_start_that_failed_leaves_no_folder_but_a_decided_run_stays(tmp_path: 
     run.log.write_text("reading\n")
     leave_nothing(run)
     assert run.log.exists() and run.checkpoints.is_dir()
+
+
+def test_a_run_is_open_to_one_training_and_to_its_other_ranks(tmp_path: Path) -> None:
+    code = "import sys, pathlib; from segpipe.training.run_folder import opened_run\nwith opened_run(pathlib.Path(sys.argv[1]), True): pass"
+    with opened_run(tmp_path / "run", resume=False) as run:
+        run.log.write_text("mine")
+        found = [
+            subprocess.run(
+                [sys.executable, "-c", code, str(run.root)], env={**os.environ, "LOCAL_RANK": rank}, capture_output=True, text=True
+            )
+            for rank in ("0", "1")
+        ]
+        assert run.log.read_text() == "mine"
+    assert [one.returncode for one in found] == [1, 0], found[1].stderr
+    assert "another training (process" in found[0].stderr
+
+
+def test_the_cache_of_a_run_is_removed_however_it_ends(tmp_path: Path) -> None:
+    for ends in (None, KeyboardInterrupt):
+        try:
+            with opened_run(tmp_path / "run", resume=True) as run:
+                run.plan.write_text("{}")
+                run.cache.mkdir()
+                (run.cache / "patient.image.npy").write_bytes(b"x")
+                if ends:
+                    raise ends
+        except KeyboardInterrupt:
+            pass
+        assert {path.name for path in (tmp_path / "run").iterdir()} == {"plan.json", "checkpoints"}
+
+
+def test_a_start_that_failed_leaves_neither_its_lock_nor_its_cache(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no"), opened_run(tmp_path / "run", resume=False) as run:
+        run.cache.mkdir()
+        (run.cache / "patient.image.npy").write_bytes(b"x")
+        run.log.write_text("reading")
+        raise ConfigError("no")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
+def test_a_full_disk_names_the_file_of_the_metrics() -> None:
+    with pytest.raises(OSError, match="No space left") as caught:
+        MetricsFile(Path("/dev/full"), ["step"])
+    assert caught.value.filename == "/dev/full"
+    file = MetricsFile.__new__(MetricsFile)
+    file.path, file.columns = Path("/dev/full"), ["step"]
+    with pytest.raises(OSError, match="No space left") as caught:
+        file.add({"step": 1})
+    assert caught.value.filename == "/dev/full"
