@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -18,6 +19,7 @@ from rich.table import Table
 from segpipe.commands.outcome import Outcome
 from segpipe.config.compose import to_yaml
 from segpipe.dataset.case import Case
+from segpipe.dataset.fingerprint import Fingerprint
 from segpipe.dataset.split import fold_numbers
 from segpipe.errors import ConfigError
 from segpipe.evaluation.folder import Evaluation
@@ -33,9 +35,10 @@ from segpipe.package.model_file import document_text
 from segpipe.plan.plan import Plan
 from segpipe.settings import Settings
 from segpipe.training.checks import check_settings
-from segpipe.training.run import DEFAULT_MINUTES, make_budget
+from segpipe.training.run import DEFAULT_MINUTES, choose_compute, make_budget
 from segpipe.training.run_folder import RunFolder, check_same_config
 from segpipe.training.run_lock import sole
+from segpipe.training.sizing import plan_for
 from segpipe.training.survey import survey
 
 log = logging.getLogger(__name__)
@@ -58,7 +61,8 @@ def train_folds(settings: Settings, config_yaml: str) -> Outcome:
     make_budget(settings)
     check_settings(settings)
     _open(run_dir, settings, config_yaml)
-    cases, _ = survey(settings)
+    cases, fingerprint = survey(settings)
+    settings = _with_one_plan(settings, (cases, fingerprint), run_dir)
     members = members_of(settings, fold_numbers(cases, settings.dataset) if settings.folds == "all" else [])
     _announce(settings, members)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -100,6 +104,14 @@ def _train_and_assemble(settings: Settings, config_yaml: str, run_dir: Path, mem
             f"next     segpipe predict {model} SCANS OUT",
         ]
     )
+
+
+def _with_one_plan(settings: Settings, data: tuple[Sequence[Case], Fingerprint], run_dir: Path) -> Settings:
+    """One network can only be the mean of networks of one plan: decided once, before each training times the machine for itself."""
+    path = run_dir / "plan.json"
+    if not path.exists():
+        write_text(path, plan_for(data, settings, choose_compute(settings), make_budget(settings)).to_json())
+    return dataclasses.replace(settings, plan=dataclasses.replace(settings.plan, file=str(path)))
 
 
 def _open(run_dir: Path, settings: Settings, config_yaml: str) -> None:

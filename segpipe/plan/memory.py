@@ -46,7 +46,7 @@ def within_memory(make: Callable[[int], Plan], limit: int, settings: Settings, d
     """
     wanted = settings.plan
     by_hand = bool(wanted.batch_size), bool(wanted.patch_size or settings.network.strides)
-    budget = wanted.memory_gb or (SHARE_OF_MACHINE * psutil.virtual_memory().total / 1e9 if device == "cpu" else math.inf)
+    budget = _budget_gb(settings, device)
     said = f"{budget:.3g} GB ({'plan.memory_gb' if wanted.memory_gb else f'{100 * SHARE_OF_MACHINE:.0f} % of this machine'})"
     needed = 0.0
     for plan in _ever_smaller(make, limit, by_hand):
@@ -58,6 +58,15 @@ def within_memory(make: Callable[[int], Plan], limit: int, settings: Settings, d
     log.warning("a step may take more than %s, and what was set by hand stays: lower plan.patch_size or plan.batch_size", said)
     plan = make(limit)
     return replace(plan, reasons=plan.reasons | {"memory": f"above {said}, by hand"})
+
+
+def fits_memory(plan: Plan, settings: Settings, device: str) -> bool:
+    """Whether a step of the plan fits into the memory that it may take."""
+    return plan_gb(plan, settings.training.precision == "bf16") <= _budget_gb(settings, device)
+
+
+def _budget_gb(settings: Settings, device: str) -> float:
+    return settings.plan.memory_gb or (SHARE_OF_MACHINE * psutil.virtual_memory().total / 1e9 if device == "cpu" else math.inf)
 
 
 def _ever_smaller(make: Callable[[int], Plan], limit: int, by_hand: tuple[bool, bool]) -> Iterator[Plan]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import threading
 import time
 from collections.abc import Sequence
@@ -11,25 +10,20 @@ from pathlib import Path
 
 import psutil
 import torch
-from torch import nn
 
 from segpipe.dataset.case import Case
 from segpipe.package.precision import Compute
-from segpipe.patches.augment import Augment
 from segpipe.plan.plan import Plan
 from segpipe.settings import Settings
 from segpipe.training.callbacks import EXPORT_SECONDS, MOST_RESERVED, VALIDATION_SHARE, VALIDATIONS_IN_STEPS
 from segpipe.training.custom import build_trainable
-from segpipe.training.data import PatchBatches, TrainingCase, prepare_case
-from segpipe.training.loss import loss_of, supervised
+from segpipe.training.data import TrainingCase, prepare_case
+from segpipe.training.pace import step_seconds
 from segpipe.training.schedule import Budget
 from segpipe.training.validation import validate
 
-WARM_UP = 3
-"""Steps that are not counted: the libraries choose their kernels in them."""
 SECONDS = 4.0
-"""For the steps that are counted; at least `LEAST` of them."""
-LEAST = 3
+"""For the steps that are timed."""
 _PREPARED = 3
 _GB = 1e9
 
@@ -65,7 +59,7 @@ def estimate(cases: Sequence[Case], plan: Plan, settings: Settings, compute: Com
     held_out = max(1, round(settings.dataset.fraction * len(cases)))
     network = build_trainable(plan, settings.network.target).to(compute.device)
     with _Memory(compute.device) as stepping:
-        step = _step_seconds(network, prepared, plan, settings, compute)
+        step = step_seconds(network, prepared, plan, settings, compute, SECONDS)
     with _Memory(compute.device) as validating:
         started = time.perf_counter()
         validate(network, prepared[:1], plan, settings.inference, compute)
@@ -104,37 +98,6 @@ def _bytes(path: Path) -> int:
 
 def _case_gb(case: TrainingCase) -> float:
     return (case.prepared.image.numel() * 4 + case.label.numel()) / _GB
-
-
-def _step_seconds(network: nn.Module, cases: Sequence[TrainingCase], plan: Plan, settings: Settings, compute: Compute) -> float:
-    """Median seconds of the steps of a training: draw, augment, forward, backward, optimiser."""
-    wanted = settings.training
-    augment = Augment(settings.augment, plan.dims, plan.flips, plan.patch_size, plan.spacing_mm)
-    batches = PatchBatches(cases, (plan.patch_size, augment.read_size), plan.batch_size, wanted.foreground, settings.seed)
-    loss, weights = loss_of(plan, wanted).to(compute.device), list(network.parameters())
-    optimiser = torch.optim.AdamW(weights, wanted.lr, fused=True)
-    random = torch.Generator().manual_seed(settings.seed)
-    times: list[float] = []
-    began = time.perf_counter()
-    while len(times) < WARM_UP + LEAST or time.perf_counter() - began < SECONDS:
-        started = time.perf_counter()
-        batch = batches.draw(len(times))
-        with torch.no_grad():
-            image, label = augment(batch["image"].to(compute.device), batch["label"].to(compute.device), random)
-        if plan.dims == 2:
-            image, label = image.squeeze(-1), label.squeeze(-1)
-        optimiser.zero_grad()
-        with torch.autocast(compute.device, torch.bfloat16, enabled=compute.bf16):
-            heads = network.forward_all(image)  # type: ignore[operator]
-            total = supervised(loss, heads, label, network.steps, plan.partly_judged)  # type: ignore[arg-type]
-        total.backward()
-        nn.utils.clip_grad_norm_(weights, wanted.clip or 1.0)
-        optimiser.step()
-        total.item()  # waits for a GPU
-        times.append(time.perf_counter() - started)
-        if len(times) == WARM_UP:
-            began = time.perf_counter()
-    return statistics.median(times[WARM_UP:])
 
 
 @dataclass

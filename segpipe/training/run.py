@@ -22,7 +22,6 @@ from segpipe.package.device import choose_device
 from segpipe.package.precision import Compute, fast_bf16
 from segpipe.patches.augment import Augment
 from segpipe.plan.plan import Plan
-from segpipe.plan.planner import make_plan
 from segpipe.settings import Settings
 from segpipe.training.callbacks import ProgressDisplay, Record, Validation
 from segpipe.training.checkpoint import WholeFiles, read_checkpoint, step_of
@@ -38,6 +37,7 @@ from segpipe.training.module import SegmentationModule
 from segpipe.training.run_folder import RunFolder, check_same_config, is_first_rank, opened_run, read_plan, write_environment
 from segpipe.training.schedule import Budget, load_schedule, save_schedule
 from segpipe.training.seed import derived_seed
+from segpipe.training.sizing import plan_for
 from segpipe.training.stop import OrderlyStop
 from segpipe.training.survey import survey
 from segpipe.training.transfer import begin_with
@@ -78,7 +78,7 @@ def run_training(settings: Settings, config_yaml: str) -> Finished | None:
         cases, fingerprint = survey(settings)
         if budget.max_seconds and not settings.training.max_minutes:
             log.info("no training.max_minutes and no training.max_steps: training for %g minutes", DEFAULT_MINUTES)
-        plan, split = _decide(run, settings, compute, (cases, fingerprint), resumed)
+        plan, split = _decide(run, settings, compute, (cases, fingerprint), budget, resumed)
         module = _module(settings, plan, budget, resumed)  # refuses what does not go with the plan, before anything is written
         if is_first_rank():
             if not resumed:
@@ -99,7 +99,7 @@ def run_training(settings: Settings, config_yaml: str) -> Finished | None:
             _fit(settings, compute, run, module, training, [stop, *_callbacks(settings, run, record, validation)], resumed)
             if not is_first_rank():
                 return None
-            save_schedule(run.schedule, budget, settings.training.schedule)
+            save_schedule(run.schedule, budget, settings.training.schedule, module.plan.network.features)
             return finish(settings, compute, run, module, record, validation, stop)
 
 
@@ -107,23 +107,22 @@ def make_budget(settings: Settings) -> Budget:
     """An earlier run's schedule rules where it is given, then steps, then minutes."""
     training = settings.training
     if training.schedule_file:
-        rates, shares = load_schedule(Path(training.schedule_file))
-        return Budget(max_steps=len(rates), replay=rates, replay_shares=shares)
+        return load_schedule(Path(training.schedule_file))
     if training.max_steps:
         return Budget(max_steps=training.max_steps)
     return Budget(max_seconds=60.0 * (training.max_minutes or DEFAULT_MINUTES))
 
 
 def _decide(
-    run: RunFolder, settings: Settings, compute: Compute, data: tuple[Sequence[Case], Fingerprint], resumed: bool
+    run: RunFolder, settings: Settings, compute: Compute, data: tuple[Sequence[Case], Fingerprint], budget: Budget, resumed: bool
 ) -> tuple[Plan, Split]:
     """Plan and split: made, or read from the run that goes on (and by the other ranks of a DDP run)."""
-    cases, fingerprint = data
+    cases = data[0]
     if resumed or not is_first_rank():
         split = load_split(run.splits)
         check_split(run.splits, split, cases)
         return read_plan(run.plan), split
-    plan = make_plan(settings.name, fingerprint, settings, compute.device)
+    plan = plan_for(data, settings, compute, budget)
     drawn = settings.dataset.split_seed
     split = make_split(cases, settings.dataset, settings.seed if drawn < 0 else drawn)
     log.info("%d cases to train, %d to validate; %s", len(split.train), len(split.validation), describe(plan))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +41,7 @@ class Budget:
         reserved_seconds: time kept back for the last validation and the export.
         replay: learning rates of an earlier run, one a step, repeated as they were.
         replay_shares: shares of the budget that were spent before each of these steps; empty: all steps took as long.
+        replay_features: widths of the network that took them; empty: not told.
         rates: learning rates so far.
         shares: shares of the budget spent before each step so far.
     """
@@ -51,6 +52,7 @@ class Budget:
     reserved_seconds: float = 0.0
     replay: list[float] = field(default_factory=list)
     replay_shares: list[float] = field(default_factory=list)
+    replay_features: tuple[int, ...] = ()
     rates: list[float] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
     clock: Callable[[], float] = time.monotonic
@@ -88,8 +90,8 @@ class Budget:
         return max(0.0, self.max_seconds - self.elapsed_seconds)
 
 
-def save_schedule(path: Path, budget: Budget, schedule: str) -> None:
-    """Write the steps and learning rates, so that the run can be repeated with `training.schedule_file`."""
+def save_schedule(path: Path, budget: Budget, schedule: str, features: Sequence[int]) -> None:
+    """Write the steps, the learning rates and the network's widths, so that the run can be repeated with `training.schedule_file`."""
     values = {
         "format": SCHEDULE_FORMAT,
         "schedule": schedule,
@@ -97,12 +99,13 @@ def save_schedule(path: Path, budget: Budget, schedule: str) -> None:
         "seconds": round(budget.elapsed_seconds, 3),
         "learning_rates": budget.rates,
         "shares": budget.shares,
+        "features": list(features),
     }
     write_text(path, json.dumps(values))
 
 
-def load_schedule(path: Path) -> tuple[list[float], list[float]]:
-    """Learning rates of an earlier run, one a step, and the shares of its budget that were spent before each (or none).
+def load_schedule(path: Path) -> Budget:
+    """The budget that repeats an earlier run: its learning rates, one a step, and what else its file tells.
 
     Raises:
         ConfigError: the file is missing or is not a schedule.
@@ -111,8 +114,9 @@ def load_schedule(path: Path) -> tuple[list[float], list[float]]:
         values = json.loads(path.read_text(encoding="utf-8"))
         rates = [float(rate) for rate in values["learning_rates"]]
         shares = [float(share) for share in values.get("shares", [])]
+        features = tuple(int(width) for width in values.get("features", []))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: cannot be read as a schedule ({error}); give the schedule.json of an earlier run") from error
     if not rates:
         raise ConfigError(f"{path}: the schedule has no steps; give the schedule.json of a run that took at least one")
-    return rates, shares
+    return Budget(max_steps=len(rates), replay=rates, replay_shares=shares, replay_features=features)

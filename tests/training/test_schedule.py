@@ -55,10 +55,12 @@ def test_steps_do_not_look_at_the_clock() -> None:
 
 def test_a_saved_schedule_is_read_back(tmp_path: Path) -> None:
     budget = Budget(max_seconds=10.0, rates=[0.1, 0.05, 0.0], shares=[0.0, 0.6, 1.0])
-    save_schedule(tmp_path / "schedule.json", budget, "cosine")
-    assert load_schedule(tmp_path / "schedule.json") == ([0.1, 0.05, 0.0], [0.0, 0.6, 1.0])
+    save_schedule(tmp_path / "schedule.json", budget, "cosine", (4, 8))
+    again = load_schedule(tmp_path / "schedule.json")
+    assert (again.replay, again.replay_shares, again.replay_features) == ([0.1, 0.05, 0.0], [0.0, 0.6, 1.0], (4, 8))
     (tmp_path / "old.json").write_text('{"learning_rates": [0.1]}')
-    assert load_schedule(tmp_path / "old.json") == ([0.1], [])
+    old = load_schedule(tmp_path / "old.json")
+    assert (old.max_steps, old.replay, old.replay_shares, old.replay_features) == (1, [0.1], [], ())
 
 
 def test_a_repeated_run_takes_all_its_steps_and_knows_the_shares_of_then() -> None:
@@ -82,5 +84,5 @@ def test_a_missing_schedule_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_schedule_file_is_plain_json(tmp_path: Path) -> None:
-    save_schedule(tmp_path / "s.json", Budget(max_steps=1, rates=[0.5]), "poly")
+    save_schedule(tmp_path / "s.json", Budget(max_steps=1, rates=[0.5]), "poly", (4,))
     assert json.loads((tmp_path / "s.json").read_text())["steps"] == 1
