@@ -27,8 +27,8 @@ from segpipe.training.schedule import Budget
 log = logging.getLogger(__name__)
 
 LEAST_STEPS = {("unet", 3): {2: 1000}}
-"""For each architecture, by factor on its usual width: the steps that a network of it must get in the budget. The usual width is taken where
-none gets as many, and for architectures on which nothing has been measured."""
+"""For each architecture, by factor on its usual width: the steps that a network of it must get in the budget. The usual width is
+taken where none gets as many, and for architectures on which nothing has been measured."""
 SHORTEST_SECONDS = 240.0
 """A budget below this is not spent on measuring."""
 MOST_CASE_BYTES = 200 * 2**20
