@@ -82,7 +82,7 @@ def held_out(root: Path, run: Path, scans: Path, train: bool) -> None:
             (scans / path.name).symlink_to(path.resolve())
 
 
-def measure(name: str, out: Path, minutes: float | None) -> dict[str, object]:
+def measure(name: str, out: Path, minutes: float | None, more: list[str]) -> dict[str, object]:
     """Train where there is no model yet, predict and evaluate both sides that matter."""
     row, root = ROWS[name], DATA / ROWS[name].folder
     run = out / name
@@ -91,7 +91,7 @@ def measure(name: str, out: Path, minutes: float | None) -> dict[str, object]:
         conf = [f"conf={row.conf}"] if row.conf else []
         budget = [f"training.max_minutes={minutes}"] if minutes else []
         overrides = [word for word in row.overrides if not (budget and word.startswith("training.max_minutes"))]
-        segpipe("train", *conf, f"dataset.root={root}", f"run_dir={run}", "seed=7", *overrides, *budget)
+        segpipe("train", *conf, f"dataset.root={root}", f"run_dir={run}", "seed=7", *overrides, *budget, *more)
     result: dict[str, object] = {"name": name, "train_command_seconds": round(time.time() - started, 1)}
     validation = json.loads((run / "validation.json").read_text())
     schedule = json.loads((run / "schedule.json").read_text())
@@ -130,13 +130,14 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", choices=[*ROWS, []], help="rows to measure")
     parser.add_argument("--out", type=Path, default=Path("real_scans"), help="folder for runs and results")
     parser.add_argument("--minutes", type=float, help="training budget of each row, in place of the task's own")
+    parser.add_argument("--set", nargs="*", default=[], metavar="SETTING=VALUE", help="further settings of each training")
     parser.add_argument("--list", action="store_true", help="print the rows and end")
     options = parser.parse_args()
     if options.list or not options.rows:
         print("\n".join(ROWS))
         return
     for name in options.rows:
-        result = measure(name, options.out, options.minutes)
+        result = measure(name, options.out, options.minutes, options.set)
         (options.out / f"{name}.json").write_text(json.dumps(result, indent=1))
         print(json.dumps(result, indent=1), flush=True)
 
