@@ -79,7 +79,7 @@ class PlanSettings:
     """Spacing of the network's grid along x, y, z; auto: median, 10th percentile on an anisotropic axis. Here, in `patch_size` and
     in `flips`, a 2D network may have two values instead of three, along the axes of its slices."""
     patch_size: list[int] = _in(1, 4096, [])
-    """Voxels of a patch along x, y, z; auto."""
+    """Voxels of a patch along x, y, z, on pictures `[rows, columns]`, the height first; auto."""
     batch_size: int = _in(0, 4096, 0)
     """Patches a step; auto."""
     normalisation: list[str] = field(default_factory=list)

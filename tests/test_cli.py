@@ -98,6 +98,7 @@ def test_no_word_at_all_shows_the_commands(capsys: pytest.CaptureFixture[str]) -
         (["train", "-m", "seed=1,x"], 2, "error: seed: is 'x'; must be a whole number"),
         (["predict", "model.ts", "in"], 2, "error: predict: got 2 path(s); must be MODEL... IN OUT"),
         (["predict", "m.ts", "in", "out", "--overlap", "2"], 2, "error: --overlap: is 2; must be 0 to 0.95"),
+        (["predict", "m.ts", "in", "out", "--threads", "-1"], 2, "error: --threads: is -1; must be 0 to 1024"),
         (["predict", "m.ts", "in", "out", "--precision", "fp8"], 2, "error: --precision: is 'fp8'; must be one of auto, fp32, bf16"),
         (["inspect", "in", "--layout", "foo"], 2, "error: --layout: is 'foo'; must be one of auto, msd, nnunet, folders, manifest"),
         (["evaluate", "a", "b", "--label", "PZ"], 2, "error: --label PZ: must be VALUE=NAME"),
@@ -222,6 +223,17 @@ def test_a_reader_that_closes_the_pipe_is_no_error(segpipe: Any, tmp_path: Path)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=60)
     assert (run.stdout, run.stderr) == ("name: prostate\n", "")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["plan", "--help"], ["doctor"], ["train", "conf=prostate", "--cfg"]])
+def test_a_closed_pipe_ends_any_command_quietly_with_141(words: list[str], tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "segpipe", *words]
+    run = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path, timeout=60)
+    os.close(writer)
+    assert (run.returncode, run.stderr) == (141, "")
 
 
 def test_the_module_and_the_script_are_the_same_program(segpipe: Any) -> None:

@@ -104,7 +104,7 @@ def say(line: str) -> None:
 
 
 def draw_all(held_back: Path, predictions: Path, pictures: Path) -> list[Path]:
-    """One picture a scan: three slices, the truth in full lines, the prediction in dashed ones, as in the overlays of a run."""
+    """One picture a scan: three slices, the truth in full lines, the prediction in dashed ones."""
     pictures.mkdir(parents=True, exist_ok=True)
     return [
         draw(path, held_back / "labels" / path.name, predictions / path.name, pictures) for path in sorted((held_back / "images").iterdir())

@@ -19,6 +19,10 @@ def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     try:
         code = app(args=_global_first(words) or ["--help"], prog_name="segpipe", standalone_mode=False)
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        code = report(end.__context__)  # rich and typer end the process themselves when nobody reads, as if it were a fault
     except Exception as error:  # a wrong word or option; what a command raises, it has reported itself
         code = report(error)
     raise SystemExit(code)

@@ -182,6 +182,7 @@ def predict(
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write the probability of each class.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Segment scans again that are done already.")] = False,
     precision: Annotated[str, typer.Option(metavar="NAME", help="fp32, bf16, or auto (bf16 where it is fast).")] = "fp32",
+    threads: Annotated[int, typer.Option(metavar="N", help="Processor threads; 0: all cores.")] = 0,
 ) -> Outcome:
     """Segment a scan, or a folder of scans with its subfolders.
 
@@ -195,11 +196,12 @@ def predict(
         raise ConfigError(f"predict: got {len(paths)} path(s); must be MODEL... IN OUT: segpipe predict model.ts scans/ out/")
     _in_range("--overlap", overlap, 0.0, 0.95)
     _in_range("--batch", batch, 0, 1024)
+    _in_range("--threads", threads, 0, 1024)
     chosen: Any = _one_of("--precision", precision, ("auto", "fp32", "bf16"))
     from segpipe.commands.predict import PredictOptions
     from segpipe.commands.predict import predict as run
 
-    options = PredictOptions(device, overlap, batch, format, probabilities, overwrite, chosen)
+    options = PredictOptions(device, overlap, batch, format, probabilities, overwrite, chosen, threads)
     return run(paths[:-2], paths[-2], paths[-1], options)
 
 

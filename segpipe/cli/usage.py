@@ -18,7 +18,7 @@ _USEFUL = (
     ("training.init=runs/old", "begin with the weights of an earlier run or model.ts"),
     ("seed=7", "everything random follows from it"),
     ("plan.dims=2", "2 slice by slice, 3 whole volumes"),
-    ("plan.patch_size=[64,64,32]", "voxels along x, y, z"),
+    ("plan.patch_size=[64,64,32]", "voxels along x, y, z; on pictures [rows, columns]"),
     ("dataset.split=folds dataset.fold=0", "k folds instead of a random fifth"),
 )
 

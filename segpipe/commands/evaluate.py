@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,6 +79,7 @@ def evaluate(prediction: Path, truth: Path, options: EvaluateOptions | None = No
         log.warning("the truths lie in a folder of predictions (%s holds %s): were PRED and TRUTH swapped?", truth, TABLE)
     names = find_label_names(prediction, truth, options.label_names, options.background, options.ignore)
     evaluation = evaluate_pairs(find_pairs(prediction, truth), names, options.tolerance_mm, options.threads)
+    _warn_of_names(evaluation, options.label_names)
     summaries = summarise(evaluation, options.resamples, options.seed)
     written = _write(evaluation, summaries, options)
     shown = [
@@ -88,6 +90,13 @@ def evaluate(prediction: Path, truth: Path, options: EvaluateOptions | None = No
     ]
     missing = bool(evaluation.without_prediction) and not options.allow_missing
     return Outcome(shown, DataError.exit_code if evaluation.errors or missing else 0)
+
+
+def _warn_of_names(evaluation: Evaluation, names: Mapping[str, str]) -> None:
+    """Names that were given for values that are not judged: a slip, which would show in the tables as a label without its name."""
+    for value, name in names.items():
+        if int(value) not in evaluation.labels:
+            log.warning("--label %s=%s: no truth holds a label %s, the name is not used: check the value", value, name, value)
 
 
 def _check(options: EvaluateOptions) -> None:

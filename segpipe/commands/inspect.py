@@ -83,8 +83,9 @@ def _table(title: str, *columns: str) -> Table:
 def _data_table(data: DataSet, facts: list[CaseFacts]) -> Table:
     groups = {case.group for case in data.cases if case.group}
     folds = sorted({case.fold for case in data.cases if case.fold is not None})
-    table = Table(title=f"Data set {data.root}", title_justify="left", title_style="bold", show_header=False)
+    table = Table(title="Data set", title_justify="left", title_style="bold", show_header=False)
     rows = [
+        ("path", str(data.root)),
         ("layout", data.layout),
         ("cases", f"{len(data.cases)}, of which {len(data.labelled)} have a label map"),
         ("channels", ", ".join(data.channels)),
@@ -98,12 +99,13 @@ def _data_table(data: DataSet, facts: list[CaseFacts]) -> Table:
     return table
 
 
-def _measured_tables(data: DataSet, facts: list[CaseFacts], summary: Fingerprint | None) -> list[Table]:
+def _measured_tables(data: DataSet, facts: list[CaseFacts], summary: Fingerprint | None) -> list[Any]:
+    """Tables, and lines below them: a table's own caption would break at the table's width."""
     measured = [case for case in facts if case.ras_shape[0] > 0]
     if not measured:
         return []
-    tables = [_grid_table(measured), _intensity_table(data, measured)]
-    return [*tables, _label_table(measured, summary)] if summary is not None else tables
+    shown = [_grid_table(measured), *_orientation_line(measured), _intensity_table(data, measured)]
+    return [*shown, _label_table(measured, summary), *_more_labels_line(summary)] if summary is not None else shown
 
 
 def _grid_table(facts: list[CaseFacts]) -> Table:
@@ -117,10 +119,12 @@ def _grid_table(facts: list[CaseFacts]) -> Table:
     for name, values in parts:
         for word, row in (("min", values.min(axis=0)), ("median", np.median(values, axis=0)), ("max", values.max(axis=0))):
             table.add_row(f"{name} {word}", *map(_figure, row))
-    ways = Counter(case.orientation for case in facts if case.orientation)
-    if ways:
-        table.caption = "orientation of the files: " + ", ".join(f"{way} {count}" for way, count in ways.most_common())
     return table
+
+
+def _orientation_line(facts: list[CaseFacts]) -> list[Text]:
+    ways = Counter(case.orientation for case in facts if case.orientation)
+    return [Text("orientation of the files: " + ", ".join(f"{way} {count}" for way, count in ways.most_common()))] if ways else []
 
 
 def _intensity_table(data: DataSet, facts: list[CaseFacts]) -> Table:
@@ -152,16 +156,22 @@ def _label_table(facts: list[CaseFacts], summary: Fingerprint) -> Table:
     table = _table(
         "Labels (size in the cases that have them)", "name", "value", "cases", f"min {unit}", f"median {unit}", f"max {unit}", "parts"
     )
-    values = sorted({*summary.label_values, *summary.label_names})
-    for value in values[:MOST_LABELS]:
+    for value in _label_values(summary)[:MOST_LABELS]:
         sizes = label_sizes(facts, value, summary.picture)
         parts = [summary.label_components[value]] if value in summary.label_components else []
         figures = (min(sizes), float(np.median(sizes)), max(sizes), *parts) if sizes else ()
         name = Text(summary.label_names.get(value, ""))
         table.add_row(name, str(value), str(len(sizes)), *map(_figure, figures))
-    if len(values) > MOST_LABELS:
-        table.caption = f"and {len(values) - MOST_LABELS} more values; --json FILE writes them all"
     return table
+
+
+def _label_values(summary: Fingerprint) -> list[int]:
+    return sorted({*summary.label_values, *summary.label_names})
+
+
+def _more_labels_line(summary: Fingerprint) -> list[Text]:
+    more = len(_label_values(summary)) - MOST_LABELS
+    return [Text(f"and {more} more values; --json FILE writes them all")] if more > 0 else []
 
 
 def label_sizes(facts: list[CaseFacts], value: int, picture: bool) -> list[float]:

@@ -51,16 +51,17 @@ def plan_table(made: Plan) -> Table:
     for column in ("decision", "value", "reason"):
         table.add_column(column)
     network = made.network
-    across = ["xyz"[axis] for axis, nearest in zip(made.axes, made.nearest, strict=True) if nearest]
+    names = _axes(made)
+    across = [name for name, nearest in zip(names, made.nearest, strict=False) if nearest]
     values = {
         "dims": f"{made.dims}D",
-        "axes": ", ".join("xyz"[axis] for axis in made.axes),
+        "axes": ", ".join(names),
         "spacing_mm": "own pixels" if made.spacing_mm is None else " x ".join(f"{mm:.3g}" if mm else "own" for mm in made.spacing_mm),
-        "patch_size": " x ".join(map(str, made.patch_size)),
+        "patch_size": _patch(made, names),
         "batch_size": str(made.batch_size),
         "normalisation": ", ".join(f"{channel.name}: {channel.normalisation}" for channel in made.channels),
         "nonzero": "crop to the non-zero box" if made.nonzero else "whole scan",
-        "flips": ", ".join("xyz"[axis] for axis, allowed in zip(made.axes, made.flips, strict=True) if allowed) or "none",
+        "flips": ", ".join(name for name, allowed in zip(names, made.flips, strict=False) if allowed) or "none",
         "resampling": "linear" + (f", nearest along {', '.join(across)}" if across else ""),
         "features": f"{network.name} {'-'.join(map(str, network.features))}",
     }
@@ -78,6 +79,16 @@ def plan_table(made: Plan) -> Table:
     labels = ", ".join(f"{label.name} ({label.value})" for label in made.labels)
     table.add_row("labels", labels, "values of the files, in the network's order")
     return table
+
+
+def _axes(made: Plan) -> list[str]:
+    """Names of the network's axes; those of pictures as `segpipe inspect` has them."""
+    return [("rows", "columns")[axis] for axis in made.axes if axis < 2] if made.pictures else ["xyz"[axis] for axis in made.axes]
+
+
+def _patch(made: Plan, names: list[str]) -> str:
+    sizes = zip(made.patch_size, names, strict=False)  # a picture has no third axis
+    return " x ".join(f"{size} {name}" if made.pictures else str(size) for size, name in sizes)
 
 
 def _stages(rows: tuple[tuple[int, ...], ...]) -> str:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from rich.table import Table
 
 from segpipe.commands.outcome import Outcome
 from segpipe.errors import ConfigError, DataError
-from segpipe.inference.folder import FolderOptions, check_request, predict_folder
+from segpipe.inference.folder import Each, FolderOptions, predict_folder
 from segpipe.inference.ledger import TABLE, Row
 from segpipe.inference.predictor import Precision, Predictor
+from segpipe.inference.request import check_request
 from segpipe.package.device import choose_device
 from segpipe.package.model_file import load_model
+from segpipe.package.precision import fast_bf16
+
+log = logging.getLogger(__name__)
 
 _MODEL = "model.ts"
+_LONG_SECONDS = 10.0
+"""Of the network on one scan, from which on another precision is worth a thought."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,7 @@ class PredictOptions:
     probabilities: also write the probability of each class, `<case>_probabilities.nii.gz`.
     overwrite: segment scans again that are done already.
     precision: fp32 (the same label map on every machine), bf16 (faster where the hardware has it), auto (bf16 where fast).
+    threads: processor threads, 0: all cores.
     """
 
     device: str = "auto"
@@ -39,6 +48,7 @@ class PredictOptions:
     probabilities: bool = False
     overwrite: bool = False
     precision: Precision = "fp32"
+    threads: int = 0
 
 
 def predict(models: list[Path], source: Path, out: Path, options: PredictOptions) -> Outcome:
@@ -55,13 +65,32 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
     """
     _check_order(models, source, out)
     wanted = FolderOptions(options.format, options.probabilities, options.overwrite)
-    check_request(source, out, wanted)  # before seconds go into loading models
+    check_request(source, out, options.format)  # before seconds go into loading models
+    if options.threads:
+        torch.set_num_threads(options.threads)
     device = choose_device(options.device)
     loaded = [load_model(path / _MODEL if path.is_dir() else path, device) for path in models]
     predictor = Predictor(loaded, device, options.overlap, options.batch, options.precision)
-    rows = predict_folder(predictor, source, out, wanted)
+    rows = predict_folder(predictor, source, out, wanted, _precision_advice(predictor))
     failed = any(row.status == "failed" for row in rows)
-    return Outcome([_table(rows), *_failures(rows), f"label maps and {TABLE} in {out}"], DataError.exit_code if failed else 0)
+    what = f"label maps and {TABLE}" if any(row.output for row in rows) else TABLE
+    return Outcome([_table(rows), *_failures(rows), f"{what} in {out}"], DataError.exit_code if failed else 0)
+
+
+def _precision_advice(predictor: Predictor) -> Each:
+    """Tells once, after the first scan that was segmented, that bf16 is faster, where it is and the scan took long."""
+    waiting = not predictor.bf16 and fast_bf16(predictor.device)
+
+    def look(row: Row) -> None:
+        nonlocal waiting
+        if not waiting or row.status != "done":
+            return
+        waiting = False
+        if row.seconds["network"] > _LONG_SECONDS:
+            told = "the network took %.0f s in fp32; this machine is faster with --precision bf16 (label maps differ in a few voxels)"
+            log.info(told, row.seconds["network"])
+
+    return look
 
 
 def _check_order(models: list[Path], source: Path, out: Path) -> None:

@@ -24,7 +24,7 @@ from segpipe.plan.plan import IGNORED, Plan
 from segpipe.plan.planner import make_plan
 from segpipe.settings import Settings
 from segpipe.training.data import prepare_case
-from segpipe.training.pictures import colour, outline, plain, save_figure, upright
+from segpipe.training.pictures import colour, outline, plain, save_figure, shown, upright
 from segpipe.training.run import choose_compute
 from segpipe.training.seed import generator
 from segpipe.training.survey import survey
@@ -35,7 +35,6 @@ ROWS = 4
 AUGMENTED = 6
 """Augmented patches beside each original one."""
 
-_CHANNELS_OF_A_PICTURE = 3
 _LEGEND = 10
 """Labels that are named; the colours repeat after as many."""
 
@@ -99,8 +98,8 @@ def _sheet(rows: Sequence[Row], plan: Plan) -> Figure:
             _draw(axes, row, number, plan)
             axes.set_title("original" if number == 0 else f"augmented {number}", fontsize=8)
         line[0].set_ylabel(plain(row.name), fontsize=8)
-    shown = plan.labels[1 : 1 + _LEGEND]
-    handles = [Line2D([], [], color=colour(label.index), label=plain(label.name)) for label in shown]
+    named = plan.labels[1 : 1 + _LEGEND]
+    handles = [Line2D([], [], color=colour(label.index), label=plain(label.name)) for label in named]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
     return figure
 
@@ -110,11 +109,7 @@ def _draw(axes: Axes, row: Row, number: int, plan: Plan) -> None:
     image, label = row.images[number].numpy(), row.labels[number].numpy()
     k = int(np.argmax(((label > 0) & (label != IGNORED)).sum(axis=(0, 1))))
     low, high = np.percentile(row.images[0].numpy(), (0.5, 99.5))
-    shown = np.clip((image[..., k] - low) / max(high - low, 1e-6), 0, 1)  # (C, I, J)
-    coloured = len(shown) == _CHANNELS_OF_A_PICTURE and not plan.orient
-    axes.imshow(
-        np.moveaxis(shown, 0, -1) if coloured else upright(shown[0], not plan.orient), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
-    )
+    axes.imshow(shown(image[..., k], (low, high), not plan.orient), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     for index in np.unique(label[..., k]):
         if index > 0 and index != IGNORED:
             outline(axes, upright(label[..., k] == index, not plan.orient), colour(int(index)))

@@ -20,7 +20,7 @@ from segpipe.commands.outcome import Outcome
 from segpipe.config.compose import to_yaml
 from segpipe.dataset.case import Case
 from segpipe.dataset.fingerprint import Fingerprint
-from segpipe.dataset.split import fold_numbers
+from segpipe.dataset.split import fold_numbers, load_split
 from segpipe.errors import ConfigError
 from segpipe.evaluation.folder import Evaluation
 from segpipe.evaluation.report import to_csv, to_json
@@ -94,7 +94,7 @@ def _train_and_assemble(settings: Settings, config_yaml: str, run_dir: Path, mem
     model = assemble(run_dir, members, settings, _metrics(evaluation, summaries), rules)
     return Outcome(
         [
-            _spread_table(spread),
+            _spread_table(spread, load_split(RunFolder(members[0].root(run_dir)).splits).held_out),
             summary_table(evaluation, summaries, _TOLERANCE_MM),
             case_table(evaluation),
             *remarks(evaluation, summaries),
@@ -174,8 +174,9 @@ def _spread(run_dir: Path, members: Sequence[Member]) -> list[dict[str, Any]]:
     return rows
 
 
-def _spread_table(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table(title="Each training on what it held out", title_justify="left", title_style="bold")
+def _spread_table(rows: Sequence[dict[str, Any]], held_out: bool) -> Table:
+    cases = "what it held out" if held_out else "what it was trained on (nothing is held out)"
+    table = Table(title=f"Each training on {cases}", title_justify="left", title_style="bold")
     for column in ("training", "cases", "mean Dice"):
         table.add_column(column, justify="left" if column == "training" else "right")
     values = [math.nan if row["mean_dice"] is None else float(row["mean_dice"]) for row in rows]
@@ -194,7 +195,7 @@ def _choice_table(choices: Sequence[Choice], plan: Plan) -> Table:
         name = plan.labels[choice.rule.label].name if choice.rule.label else "all labels together"
         minimum = f"at least {1000 * choice.rule.minimum_ml:.0f} pixels" if plan.pictures else f"at least {choice.rule.minimum_ml:.3g} ml"
         rule = "largest component" if choice.rule.keep_largest else minimum
-        table.add_row(name, rule, f"{choice.before:.4f}", f"{choice.after:.4f}", "yes" if choice.accepted else "no")
+        table.add_row(name, rule, f"{choice.before:.4f}", f"{choice.after:.4f}", f"no: {choice.refusal}" if choice.refusal else "yes")
     return table
 
 

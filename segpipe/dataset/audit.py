@@ -2,13 +2,13 @@
 
 **Errors** stop a training, because it would crash, learn nonsense or report a result that is not true: a file that is missing or
 cannot be read; image and label map (or two channels) of different shape or place; NaN or Inf; a label map with several
-channels, fractions, negative or undeclared values; a case named twice, or two files in the place of one; cases with different
-numbers of channels, or pictures among volumes; a patient or the same scan in two groups or two folds; folds given to some cases
+channels, fractions, negative or undeclared values, or in a JPEG; a case named twice, or two files in the place of one; cases with
+different numbers of channels, or pictures among volumes; a patient or the same scan in two groups or two folds; folds given to some cases
 only; a manifest's `patient` where it should be `group`; nothing labelled at all.
 
-**Warnings** do not: an empty label map, a declared label that never occurs, a constant image, the same image content twice (with
-equal or differing label maps), no background, scans that look like CT in a channel that is not named so, case names that look
-like several scans of one patient where no groups are known.
+**Warnings** do not: an empty label map, a declared label or one to be ignored that never occurs, many values that hardly any case
+shares, a constant image, the same image content twice (with equal or differing label maps), no background, scans that look like CT in
+a channel that is not named so, case names that look like several scans of one patient where no groups are known, one case only.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from segpipe.geometry.grid import CORNER_TOLERANCE_MM
 MOST_VALUES = 255
 """Class indices are stored as uint8, and one of them means that nobody has judged the voxel."""
 _FEWEST_VALUES = 2
+_MANY_VALUES = 20
+"""More values than this are structures when the cases share them, else the traces of compression or blending."""
+_LOSSY = (".jpg", ".jpeg")
 _PATIENTS = (r"(sub-[A-Za-z0-9]+)_", r"^(.+?)[_-](?:ses|session|visit|timepoint|tp|slice|frame|exam|study)[_-]?\d+$")
 """Case names that tell the patient: those of BIDS, and those that end in the number of a visit or slice."""
 _AIR_HU = (-1100.0, -900.0)
@@ -46,7 +49,7 @@ def audit(data: DataSet, facts: list[CaseFacts]) -> list[Finding]:
     findings = list(data.findings)
     for case in facts:
         findings += [*_readable(case), *_images(case), *_label(case, data.ignore)]
-    findings += [*_channels(data, facts), *_mixed(facts), *_label_values(data, facts)]
+    findings += [*_channels(data, facts), *_mixed(facts), *_label_values(data, facts), *_lone_values(data, facts)]
     findings += [
         *_unnamed_ct(data, facts),
         *_names(data),
@@ -108,6 +111,9 @@ def _place(case: str, file: ImageFacts | LabelFacts, first: ImageFacts, name: st
 
 def _label(case: CaseFacts, ignore: tuple[int, ...]) -> Iterator[Finding]:
     label = case.label
+    if label is not None and _lossy(label):
+        what = "the label map is a JPEG, whose compression changes the values"
+        yield _error(case.case, label.file, what, "save it as PNG, from the mask as it was drawn")
     if label is None or label.error:
         return
     first = next((image for image in case.images if not image.error), None)
@@ -127,6 +133,10 @@ def _label(case: CaseFacts, ignore: tuple[int, ...]) -> Iterator[Finding]:
     if not label.not_whole and not any(label.voxels.keys() - {0, *ignore}):
         cure = "check that it was saved; a case that really shows nothing may stay"
         yield _warning(case.case, label.file, "the label map is empty", cure)
+
+
+def _lossy(label: LabelFacts) -> bool:
+    return Path(label.file).suffix.lower() in _LOSSY
 
 
 def _some(values: Iterable[int], most: int = 8) -> str:
@@ -162,7 +172,8 @@ def _mixed(facts: list[CaseFacts]) -> Iterator[Finding]:
 def _label_values(data: DataSet, facts: list[CaseFacts]) -> Iterator[Finding]:
     """Values that are not declared, declared ones that never occur, no background."""
     maps = [(case.case, case.label) for case in facts if case.label and not case.label.error and case.label.channels == 1]
-    found = {value for _, label in maps for value in label.voxels} - set(data.ignore)
+    held = {value for _, label in maps for value in label.voxels}
+    found = held - set(data.ignore)
     declared = {0, *data.label_names, *data.ignore}
     for case, label in maps if data.label_names else []:
         unknown = [value for value in label.voxels if value not in declared and value >= 0]
@@ -173,12 +184,34 @@ def _label_values(data: DataSet, facts: list[CaseFacts]) -> Iterator[Finding]:
     for value in sorted(set(data.label_names) - found - {0}) if maps else []:
         what = f"missing label: {value} {data.label_names[value]} is declared, but occurs in no label map; the model will not know it"
         yield _warning("", str(data.root), what, "remove it from the names, or add cases that show it")
+    absent = sorted(set(data.ignore) - held)
+    if maps and absent:
+        what = f"the value(s) to be ignored, {_some(absent)}, occur in no label map; the label maps hold {_some(held)}"
+        cure = "correct dataset.ignore: voxels that nobody has judged are trained on otherwise"
+        yield _warning("", str(data.root), what, cure)
     if maps and found and 0 not in found:
         what = f"no label map holds the value 0; the lowest value, {min(found)}, is taken as the background"
         yield _warning("", str(data.root), what, "make sure that this is the background")
     if len(found) > MOST_VALUES:
         what = f"the label maps hold {len(found)} different values; at most {MOST_VALUES} can be trained"
         yield _error("", str(data.root), what, "check that the label folder holds label maps, not images")
+
+
+def _lone_values(data: DataSet, facts: list[CaseFacts]) -> Iterator[Finding]:
+    """Many values, most of them in one case only: a mask was compressed or blended, or its objects are numbered.
+
+    Values that are not declared where others are, and JPEG files, are errors already.
+    """
+    maps = [(case.case, case.label) for case in facts if case.label and case.label.channels == 1 and not _lossy(case.label)]
+    cases = Counter(value for _, label in maps for value in label.voxels if value not in data.ignore)
+    lone = {value for value, count in cases.items() if count == 1}
+    if data.label_names or len(cases) <= _MANY_VALUES or 2 * len(lone) <= len(cases):
+        return
+    case, label = max(maps, key=lambda one: len(lone & one[1].voxels.keys()))
+    most = len(lone & label.voxels.keys())
+    what = f"{len(cases)} different label values, {len(lone)} of which occur in one case only; this label map holds {most} of those"
+    cure = "if it was compressed (JPEG) or resized, write it again without loss or blending; numbered objects need one value a kind"
+    yield _warning(case, label.file, what, cure)
 
 
 def _unnamed_ct(data: DataSet, facts: list[CaseFacts]) -> Iterator[Finding]:
@@ -271,6 +304,9 @@ def _labelled(data: DataSet, facts: list[CaseFacts]) -> Iterator[Finding]:
         what = f"none of {len(data.cases)} cases has a readable image and label map"
         yield _error("", str(data.root), what, "add label maps; see the other findings")
         return
+    if len(data.labelled) == 1:
+        what = "one labelled case only: training validates on the case that it trained on"
+        yield _warning(usable[0].case, str(data.root), what, "add cases; such a score says nothing about other scans")
     if len({value for case in usable if case.label for value in case.label.voxels} - set(data.ignore)) < _FEWEST_VALUES:
         cure = "add label maps that show a structure"
         yield _error("", str(data.root), "all label maps are empty or hold one value only: there is nothing to learn", cure)

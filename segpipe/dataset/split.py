@@ -37,6 +37,11 @@ class Split:
     validation: tuple[str, ...]
     note: str
 
+    @property
+    def held_out(self) -> bool:
+        """Whether no case that validates was trained on."""
+        return not set(self.train) & set(self.validation)
+
 
 def make_split(cases: Sequence[Case], settings: DatasetSettings, seed: int) -> Split:
     """Hold out cases for validation; cases of one group never part.
@@ -70,7 +75,7 @@ def make_split(cases: Sequence[Case], settings: DatasetSettings, seed: int) -> S
         raise ConfigError(f"all {len(names)} cases are held out; at least one must be left to train on: {cure}")
     train = names - held or names
     notes += _leaks(labelled, train, held)
-    if len(labelled) < FEW:
+    if 1 < len(labelled) < FEW:  # of one, it has just been said
         notes.append(f"WARNING: {len(labelled)} labelled case(s) only; a score on so few says little")
     for note in notes[1:]:
         log.warning(note.removeprefix("WARNING: "))

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from segpipe.evaluation.pairs import Pair, Pairs
 from segpipe.folds.members import Member
 from segpipe.inference.folder import FolderOptions, predict_scans
 from segpipe.inference.gather import Examination
+from segpipe.inference.ledger import TABLE
 from segpipe.inference.postprocess import Rule, apply_rules, components, kept
 from segpipe.inference.predictor import Predictor
 from segpipe.io.read import read_beside, read_volume
@@ -61,18 +62,24 @@ def predict_held_out(run_dir: Path, members: Sequence[Member], cases: Sequence[C
     by_name, out = {case.name: case for case in cases}, run_dir / "out_of_fold"
     pairs: list[Pair] = []
     plan: Plan | None = None
+    unlike = 0
     for fold in dict.fromkeys(member.fold for member in members):
         own = [RunFolder(member.root(run_dir)) for member in members if member.fold == fold]
         predictor = Predictor([load_model(run.model, device) for run in own], device, settings.inference.overlap, settings.inference.batch)
         plan = plan or predictor.plan
         held_out = [by_name[name] for name in load_split(own[0].splits).validation]
-        rows = predict_scans(predictor, [Examination(case.name, case.images) for case in held_out], out, FolderOptions())
+        scans = [Examination(case.name, case.images) for case in held_out]
+        rows = predict_scans(predictor, scans, out, FolderOptions(tell_unlike=False))
+        unlike += sum(bool(row.warning) for row in rows)
         for case, row in zip(held_out, rows, strict=True):
             if row.status == "failed" or case.label is None:
                 raise DataError(f"{case.name}: its held-out prediction failed: {row.reason}")
             pairs.append(Pair(case.name, out / row.output, case.label))
     if plan is None:
         raise DataError(f"{run_dir}: no training to predict with")
+    if unlike:
+        what = "%d of %d out-of-fold cases, or their label maps, are unlike the training scans: see the column warning of %s"
+        log.warning(what, unlike, len(pairs), out / TABLE)
     return OutOfFold(Pairs(tuple(sorted(pairs, key=lambda pair: pair.case))), plan)
 
 
@@ -85,6 +92,9 @@ def evaluate_held_out(found: OutOfFold) -> Evaluation:
     return evaluate_pairs(found.pairs, LabelNames(labels[0].value, names, found.plan.ignore))
 
 
+Refusal = Literal["", "no gain", "another rule gains more", "a label falls"]
+
+
 @dataclass(frozen=True)
 class Choice:
     """One rule that was tried.
@@ -92,13 +102,18 @@ class Choice:
     Attributes:
         before, after: mean Dice of the label over the cases (of all labels, for a rule on all of them); empty in truth and
             prediction counts as 1, so that taking away a false finding is rewarded.
-        accepted: whether it is part of the model.
+        refusal: why it is no part of the model; empty when it is.
     """
 
     rule: Rule
     before: float
     after: float
-    accepted: bool
+    refusal: Refusal = ""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it is part of the model."""
+        return not self.refusal
 
 
 def choose_rules(found: OutOfFold) -> list[Choice]:
@@ -108,8 +123,11 @@ def choose_rules(found: OutOfFold) -> list[Choice]:
     classes = range(1, found.plan.classes)
     together = Rule(0, keep_largest=True)
     plain, alone = _dice_of_all(found, ()), _dice_of_all(found, (together,))
-    rises = alone.mean() > plain.mean() + LEAST_GAIN and all(alone[:, c - 1].mean() >= plain[:, c - 1].mean() for c in classes)
-    choices = [Choice(together, float(plain.mean()), float(alone.mean()), bool(rises))]
+    gains = alone.mean() > plain.mean() + LEAST_GAIN
+    falls = any(alone[:, c - 1].mean() < plain[:, c - 1].mean() for c in classes)
+    refusal: Refusal = "no gain" if not gains else "a label falls" if falls else ""
+    choices = [Choice(together, float(plain.mean()), float(alone.mean()), refusal)]
+    rises = choices[0].accepted
     before = (together,) if rises else ()
     smallest = _smallest_ml(found)
     candidates = [
@@ -125,8 +143,14 @@ def choose_rules(found: OutOfFold) -> list[Choice]:
         base = float((alone if rises else plain)[:, c - 1].mean())
         own = [(float(scores[number].mean()), rule) for number, rule in enumerate(candidates) if rule.label == c]
         best = max(own, key=lambda one: one[0])
-        choices += [Choice(rule, base, score, rule is best[1] and score > base + LEAST_GAIN) for score, rule in own]
+        choices += [Choice(rule, base, score, _refusal(score - base, rule is best[1])) for score, rule in own]
     return choices
+
+
+def _refusal(gain: float, best: bool) -> Refusal:
+    if gain <= LEAST_GAIN:
+        return "no gain"
+    return "" if best else "another rule gains more"
 
 
 def _maps(found: OutOfFold, what: str) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], float]]:
@@ -193,4 +217,4 @@ def accepted(choices: Sequence[Choice]) -> list[Rule]:
 
 def as_dict(choice: Choice) -> dict[str, Any]:
     """Plain values for JSON."""
-    return dataclasses.asdict(choice)
+    return dataclasses.asdict(choice) | {"accepted": choice.accepted}

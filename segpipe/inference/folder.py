@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from segpipe.inference.gather import Examination, gather
 from segpipe.inference.ledger import PROBABILITIES, TABLE, Ledger, Row
 from segpipe.inference.outputs import WRITING, hashes, known_files, output_files, set_aside, state
 from segpipe.inference.predictor import Predictor
+from segpipe.inference.request import check_format, check_request, format_suffix
 from segpipe.io.atomic import check_folder, write_text
-from segpipe.io.find import SUFFIXES, is_picture, split_name
+from segpipe.io.find import is_picture
 from segpipe.io.read import apart_mm, read_channels, read_volume
 from segpipe.io.write import label_suffix, write_label_map, write_volume
 from segpipe.plan.plan import Label
-from segpipe.progress import track
+from segpipe.progress import Told, track, track_parts
 
 log = logging.getLogger(__name__)
 
@@ -37,38 +38,50 @@ class FolderOptions:
     format: extension of the label maps (`nii.gz`, `nrrd`, `mha`, `png` ...); empty: each input's own.
     probabilities: also write `<case>_probabilities.nii.gz` (float32, one component a class, background first).
     overwrite: segment scans again that are done already.
+    tell_unlike: say of each scan that is unlike the training scans; the table holds it all the same.
     """
 
     format: str = ""
     probabilities: bool = False
     overwrite: bool = False
+    tell_unlike: bool = True
 
 
-def predict_folder(predictor: Predictor, source: Path, out: Path, options: FolderOptions) -> list[Row]:
+Each = Callable[[Row], None]
+
+
+def predict_folder(predictor: Predictor, source: Path, out: Path, options: FolderOptions, each: Each | None = None) -> list[Row]:
     """Segment a scan, or every scan below a folder, into `out`.
 
     `IN/sub/case.nii.gz` becomes `OUT/sub/case.nii.gz`; `OUT/predictions.csv` is written after every scan, `OUT/labels.json` at
     the start. Scans that the table has as done, with this model and these options, of the same content and with their label map
     still there, are skipped.
 
+    Args:
+        each: called with the row of each scan once it is in the table.
+
     Returns:
         One row for each scan of `source`, in order.
 
     Raises:
         DataError: `source` is missing, or holds no scan.
-        ConfigError: `out` is the input folder or cannot be written; unknown format.
+        ConfigError: `out` is the input folder or cannot be written; unknown format, or one in which the model has no label map.
     """
-    check_request(source, out, options)
-    return predict_scans(predictor, gather(source, out, [channel.name for channel in predictor.plan.channels]), out, options)
+    check_request(source, out, options.format)
+    scans = gather(source, out, [channel.name for channel in predictor.plan.channels])
+    return predict_scans(predictor, scans, out, options, each)
 
 
-def predict_scans(predictor: Predictor, scans: Sequence[Examination], out: Path, options: FolderOptions) -> list[Row]:
+def predict_scans(
+    predictor: Predictor, scans: Sequence[Examination], out: Path, options: FolderOptions, each: Each | None = None
+) -> list[Row]:
     """As `predict_folder`, for scans that are known already.
 
     Raises:
-        ConfigError: `out` cannot be written; unknown format.
+        ConfigError: as `predict_folder`.
     """
-    suffix = _suffix(options.format)
+    suffix = format_suffix(options.format)
+    check_format(suffix, predictor.plan)
     check_folder(out)
     ledger = Ledger(out / TABLE)
     task = _Task(predictor, out, suffix, options, frozenset(path.resolve() for scan in scans for path in scan.images), ledger)
@@ -79,10 +92,12 @@ def predict_scans(predictor: Predictor, scans: Sequence[Examination], out: Path,
     write_text(out / LABELS, _labels_text(predictor.plan.labels))
     rows: list[Row] = []
     try:
-        for scan in track(scans, f"segmenting {len(scans)} scan(s)"):
-            row = finished.get(scan.case) or task.segment(scan)
+        for scan, told in track_parts(scans, f"segmenting {len(scans)} scan(s)", lambda scan: f"windows of {scan.case}"):
+            row = finished.get(scan.case) or task.segment(scan, told)
             ledger.put(row)
             rows.append(row)
+            if each is not None:
+                each(row)
     except KeyboardInterrupt:
         log.warning(
             "stopped after %d of %d scan(s), whose label maps are in %s; the same command%s does the others",
@@ -191,7 +206,7 @@ class _Task:
     def _output(self, scan: Examination) -> str:
         return scan.case + (self.suffix or label_suffix(scan.suffix))
 
-    def segment(self, scan: Examination) -> Row:
+    def segment(self, scan: Examination, told: Told) -> Row:
         """The scan's row, its files written.
 
         Raises:
@@ -200,7 +215,7 @@ class _Task:
         row = self._row(scan)
         try:
             row = replace(row, input_hash=scan_hash(scan.images))
-            return self._segment(scan, row)
+            return self._segment(scan, row, told)
         except ConfigError:
             raise
         except SegpipeError as error:
@@ -209,7 +224,7 @@ class _Task:
             log.debug("%s", scan.case, exc_info=True)
             reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
         reason = "; ".join(part for part in (reason, self._set_aside_ours(scan.case)) if part)
-        log.warning("%s failed: %s", scan.case, reason)
+        log.warning("%s failed", scan.case)  # why is in the row, for whoever closes the call
         return replace(row, output="", reason=reason)
 
     def _set_aside_ours(self, case: str) -> str:
@@ -228,7 +243,7 @@ class _Task:
             log.warning("%s: %s", row.case, told)
         self.ledger.put(replace(row, status="started", output_hash=";".join(WRITING for _ in files)))
 
-    def _segment(self, scan: Examination, row: Row) -> Row:
+    def _segment(self, scan: Examination, row: Row, told: Told) -> Row:
         if scan.problem:
             raise DataError(scan.problem)
         target = self._target(row.output)
@@ -237,7 +252,7 @@ class _Task:
         read = time.perf_counter()
         self._check_kind(scan.images[0])
         unlike = self.predictor.unlike(volume)
-        prediction = self.predictor.predict(volume, self.options.probabilities)
+        prediction = self.predictor.predict(volume, self.options.probabilities, told)
         predicted = time.perf_counter()
         self._start(row)
         if prediction.probabilities is not None:
@@ -251,7 +266,7 @@ class _Task:
         else:
             row = replace(row, volumes_ml={name: count * volume.grid.voxel_volume_ml for name, count in voxels.items()})
             unlike += self.predictor.odd_volumes(row.volumes_ml)
-        if unlike:
+        if unlike and self.options.tell_unlike:
             log.warning("%s is unlike the training scans, look at its label map: %s", scan.case, "; ".join(unlike))
         return replace(row, warning="; ".join(unlike))
 
@@ -273,40 +288,6 @@ class _Task:
     def _options(self) -> str:
         precision = "bf16" if self.predictor.bf16 else "fp32"
         return f"overlap={self.predictor.overlap:g} precision={precision}"
-
-
-def check_request(source: Path, out: Path, options: FolderOptions) -> str:
-    """Refuse what cannot be done before a model is loaded; the extension of the label maps, empty for each input's own.
-
-    Raises:
-        DataError: `source` is missing.
-        ConfigError: `out` is the input folder or a file, or cannot be written, or holds another program's table; unknown format.
-    """
-    suffix = _suffix(options.format)
-    _check_places(source, out)
-    check_folder(out)
-    Ledger(out / TABLE)
-    return suffix
-
-
-def _suffix(name: str) -> str:
-    """`nii.gz` or `.nii.gz` -> `.nii.gz`; the empty string stays."""
-    suffix = f".{name.lower().lstrip('.')}" if name else ""
-    if suffix and (suffix not in SUFFIXES or label_suffix(suffix) != suffix):
-        allowed = ", ".join(known.lstrip(".") for known in SUFFIXES if label_suffix(known) == known)
-        raise ConfigError(f"--format is {name!r}; must be one of {allowed}")
-    return suffix
-
-
-def _check_places(source: Path, out: Path) -> None:
-    if not source.exists():
-        raise DataError(f"{source}: no such file or folder; give a scan, or a folder with scans")
-    if source.is_dir() and source.resolve() == out.resolve():
-        raise ConfigError(f"{out} is the input folder, whose scans would be overwritten: choose another output folder")
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file; must be a folder for the label maps")
-    if not out.exists() and split_name(out)[1].lower() in SUFFIXES:
-        raise ConfigError(f"{out} names a file; must be a folder for the label maps (use --format for their format)")
 
 
 def _is_label_map_of(scan: Examination, path: Path) -> bool:

@@ -29,6 +29,7 @@ from segpipe.prepare.prepare import prepare
 from segpipe.prepare.prepared import Trace
 from segpipe.prepare.readout import Readout, readout_of
 from segpipe.prepare.restore import restore_labels, restore_probabilities
+from segpipe.progress import Told
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -116,43 +117,54 @@ class Predictor:
         told = next(((model.plan, known) for model, known in zip(self.models, self._known, strict=True) if known is not None), None)
         return odd_volumes(volumes_ml, *told) if told is not None else []
 
-    def predict(self, volume: Volume, probabilities: bool = False) -> Prediction:
+    def predict(self, volume: Volume, probabilities: bool = False, told: Told | None = None) -> Prediction:
         """Segment one volume.
 
         Args:
             volume: (C, I, J, K) in the scan's own unit, any grid.
             probabilities: also return the probability of each class.
+            told: called after each batch with the windows done and the windows in all, over all models.
 
         Raises:
             DataError: wrong channels, NaN or infinite voxels, out of memory.
             ModelError: the network gives NaN or infinity.
         """
         clock = _Clock(self.device, self.batch)
-        results = []
+        results, each = [], _told_of_each(told, len(self.models))
         for group in prepared_alike(self.models):
             with clock.phase("prepare"):
                 prepared = prepare(volume, group[0].plan)
             with clock.phase("network"):
-                results.append((self._scores(group, prepared.image), prepared.trace, len(group)))
+                results.append((self._scores(group, prepared.image, each), prepared.trace, len(group)))
         with clock.phase("restore"):
             indices, shares = _on_scan(results, len(self.models), probabilities, readout_of(self.plan))
             indices = apply_rules(indices, self._rules, volume.grid.voxel_volume_ml)
         labels = self.plan.labels
         return Prediction(to_values(indices, labels), shares, clock.seconds, _voxels(indices, labels))
 
-    def _scores(self, group: Sequence[Model], image: torch.Tensor) -> torch.Tensor:
+    def _scores(self, group: Sequence[Model], image: torch.Tensor, each: Iterator[Told | None]) -> torch.Tensor:
         """(N, I, J, K) float32: logits of a single model, mean log-probabilities of several."""
         image = image.to(self.device)
         with torch.inference_mode():
-            every = (self._logits(model, image) for model in group)
+            every = (self._logits(model, image, next(each)) for model in group)
             scores = next(every) if len(self.models) == 1 else mean_scores(every, len(group), readout_of(self.plan))
         if not bool(torch.isfinite(scores.sum())):
             raise ModelError(f"{group[0].path}: the network gives NaN or infinity on this scan: check its intensities, or train again")
         return scores
 
-    def _logits(self, model: Model, image: torch.Tensor) -> torch.Tensor:
+    def _logits(self, model: Model, image: torch.Tensor, told: Told | None) -> torch.Tensor:
         network = on_windows(model.network, model.plan.dims, Compute(str(self.device), self.bf16))
-        return sliding_window(image, network, model.plan.patch_size, self.overlap, self.batch)
+        return sliding_window(image, network, model.plan.patch_size, self.overlap, self.batch, told)
+
+
+def _told_of_each(told: Told | None, models: int) -> Iterator[Told | None]:
+    """What is told of each model's windows: those of all models, as if each had as many, since the next ones' are not known yet."""
+
+    def of_all(before: int, done: int, total: int) -> None:
+        if told is not None:
+            told(before * total + done, models * total)
+
+    return (partial(of_all, number) if told is not None else None for number in range(models))
 
 
 def _told(model: Model, read: Callable[[], _T]) -> _T:

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from segpipe.errors import ConfigError, ModelError
 from segpipe.geometry.grid import Shape
+from segpipe.progress import Told
 
 SIGMA_SHARE = 0.125
 """Standard deviation of the weights as a share of the window (Isensee et al. 2021, supplementary note 2)."""
@@ -30,7 +31,7 @@ Predictor = Callable[[Tensor], Tensor]
 
 
 @torch.no_grad()
-def sliding_window(image: Tensor, predict: Predictor, window: Shape, overlap: float, batch: int) -> Tensor:
+def sliding_window(image: Tensor, predict: Predictor, window: Shape, overlap: float, batch: int, told: Told | None = None) -> Tensor:
     """Predict a whole volume window by window.
 
     Windows start every `window * (1 - overlap)` voxels, rounded down; the last one along an axis is shifted back to the edge.
@@ -42,6 +43,7 @@ def sliding_window(image: Tensor, predict: Predictor, window: Shape, overlap: fl
         window: voxels `i, j, k`; k is 1 for a 2D network.
         overlap: share of the window, 0 <= overlap < 1.
         batch: most windows in one call; 0: as `windows_at_once` says.
+        told: called after each batch with the windows done and the windows in all.
 
     Returns:
         (N, I, J, K) float32 logits.
@@ -68,6 +70,8 @@ def sliding_window(image: Tensor, predict: Predictor, window: Shape, overlap: fl
         for place, one in zip(some, predicted, strict=True):
             logits[(slice(None), *place)] += one.to(image.device, torch.float32) * weights
             total[place] += weights
+        if told is not None:
+            told(first + len(some), len(places))
     if logits is None:
         raise ModelError(f"volume has {tuple(shape)} voxels; must have at least one along each axis")
     inner = tuple(slice(b, b + n) for b, n in zip(before, shape, strict=True))

@@ -14,7 +14,7 @@ from segpipe.settings import PlanSettings
 
 log = logging.getLogger(__name__)
 
-OR_TWO = {2: ", or two, along the axes of the network's slices", 3: ""}
+OR_TWO = {2: ", or two, along the axes of the network's slices (pictures: rows, columns)", 3: ""}
 _SIDE_WORDS = (
     "l|r|lt|rt|lft|rgt|lh|rh",
     r"links\w*|rechts\w*|linke[rsnm]?|rechte[rsnm]?|li|re",  # German; Dutch

@@ -91,7 +91,7 @@ class Plan:
         orient: bring volumes to the closest RAS axes first (false for pictures).
         axes: permutation of the RAS axes, so that the last prepared axis is the through-plane one.
         spacing_mm: spacing of the network's grid; 0 leaves an axis at the scan's own (slices of a 2D network), `None` all (pictures).
-        patch_size: voxels of one patch and window; the last is 1 for a 2D network.
+        patch_size: voxels of one patch and window, rows before columns on pictures; the last is 1 for a 2D network.
         batch_size: patches a step.
         nonzero: normalise inside the non-zero region and crop to it.
         flips: for each prepared axis, whether mirroring is allowed in training and at test time.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from segpipe.errors import ConfigError
+from pathlib import Path
+
+from segpipe.errors import ConfigError, DataError
 from segpipe.patches.augment import check_augment
 from segpipe.settings import NetworkSettings, Settings
 from segpipe.training.custom import check_callback, check_network
@@ -14,12 +16,23 @@ def check_settings(settings: Settings) -> None:
 
     Raises:
         ConfigError: naming the setting.
+        DataError: there is nothing at `dataset.root`.
     """
     check_augment(settings.augment)
     check_network(settings.network.target)
     check_callback(settings.training.callback)
     check_loggers(settings.training)
     _check_stages(settings)
+    _check_root(settings.dataset.root)
+
+
+def _check_root(root: str) -> None:
+    """As `survey` and `load_dataset` tell it, but before a word about the folder of the run."""
+    if not root:
+        raise ConfigError("dataset.root is empty; say where the data set lies: dataset.root=DIR")
+    path = Path(root).expanduser()
+    if not path.exists():
+        raise DataError(f"{path}: does not exist; must be the folder of the data set or a manifest file: check dataset.root")
 
 
 def _check_stages(settings: Settings) -> None:

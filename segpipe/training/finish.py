@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from segpipe.dataset.split import load_split
 from segpipe.io.atomic import write_text
 from segpipe.package.export import export_model
 from segpipe.package.precision import Compute
@@ -44,6 +45,7 @@ class Finished:
         dice: mean Dice on the validated cases of each label, by name (NaN where undefined).
         mean_dice: mean over the labels.
         cases: number of validated cases.
+        held_out: whether none of them was trained on.
         steps: optimiser steps taken.
         signal: name of the signal that ended it early, or the empty string.
         early: whether it ended before its budget was spent: by a signal, or by the user's own callback.
@@ -54,6 +56,7 @@ class Finished:
     dice: dict[str, float]
     mean_dice: float
     cases: int
+    held_out: bool
     steps: int
     signal: str
     early: bool
@@ -92,6 +95,7 @@ def finish(
     record.add(spent | {"dice mean": mean} | {f"dice {name}": value for name, value in means.items()}, module)
     export_model(network.cpu().float().eval(), plan, model_document(run.root, plan, steps), run.model)
     _draw(run, plan, overlays)
+    split = load_split(run.splits)
     early = bool(module.stopped_by) or steps < module.budget.max_steps
     if steps < FEW_STEPS and early:
         log.warning("stopped after %d steps; the model is hardly trained: go on with training.resume=auto", steps)
@@ -99,7 +103,7 @@ def finish(
         log.warning(
             "only %d steps fitted into the time; the model is hardly trained: give more training.max_minutes or a free machine", steps
         )
-    return Finished(run.root, run.model, means, mean, len(scores), steps, module.stopped_by, early)
+    return Finished(run.root, run.model, means, mean, len(scores), split.held_out, steps, module.stopped_by, early)
 
 
 def _report(names: list[str], scores: Sequence[CaseDice]) -> dict[str, Any]:
@@ -126,7 +130,7 @@ def _cutter(overlays: list[Overlay], plan: Plan, names: set[str]) -> Callable[[T
         if plan.partly_judged:
             truth = np.where(truth == IGNORED, np.uint8(0), truth)
         with spared(f"the overlay of case {case.name}"):
-            overlays.append(cut_overlay(case.name, case.prepared.image[0].numpy(), truth, prediction))
+            overlays.append(cut_overlay(case.name, case.prepared.image.numpy(), truth, prediction))
 
     return cut
 

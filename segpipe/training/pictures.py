@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from segpipe.io.atomic import replacing
@@ -23,8 +24,15 @@ log = logging.getLogger(__name__)
 
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#ffe119", "#f58231", "#911eb4", "#42d4f4", "#f032e6", "#bfef45", "#fabed4")
 Scalar = TypeVar("Scalar", bound=np.generic)
-_SLICES = 4
+_SLICES = 3
 _LEGEND = 8
+_LEGEND_COLUMNS = 4
+_PANEL, _PICTURE_PANEL = 4.5, 7.0
+"""Longest side of a panel in inches; a picture is the only slice, and two of them fill the width of the sheet."""
+_SMALLEST = 1.5
+_COLOURS_OF_A_PICTURE = 3
+_LINE = 2.4
+"""Points; the half of a line that lies outside its label is not drawn."""
 _ENDS = (("R", "L"), ("A", "P"), ("S", "I"))
 """Where each world axis ends, RAS: the side to which it runs first."""
 
@@ -43,10 +51,28 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def outline(axes: Axes, mask: NDArray[np.bool_], colour: str, style: str = "solid") -> None:
-    """Draw the border of a mask, where there is one; a plane that is one pixel wide has none that matplotlib could draw."""
-    if mask.any() and not mask.all() and min(mask.shape) > 1:
-        axes.contour(mask, [0.5], colors=[colour], linestyles=style, linewidths=1.0)
+def outline(axes: Axes, mask: NDArray[np.bool_], colour: str) -> None:
+    """Draw the border of a mask on its own side only, so that labels that touch do not hide each other, however small a pixel is drawn."""
+    if not mask.any():
+        return
+    axes.autoscale(False)  # the image has set the view; the margin below is no part of it
+    rows, columns = mask.shape
+    closed = np.pad(mask, 1)  # a contour would be open at the edges otherwise, and there is none of a plane that is one pixel wide
+    lines = axes.contour(np.arange(-1, columns + 1), np.arange(-1, rows + 1), closed, [0.5], colors=[colour], linewidths=_LINE)
+    lines.set_clip_path(lines.get_paths()[0], axes.transData)
+
+
+def shown(image: NDArray[np.float32], limits: tuple[float, float], picture: bool) -> NDArray[np.float32]:
+    """A plane as it is drawn, from `limits` to 0 and 1: a colour picture (rows, columns, 3), else the first channel (rows, columns).
+
+    Args:
+        image: (C, I, J).
+    """
+    low, high = limits
+    values = np.clip((image - low) / max(high - low, 1e-6), 0, 1)
+    if picture and len(values) == _COLOURS_OF_A_PICTURE:
+        return np.moveaxis(values, 0, -1)
+    return upright(values[0], picture)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -85,7 +111,7 @@ class Overlay:
     """What an overlay shows of a case, so that the whole volumes need not be kept until it is drawn.
 
     Attributes:
-        image: (I, J, n) slices of the first channel.
+        image: (C, I, J, n) slices.
         truth, prediction: (I, J, n) class indices.
         slices: number of each slice in the scan.
     """
@@ -98,39 +124,56 @@ class Overlay:
 
 
 def cut_overlay(case: str, image: NDArray[np.float32], truth: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> Overlay:
-    """Slices along the last axis through what is labelled; arrays (I, J, K)."""
+    """Slices along the last axis through what is labelled; image (C, I, J, K), labels (I, J, K)."""
     slices = _busy_slices(truth | prediction)
-    return Overlay(case, image[:, :, slices], truth[:, :, slices], prediction[:, :, slices], slices)
+    return Overlay(case, image[..., slices], truth[:, :, slices], prediction[:, :, slices], slices)
 
 
 def draw_overlay(overlay: Overlay, path: Path, plan: Plan) -> None:
-    """Slices side by side: truth outlined with full lines, prediction with dashed ones; letters tell the patient's sides."""
-    truth, prediction, picture = overlay.truth, overlay.prediction, plan.pictures
-    figure = Figure(figsize=(3.2 * len(overlay.slices), 3.7), layout="constrained")
-    for number, axes in enumerate(np.atleast_1d(figure.subplots(1, len(overlay.slices)))):
-        plane = overlay.image[:, :, number]
-        low, high = np.percentile(plane, (1, 99))
-        axes.imshow(upright(plane, picture), cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
-        for index in range(1, int(max(truth.max(), prediction.max())) + 1):
-            for labels, style in ((truth, "solid"), (prediction, "dashed")):
-                outline(axes, upright(labels[:, :, number] == index, picture), colour(index), style)
-        axes.set(xticks=[], yticks=[], xlabel="" if picture else f"slice {overlay.slices[number]}")
-        if not picture:
-            _letters(axes, plan)
-    shown = [label for label in plan.labels[1:] if ((truth == label.index) | (prediction == label.index)).any()][:_LEGEND]
-    handles = [Line2D([], [], color=colour(label.index), label=plain(label.name)) for label in shown]
+    """A row a slice, truth outlined on the left, prediction on the right: neither hides the other; letters tell the patient's sides."""
+    figure = Figure(figsize=_sheet_size(overlay, plan.pictures), layout="constrained")
+    panels = figure.subplots(len(overlay.slices), 2, squeeze=False)
+    for number, pair in enumerate(panels):
+        limits = np.percentile(overlay.image[..., number], (0.5, 99.5))
+        plane = shown(overlay.image[..., number], (limits[0], limits[1]), plan.pictures)
+        for axes, labels in zip(pair, (overlay.truth, overlay.prediction), strict=True):
+            _panel(axes, plane, labels[:, :, number], plan)
+        pair[0].set_ylabel("" if plan.pictures else f"slice {overlay.slices[number]}", fontsize=9)
+    for axes, title in zip(panels[0], ("truth", "prediction"), strict=True):
+        axes.set_title(title, fontsize=10)
+    found = [label for label in plan.labels[1:] if ((overlay.truth == label.index) | (overlay.prediction == label.index)).any()]
+    handles = [Line2D([], [], color=colour(label.index), label=plain(label.name)) for label in found[:_LEGEND]]
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
-    figure.suptitle(f"{plain(overlay.case)}\nfull: truth, dashed: prediction", fontsize=9)
+        columns = min(len(handles), _LEGEND_COLUMNS)
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+    figure.suptitle(plain(overlay.case), fontsize=10)
     save_figure(figure, path)
 
 
+def _sheet_size(overlay: Overlay, picture: bool) -> tuple[float, float]:
+    """Width and height in inches for panels of the slices' shape."""
+    rows, columns = upright(overlay.truth[:, :, 0], picture).shape
+    side = (_PICTURE_PANEL if picture else _PANEL) / max(rows, columns)
+    return 2 * max(side * columns, _SMALLEST) + 0.4, len(overlay.slices) * max(side * rows, _SMALLEST) + 1.0
+
+
+def _panel(axes: Axes, plane: NDArray[np.float32], labels: NDArray[np.uint8], plan: Plan) -> None:
+    """One slice with the outlines of its labels (I, J)."""
+    axes.imshow(plane, cmap="gray", vmin=0, vmax=1)
+    for index in np.unique(labels[labels > 0]):
+        outline(axes, upright(labels == index, plan.pictures), colour(int(index)))
+    axes.set(xticks=[], yticks=[])
+    if not plan.pictures:
+        _letters(axes, plan)
+
+
 def _letters(axes: Axes, plan: Plan) -> None:
-    """Which side of the patient lies at each edge of a slice as `upright` shows it."""
+    """Which side of the patient lies at each edge of a slice as `upright` shows it: inside the panel, legible on black and on white."""
     (left, right), (top, bottom) = (_ENDS[axis] for axis in plan.axes[:2])
-    places = ((0.02, 0.5, left), (0.98, 0.5, right), (0.5, 0.98, top), (0.5, 0.02, bottom))
-    for x, y, letter in places:
-        axes.text(x, y, letter, transform=axes.transAxes, color="gold", fontsize=8, ha="center", va="center")
+    places = ((0.02, 0.5, "left", "center"), (0.98, 0.5, "right", "center"), (0.5, 0.98, "center", "top"), (0.5, 0.02, "center", "bottom"))
+    for (x, y, across, along), letter in zip(places, (left, right, top, bottom), strict=True):
+        text = axes.text(x, y, letter, transform=axes.transAxes, color="gold", fontsize=10, ha=across, va=along)
+        text.set_path_effects([withStroke(linewidth=2, foreground="black")])
 
 
 def upright(plane: NDArray[Scalar], picture: bool) -> NDArray[Scalar]:

@@ -228,3 +228,11 @@ def test_a_scan_given_as_truth_is_one_line(study):
 
 def test_intervals_of_few_cases_are_put_into_words(study):
     assert "3 cases only: the intervals say little" in " ".join(text_of(evaluate(study / "out", study / "truth")).split())
+
+
+def test_a_name_for_a_value_that_no_truth_holds_is_pointed_out(study, caplog):
+    outcome = evaluate(study / "out", study / "truth", EvaluateOptions(label_names={"2": "gland", "5": "foo"}))
+    assert outcome.exit_code == 0 and "gland" in text_of(outcome)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "--label 5=foo: no truth holds a label 5, the name is not used: check the value"
+    ]

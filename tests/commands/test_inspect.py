@@ -27,8 +27,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def text(outcome: Outcome) -> str:
-    console = Console(width=200)
+def text(outcome: Outcome, width: int = 200) -> str:
+    console = Console(width=width)
     with console.capture() as capture:
         for item in outcome.shown:
             console.print(item)
@@ -89,3 +89,14 @@ def test_a_report_that_cannot_be_written_is_refused(root: Path) -> None:
         inspect(DatasetSettings(root=str(root)), root)
     with pytest.raises(ConfigError):
         inspect(DatasetSettings(root=str(root)), root / "images" / "a.nii.gz" / "report.json")
+
+
+def test_lines_below_tables_and_the_path_have_the_width_of_the_terminal(root: Path) -> None:
+    turns = {"a": (-2.0, 2.0, 5.0), "b": (2.0, -2.0, 5.0), "c": (2.0, 2.0, 5.0)}
+    for name, diagonal in turns.items():
+        for folder in ("images", "labels"):
+            path = root / folder / f"{name}.nii.gz"
+            nib.save(nib.Nifti1Image(np.asarray(nib.load(path).dataobj), np.diag([*diagonal, 1.0])), path)
+    lines = text(inspect(DatasetSettings(root=str(root)))).splitlines()
+    assert "orientation of the files: LAS 1, RPS 1, RAS 1" in [line.strip() for line in lines]
+    assert any(str(root) in line for line in lines)

@@ -48,9 +48,10 @@ def made(root: Path, out: Path, *words: str) -> Plan:
 def test_every_decision_is_shown_with_its_value_and_its_reason(pictures: Path, tmp_path: Path) -> None:
     shown = cells(made(pictures, tmp_path / "plan.json"))
     assert all(value and reason for value, reason in shown.values())
-    assert shown["patch_size"] == ("32 x 16 x 1", "set by hand")
+    assert shown["axes"][0] == "rows, columns"
+    assert shown["patch_size"] == ("32 rows x 16 columns", "set by hand")
     assert shown["labels"][0] == "background (0), label 255 (255)"
-    assert shown["flips"][0] == "x, y"
+    assert shown["flips"][0] == "rows, columns"
     assert shown["strides"][0] == "1x1 2x2 2x2 2x1"
     assert shown["kernels"][0].split()[0] == "3x3"
 
@@ -86,3 +87,7 @@ def test_a_missing_data_set_is_named(tmp_path: Path) -> None:
 def test_an_unwritable_place_is_refused(pictures: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be written"):
         plan(compose_settings([f"dataset.root={pictures}", f"out={pictures / 'images' / 'case0.png' / 'plan.json'}", *SMALL]).settings)
+
+
+def test_the_patch_of_pictures_that_are_higher_than_wide_has_more_rows(pictures: Path, tmp_path: Path) -> None:
+    assert cells(made(pictures, tmp_path / "plan.json", "plan.patch_size=[]"))["patch_size"][0] == "48 rows x 40 columns"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ import pytest
 import torch
 from rich.console import Console
 
-from segpipe.commands.predict import PredictOptions, predict
+from segpipe.commands.predict import PredictOptions, _precision_advice, predict
 from segpipe.errors import ConfigError, DataError, ModelError
 from segpipe.geometry.grid import Grid, Volume
+from segpipe.inference.ledger import Row
+from segpipe.inference.predictor import Predictor
 from segpipe.io.read import read_grid, read_volume
 from segpipe.io.write import write_volume
 from segpipe.network.build import build_network
 from segpipe.package.export import export_model
+from segpipe.package.model_file import load_model
 from segpipe.plan.plan import Channel, Label, NetworkPlan, Plan
 
 DATA = Path(os.environ.get("SEGPIPE_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -161,3 +165,49 @@ def test_swapped_model_and_scans_are_told_with_the_right_order(source: Path, tmp
         with pytest.raises(ConfigError, match=rf"the order is MODEL IN OUT: segpipe predict {given} {source} "):
             predict([source], given, tmp_path / "out", CPU)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_closing_lines_tell_each_reason_and_only_what_is_there(source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model, out = untrained_model(tmp_path / "model.ts"), tmp_path / "out"
+    good = (source / "a.nii.gz").read_bytes()
+    for name in ("a", "b", "c"):
+        (source / f"{name}.nii.gz").write_bytes(b"no scan")
+    outcome = predict([model], source, out, CPU)
+    assert outcome.shown[-1] == f"predictions.csv in {out}"
+    assert all(f"failed  {name}: " in printed(outcome.shown) and f"{name} failed" in caplog.messages for name in ("a", "b", "c"))
+    (source / "a.nii.gz").write_bytes(good)
+    for _ in ("done", "skipped"):
+        assert predict([model], source, out, CPU).shown[-1] == f"label maps and predictions.csv in {out}"
+
+
+def test_a_picture_format_for_a_model_of_volumes_is_a_config_error(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--format is png, a picture"):
+        predict([untrained_model(tmp_path / "model.ts")], source, tmp_path / "out", PredictOptions(device="cpu", format="png"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_number_of_threads_can_be_chosen(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    model = untrained_model(tmp_path / "model.ts")
+    for threads in (0, 3):
+        predict([model], source / "a.nii.gz", tmp_path / "out", PredictOptions(device="cpu", threads=threads))
+    assert chosen == [3]
+
+
+@pytest.mark.parametrize(
+    ("precision", "fast", "seconds", "lines"),
+    [("fp32", True, [11.0, 20.0], 1), ("fp32", True, [9.0, 20.0], 0), ("fp32", False, [11.0], 0), ("bf16", True, [11.0], 0)],
+)
+def test_a_faster_precision_is_told_once_after_a_first_scan_that_took_long(
+    precision: Any, fast: bool, seconds: list[float], lines: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    monkeypatch.setattr("segpipe.commands.predict.fast_bf16", lambda device: fast)
+    predictor = Predictor([load_model(untrained_model(tmp_path / "model.ts"))], precision=precision)
+    with caplog.at_level(logging.INFO):
+        look = _precision_advice(predictor)
+        look(Row("z", "", "", "failed"))
+        look(Row("y", "", "y.nii.gz", "skipped", seconds={"network": 99.0}))
+        for number, each in enumerate(seconds):
+            look(Row(str(number), "", "", "done", seconds={"network": each}))
+    assert sum("--precision bf16" in line for line in caplog.messages) == lines

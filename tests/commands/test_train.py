@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from segpipe.commands.train import _table
 from segpipe.dataset.phantom import write_phantom
 from segpipe.training.checkpoint import network_weights
+from segpipe.training.finish import Finished
 
 TINY = [
     "plan.patch_size=[16,16,8]",
@@ -182,3 +184,9 @@ def test_an_unwritable_place_is_refused(data: Path) -> None:
     done = run("train", f"dataset.root={data}", "run_dir=/proc/1/run", *TINY, "training.max_steps=1")
     assert done.returncode == 2
     assert "/proc/1/run" in done.stderr
+
+
+@pytest.mark.parametrize(("held_out", "what"), [(True, "held-out case(s)"), (False, "case(s) that it was trained on")])
+def test_the_last_table_tells_whether_its_cases_were_held_out(held_out: bool, what: str, tmp_path: Path) -> None:
+    done = Finished(tmp_path, tmp_path / "model.ts", {"organ": 0.9}, 0.9, 1, held_out, 6, "", False)
+    assert str(_table(done).title).startswith(f"Dice on 1 {what}")

@@ -285,3 +285,54 @@ def test_values_to_be_ignored_are_no_structure(pairs: Callable[..., Path]) -> No
         ("error", "a", "the label map holds the negative value(s)"),
         ("warning", "b", "the label map is empty"),
     ]
+
+
+def write_masks(root: Path, quality: dict[str, str]) -> Path:
+    """Discs with their masks of 0 and 255; `quality` says of each case whether its mask was `jpg`, `png` or `png after jpg`."""
+    row, column = np.mgrid[:64, :64]
+    for number, (name, kind) in enumerate(quality.items()):
+        disc = (row - 25 - number) ** 2 + (column - 30) ** 2 < 200
+        for folder in ("images", "labels"):
+            (root / folder).mkdir(exist_ok=True)
+        Image.fromarray(np.where(disc, 200, 60 + number + row).astype(np.uint8)).save(root / "images" / f"{name}.png")
+        mask = Image.fromarray((255 * disc).astype(np.uint8))
+        if kind != "png":
+            mask.save(root / "labels" / f"{name}.jpg", quality=60)
+            with Image.open(root / "labels" / f"{name}.jpg") as lossy:
+                mask = lossy.copy()
+        if kind != "jpg":
+            mask.save(root / "labels" / f"{name}.png")
+            (root / "labels" / f"{name}.jpg").unlink(missing_ok=True)
+    return root
+
+
+def test_a_label_map_that_is_a_jpeg_is_an_error(tmp_path: Path) -> None:
+    finding = one(findings(write_masks(tmp_path, {"a": "png", "b": "jpg", "c": "png"})))
+    assert (finding.severity, finding.case, finding.file) == ("error", "b", str(tmp_path / "labels" / "b.jpg"))
+    assert "is a JPEG" in finding.what and "save it as PNG" in finding.cure
+
+
+def test_values_that_one_lossy_mask_alone_holds_are_pointed_out(tmp_path: Path) -> None:
+    finding = one(findings(write_masks(tmp_path, {"a": "png", "b": "png after jpg", "c": "png"})))
+    assert (finding.severity, finding.case, finding.file) == ("warning", "b", str(tmp_path / "labels" / "b.png"))
+    assert "occur in one case only" in finding.what and "without loss" in finding.cure
+
+
+def test_many_values_that_the_cases_share_are_structures(pairs: Callable[..., Path]) -> None:
+    root = pairs(3)
+    for name in "abc":
+        change(root / "labels" / f"{name}.nii.gz", lambda array: np.arange(array.size, dtype=np.uint8).reshape(array.shape) % 40)
+    assert not any("one case only" in finding.what for finding in findings(root))
+
+
+def test_values_to_be_ignored_that_no_label_map_holds_are_pointed_out(pairs: Callable[..., Path]) -> None:
+    root = pairs(2)
+    finding = one(findings(root, ignore=[2, 9]))
+    assert (finding.severity, "ignored, 9, occur in no label map; the label maps hold 0, 1, 2" in finding.what) == ("warning", True)
+    assert "dataset.ignore" in finding.cure
+    assert findings(root, ignore=[2]) == []
+
+
+def test_one_case_alone_is_pointed_out(pairs: Callable[..., Path]) -> None:
+    finding = one(findings(pairs(1)))
+    assert (finding.severity, "validates on the case that it trained on" in finding.what) == ("warning", True)

@@ -62,7 +62,7 @@ def test_one_fifth_of_208_cases_is_42_and_the_seed_decides_which() -> None:
 
 def test_one_case_trains_and_validates_and_the_note_says_so() -> None:
     split = make_split(cases(""), FRACTION, 0)
-    assert split.train == split.validation == ("c000",)
+    assert split.train == split.validation == ("c000",) and not split.held_out
     assert "WARNING: training and validation use the same cases" in split.note
 
 
@@ -70,7 +70,7 @@ def test_one_case_trains_and_validates_and_the_note_says_so() -> None:
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_few_cases_leave_one_out_with_a_warning(count: int, settings: DatasetSettings) -> None:
     split = make_split(cases(*[""] * count), settings, 0)
-    assert (len(split.train), len(split.validation)) == (count - 1, 1)
+    assert (len(split.train), len(split.validation)) == (count - 1, 1) and split.held_out
     assert f"WARNING: {count} labelled case(s) only" in split.note
 
 

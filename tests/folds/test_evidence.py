@@ -1,16 +1,25 @@
 """Post-processing is chosen where held-out label maps speak for it, and only there."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+from segpipe.commands.train_folds import _choice_table
+from segpipe.dataset.case import Case
+from segpipe.dataset.split import Split, save_split
 from segpipe.evaluation.pairs import Pair, Pairs
-from segpipe.folds.evidence import Choice, OutOfFold, accepted, choose_rules, evaluate_held_out
+from segpipe.folds.evidence import Choice, OutOfFold, accepted, choose_rules, evaluate_held_out, predict_held_out
+from segpipe.folds.members import Member
 from segpipe.geometry.grid import Grid
 from segpipe.inference.postprocess import Rule, apply_rules
 from segpipe.io.write import write_label_map
+from segpipe.package.export import export_model
 from segpipe.plan.plan import Channel, Label, NetworkPlan, Plan
+from segpipe.settings import Settings
 
 GRID = Grid((20, 18, 16), np.diag([1.0, 2.0, 3.0, 1.0]))
 VOXEL_ML = 0.006
@@ -52,7 +61,8 @@ def test_false_components_are_taken_away_where_that_helps_and_true_ones_stay(tmp
     assert rules == [Rule(1, keep_largest=True)]
     by_rule = {choice.rule: choice for choice in choices}
     assert by_rule[Rule(2, keep_largest=True)].after < by_rule[Rule(2, keep_largest=True)].before == 1.0
-    assert by_rule[Rule(0, keep_largest=True)].accepted is False  # it would take the lesions
+    assert by_rule[Rule(0, keep_largest=True)].refusal == "no gain"  # it would take the lesions
+    assert by_rule[Rule(2, keep_largest=True)].refusal == "no gain"
     assert rules and by_rule[rules[0]].after == 1.0
     for prediction in predictions:
         clean = apply_rules(np.where(prediction == 5, 1, np.where(prediction == 9, 2, 0)), rules, VOXEL_ML)
@@ -75,7 +85,7 @@ def test_lone_findings_everywhere_are_cured_by_the_largest_of_all_labels(tmp_pat
     noisy[17, 2, 2], noisy[17, 15, 13] = 5, 9
     choices = choose_rules(found(tmp_path, [noisy], [whole]))
     assert accepted(choices) == [Rule(0, keep_largest=True)]
-    assert choices[0] == Choice(Rule(0, keep_largest=True), choices[0].before, 1.0, True)
+    assert choices[0] == Choice(Rule(0, keep_largest=True), choices[0].before, 1.0)
 
 
 def test_perfect_label_maps_are_left_alone(tmp_path: Path) -> None:
@@ -97,3 +107,51 @@ def test_voxels_that_nobody_has_judged_do_not_count(tmp_path: Path) -> None:
     held = found(tmp_path, [prediction], [true], ignore=(77,))
     assert accepted(choose_rules(held)) == []
     assert evaluate_held_out(held).cases[0].score(5).dice == pytest.approx(1.0)
+
+
+def test_the_table_tells_why_a_rule_was_refused(tmp_path: Path) -> None:
+    whole = np.zeros(GRID.shape, np.uint8)
+    whole[3:11, 3:11, 3:11] = 5
+    whole[11:13, 3:11, 3:11] = 9
+    whole[17, 2, 2] = 9  # a lesion on its own, which the largest component of all labels would take away
+    noisy = whole.copy()
+    noisy[15:19, 10:15, 8:13] = 5  # 100 voxels
+    choices = choose_rules(found(tmp_path, [noisy], [whole]))
+    assert (choices[0].after > choices[0].before, choices[0].refusal) == (True, "a label falls")
+    taken = list(_choice_table(choices, plan()).columns[-1].cells)
+    assert taken[0] == "no: a label falls"
+    assert taken[1:6] == ["yes", "no: no gain", "no: no gain", "no: no gain", "no: another rule gains more"]
+    assert set(taken[6:]) == {"no: no gain"}
+
+
+class Above(nn.Module):
+    """Class 1 above zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([-x, x, -x], 1) * self.scale
+
+
+def test_held_out_cases_unlike_the_training_scans_are_told_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    told = {"spacing_mm": {"lowest": [0.1] * 3, "highest": [0.2] * 3}, "channels": [{"low": [0.0, 5.0], "high": [0.0, 5.0]}]}
+    cases = []
+    for name in "abcd":
+        write_label_map(tmp_path / f"{name}.nii.gz", truth(), GRID)
+        cases.append(Case(name, (tmp_path / f"{name}.nii.gz",), tmp_path / f"{name}.nii.gz"))
+    members = [Member(fold, 0, f"fold_{fold}") for fold in (0, 1)]
+    for member, train, held in zip(members, ("ab", "cd"), ("cd", "ab"), strict=True):
+        (tmp_path / member.name).mkdir()
+        save_split(tmp_path / member.name / "splits.json", Split(tuple(train), tuple(held), ""))
+        export_model(Above(), plan(), {"training_data": told}, tmp_path / member.name / "model.ts")
+    with caplog.at_level(logging.WARNING):
+        predict_held_out(tmp_path, members, cases, Settings(device="cpu"))
+        logging.getLogger("segpipe.inference.folder").warning("something else")
+    table = tmp_path / "out_of_fold" / "predictions.csv"
+    assert caplog.messages == [
+        f"4 of 4 out-of-fold cases, or their label maps, are unlike the training scans: see the column warning of {table}",
+        "something else",
+    ]
+    assert table.read_text().count("spacing along x") == 4

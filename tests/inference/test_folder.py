@@ -97,12 +97,15 @@ def test_a_single_file_is_segmented_into_the_folder(predictor: Predictor, source
     assert (tmp_path / "out/b.nrrd").is_file()
 
 
-def test_a_broken_scan_among_three_gives_two_label_maps_and_one_reason(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+def test_a_broken_scan_among_three_gives_two_label_maps_and_one_reason(
+    predictor: Predictor, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (source / "sub/b.nrrd").write_bytes(b"NRRD0004\nbroken")
     rows = run(predictor, source, tmp_path / "out")
     assert statuses(rows) == {"a": "done", "sub/b": "failed", "sub/deep/c": "done"}
     assert str(source / "sub/b.nrrd") in rows["sub/b"].reason
     assert table(tmp_path / "out")["sub/b"]["reason"] == rows["sub/b"].reason
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == ["sub/b failed"]
     assert not (tmp_path / "out/sub/b.nrrd").exists()
 
 
@@ -122,10 +125,10 @@ def test_a_fault_of_the_program_in_one_scan_does_not_stop_the_others(
 ) -> None:
     whole = Predictor.predict
 
-    def fails_once(self: Predictor, volume: Volume, probabilities: bool = False) -> Prediction:
+    def fails_once(self: Predictor, volume: Volume, *args: Any) -> Prediction:
         if volume.grid.shape[0] == 12:
             raise ZeroDivisionError("division\nby zero")
-        return whole(self, volume, probabilities)
+        return whole(self, volume, *args)
 
     monkeypatch.setattr(Predictor, "predict", fails_once)
     rows = run(predictor, source, tmp_path / "out")
@@ -176,10 +179,10 @@ def test_a_killed_run_loses_nothing_that_was_done(
 ) -> None:
     whole = Predictor.predict
 
-    def killed(self: Predictor, volume: Volume, probabilities: bool = False) -> Prediction:
+    def killed(self: Predictor, volume: Volume, *args: Any) -> Prediction:
         if volume.grid.shape[0] == 13:
             raise KeyboardInterrupt
-        return whole(self, volume, probabilities)
+        return whole(self, volume, *args)
 
     monkeypatch.setattr(Predictor, "predict", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -205,10 +208,32 @@ def test_an_unknown_or_lossy_format_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_format_that_cannot_hold_the_label_map_fails_with_a_reason(predictor: Predictor, source: Path, tmp_path: Path) -> None:
-    rows = run(predictor, source, tmp_path / "out", format="png")
-    assert set(statuses(rows).values()) == {"failed"}
-    assert not list((tmp_path / "out").rglob("*.png"))
+@pytest.mark.parametrize("name", ["png", "tif", ".BMP"])
+def test_a_picture_format_is_refused_for_volumes_before_anything_is_computed(
+    predictor: Predictor, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(Predictor, "predict", None)
+    with pytest.raises(ConfigError, match=rf"--format is {name.lower().lstrip('.')}, a picture; the model was trained on volumes"):
+        run(predictor, source, tmp_path / "out", format=name)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["nii.gz", "nrrd", "mha"])
+def test_label_maps_of_pictures_may_have_any_format(make_model: MakeModel, tmp_path: Path, name: str) -> None:
+    array = (blocks((24, 16, 1)) > 0).astype(np.uint8)
+    write_volume(tmp_path / "in/a.png", Volume(array, Grid((24, 16, 1), np.eye(4))))
+    rows = run(Predictor([make_model(dims=2, orient=False)]), tmp_path / "in", tmp_path / "out", format=name)
+    assert rows["a"].output == f"a.{name}"
+    assert np.array_equal(read_volume(tmp_path / "out" / rows["a"].output).array[0], expected_labels(array.astype(np.float32)))
+
+
+def test_a_format_that_cannot_hold_the_values_fails_with_a_reason(make_model: MakeModel, tmp_path: Path) -> None:
+    array = (blocks((24, 16, 1)) > 0).astype(np.uint8)
+    write_volume(tmp_path / "in/a.png", Volume(array, Grid((24, 16, 1), np.eye(4))))
+    labels = (Label(0, 0, "background"), Label(1, 300, "organ"), Label(2, 301, "tumour"))
+    rows = run(Predictor([make_model(dims=2, orient=False, labels=labels)]), tmp_path / "in", tmp_path / "out", format="bmp")
+    assert rows["a"].status == "failed" and "do not fit into .bmp" in rows["a"].reason
+    assert not list((tmp_path / "out").rglob("*.bmp"))
 
 
 def test_pictures_give_pictures_and_jpeg_gives_png(make_model: MakeModel, tmp_path: Path) -> None:
@@ -310,7 +335,7 @@ def test_a_full_disk_stops_the_run_with_the_place_and_no_half_file(
 def test_out_of_memory_fails_one_scan_and_says_what_to_lower(
     predictor: Predictor, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def too_much(self: Predictor, model: object, image: torch.Tensor) -> torch.Tensor:
+    def too_much(self: Predictor, *args: object) -> torch.Tensor:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: you tried to allocate")
 
     monkeypatch.setattr(Predictor, "_logits", too_much)
@@ -551,3 +576,15 @@ def test_a_model_with_other_labels_does_not_rename_those_of_other_cases(
     assert (out / "labels.json").read_bytes() == names
     assert set(statuses(run(other, source, out, overwrite=overwrite)).values()) == {"done"}  # every label map is replaced
     assert "liver" in (out / "labels.json").read_text()
+
+
+def test_the_windows_of_each_scan_are_shown_and_each_row_is_handed_on(
+    predictor: Predictor, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("segpipe.progress._LINE_EVERY_SECONDS", 0.0)
+    rows: list[Row] = []
+    with caplog.at_level("INFO"):
+        found = predict_folder(predictor, source, tmp_path / "out", FolderOptions(), rows.append)
+    assert rows == found
+    for case in ("a", "sub/b", "sub/deep/c"):
+        assert any(line.startswith(f"windows of {case}: ") for line in caplog.messages)

@@ -211,3 +211,12 @@ def test_regions_are_painted_on_the_scans_grid_and_have_probabilities_of_their_o
         assert np.array_equal(prediction.probabilities[1] > 0.5, prediction.labels == 255)
     with pytest.raises(ModelError, match="have different regions"):
         Predictor([one, make_model("plain.ts")])
+
+
+def test_windows_are_told_over_all_models_whether_they_prepare_alike_or_not(make_model: MakeModel) -> None:
+    one, other = make_model(), make_model("other.ts", nonzero=True)
+    for models in ([one], [one, one, one], [one, other]):
+        told: list[tuple[int, int]] = []
+        Predictor(models, batch=1).predict(blocks_volume(), told=lambda done, total, told=told: told.append((done, total)))
+        shares = [done / total for done, total in told]
+        assert shares == sorted(shares) and shares[-1] == 1.0 and len(shares) >= len(models)

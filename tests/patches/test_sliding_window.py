@@ -128,3 +128,10 @@ def test_small_windows_go_together_and_large_ones_alone(window: tuple[int, int, 
     image = torch.zeros(1, 2 * window[0], 2 * window[1], 70 if window[2] == 1 else 2 * window[2])
     sliding_window(image, predict, window, 0.0, 0)
     assert max(sizes) == expected
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_windows_done_are_told_after_each_batch(batch: int) -> None:
+    image, told = some_image((1, 20, 8, 8)), list[tuple[int, int]]()
+    sliding_window(image, lambda x: x, (8, 8, 8), 0.5, batch, lambda done, total: told.append((done, total)))  # starts 0, 4, 8, 12
+    assert told == [(min(done, 4), 4) for done in range(batch, 4 + batch, batch)]

@@ -2,12 +2,18 @@
 
 import dataclasses
 import sys
+from pathlib import Path
 
 import pytest
 
-from segpipe.errors import ConfigError
-from segpipe.settings import AugmentSettings, Effect, NetworkSettings, Settings, TrainingSettings
+from segpipe.dataset.load import load_dataset
+from segpipe.errors import ConfigError, DataError, SegpipeError
+from segpipe.settings import AugmentSettings, DatasetSettings, Effect, NetworkSettings, Settings, TrainingSettings
 from segpipe.training.checks import check_settings
+from segpipe.training.run import run_training
+from segpipe.training.survey import survey
+
+HERE = DatasetSettings(root=".")
 
 
 @pytest.mark.parametrize(
@@ -27,7 +33,7 @@ def test_a_wrong_section_is_named(section: str, values: object, message: str) ->
 @pytest.mark.parametrize("key", ["thaw", "stage_lr"])
 def test_numbers_for_more_stages_than_are_set_are_refused(network: NetworkSettings, key: str) -> None:
     def wanted(count: int) -> Settings:
-        return Settings(network=network, training=TrainingSettings(**{key: [0.0] * count}))
+        return Settings(dataset=HERE, network=network, training=TrainingSettings(**{key: [0.0] * count}))
 
     with pytest.raises(ConfigError, match=rf"training\.{key} has 3 numbers; the network has 2 encoder stages"):
         check_settings(wanted(3))
@@ -35,7 +41,7 @@ def test_numbers_for_more_stages_than_are_set_are_refused(network: NetworkSettin
 
 
 def test_where_the_plan_decides_the_stages_they_are_counted_later() -> None:
-    check_settings(Settings(training=TrainingSettings(thaw=[0.0] * 7)))
+    check_settings(Settings(dataset=HERE, training=TrainingSettings(thaw=[0.0] * 7)))
 
 
 @pytest.mark.parametrize(("name", "value"), [("tensorboard", True), ("mlflow", "file:x")])
@@ -44,3 +50,22 @@ def test_a_logger_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ConfigError, match=rf"training\.{name} is set, but {name} is not installed: pip install"):
         check_settings(Settings(training=TrainingSettings(**{name: value})))
+
+
+def said(function: object, *arguments: object) -> tuple[type[SegpipeError], str]:
+    with pytest.raises(SegpipeError) as caught:
+        function(*arguments)  # type: ignore[operator]
+    return caught.type, str(caught.value)
+
+
+def test_a_missing_data_set_is_told_in_the_words_of_the_code_that_reads_it() -> None:
+    empty, nowhere = Settings(), Settings(dataset=DatasetSettings(root="~/nowhere/at/all"))
+    assert said(check_settings, empty) == said(survey, empty)
+    assert said(check_settings, nowhere) == said(load_dataset, nowhere.dataset)
+
+
+@pytest.mark.parametrize("root", ["", "nope"])
+def test_a_missing_data_set_is_told_before_the_run_that_the_folder_holds(root: str, tmp_path: Path) -> None:
+    (tmp_path / "model.ts").touch()
+    with pytest.raises((ConfigError, DataError), match=r"dataset\.root"):
+        run_training(Settings(run_dir=str(tmp_path), dataset=DatasetSettings(root=root)), "")

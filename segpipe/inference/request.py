@@ -1,0 +1,65 @@
+"""What a prediction is asked for: places and format, refused before work goes into what cannot be written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from segpipe.errors import ConfigError, DataError
+from segpipe.inference.ledger import TABLE, Ledger
+from segpipe.io.atomic import check_folder
+from segpipe.io.find import PICTURES, SUFFIXES, split_name
+from segpipe.io.write import label_suffix
+from segpipe.plan.plan import Plan
+
+
+def check_request(source: Path, out: Path, name: str) -> None:
+    """Refuse what cannot be done whatever the model is.
+
+    Args:
+        name: format of the label maps as the user wrote it; empty: each input's own.
+
+    Raises:
+        DataError: `source` is missing.
+        ConfigError: `out` is the input folder or a file, or cannot be written, or holds another program's table; unknown format.
+    """
+    format_suffix(name)
+    _check_places(source, out)
+    check_folder(out)
+    Ledger(out / TABLE)
+
+
+def format_suffix(name: str) -> str:
+    """`nii.gz` or `.nii.gz` -> `.nii.gz`; the empty string stays.
+
+    Raises:
+        ConfigError: unknown, or with loss.
+    """
+    suffix = f".{name.lower().lstrip('.')}" if name else ""
+    if suffix and (suffix not in SUFFIXES or label_suffix(suffix) != suffix):
+        allowed = ", ".join(known.lstrip(".") for known in SUFFIXES if label_suffix(known) == known)
+        raise ConfigError(f"--format is {name!r}; must be one of {allowed}")
+    return suffix
+
+
+def check_format(suffix: str, plan: Plan) -> None:
+    """Refuse pictures for volumes: they hold neither slices nor millimetres. The label map of a picture goes into any format.
+
+    Raises:
+        ConfigError: no label map of the model can be written so.
+    """
+    if suffix in PICTURES and not plan.pictures:
+        raise ConfigError(
+            f"--format is {suffix[1:]}, a picture; the model was trained on volumes, whose label maps no picture can hold: "
+            "give nii.gz, nrrd or mha, or leave --format out"
+        )
+
+
+def _check_places(source: Path, out: Path) -> None:
+    if not source.exists():
+        raise DataError(f"{source}: no such file or folder; give a scan, or a folder with scans")
+    if source.is_dir() and source.resolve() == out.resolve():
+        raise ConfigError(f"{out} is the input folder, whose scans would be overwritten: choose another output folder")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file; must be a folder for the label maps")
+    if not out.exists() and split_name(out)[1].lower() in SUFFIXES:
+        raise ConfigError(f"{out} names a file; must be a folder for the label maps (use --format for their format)")

@@ -1,0 +1,64 @@
+"""Progress as a user sees it: bars on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from segpipe import progress
+from segpipe.progress import track_parts
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """The seconds that `progress` believes in."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    yield now
+
+
+def work(clock: list[float], seconds: dict[str, float], windows: int = 10) -> None:
+    """Items of so many seconds each, in equal parts."""
+    for name, told in track_parts(list(seconds), "segmenting", lambda name: f"windows of {name}"):
+        for done in range(1, windows + 1):
+            clock[0] += seconds[name] / windows
+            told(done, windows)
+
+
+def test_a_long_item_has_a_line_at_most_every_15_seconds_and_a_short_one_none(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        work(clock, {"short": 10.0, "long": 50.0})
+    parts = [line for line in caplog.messages if line.startswith("windows")]
+    assert parts == ["windows of long: 3 of 10", "windows of long: 6 of 10", "windows of long: 9 of 10"]
+    assert "segmenting: 1 of 2" in caplog.messages
+
+
+def test_a_terminal_has_a_second_bar_for_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("TERM", "xterm"), ("COLUMNS", "100")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
+    for name, told in track_parts(["[a]", "b"], "segmenting", lambda name: f"windows of {name}"):
+        told(1, 4)
+        if name == "[a]":
+            progress.time.sleep(0.3)  # a few refreshes
+    shown = terminal.getvalue()
+    assert "windows of [a]" in shown and "1/4" in shown and "0/2" in shown
+
+
+def test_what_ends_within_two_seconds_has_no_second_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    for _, told in track_parts(["a"], "segmenting", lambda name: f"windows of {name}"):
+        told(1, 4)
+        progress.time.sleep(0.3)
+    assert "segmenting" in terminal.getvalue() and "windows" not in terminal.getvalue()
