@@ -109,7 +109,7 @@ def _train_and_assemble(settings: Settings, config_yaml: str, run_dir: Path, mem
 def _with_one_plan(settings: Settings, data: tuple[Sequence[Case], Fingerprint], run_dir: Path) -> Settings:
     """One network can only be the mean of networks of one plan: decided once, before each training times the machine for itself."""
     path = run_dir / "plan.json"
-    if not path.exists():
+    if not ((run_dir / LEDGER).exists() and path.exists()):  # what an attempt left that never began counts for nothing
         write_text(path, plan_for(data, settings, choose_compute(settings), make_budget(settings)).to_json())
     return dataclasses.replace(settings, plan=dataclasses.replace(settings.plan, file=str(path)))
 

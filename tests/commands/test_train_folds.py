@@ -61,6 +61,11 @@ def test_every_case_is_held_out_once_and_scored(data: Path, run: tuple[Path, str
     assert "largest component" in printed and "the mean of 2 networks" in printed
 
 
+def test_the_folds_share_one_plan(run: tuple[Path, str]) -> None:
+    plans = [json.loads((run[0] / place / "plan.json").read_text()) for place in (".", "fold_0", "fold_1")]
+    assert plans[0] == plans[1] == plans[2]
+
+
 def test_a_fold_is_what_a_single_training_of_it_is(data: Path, run: tuple[Path, str], tmp_path: Path) -> None:
     alone = segpipe(
         "train", *WORDS, f"dataset.root={data}", f"run_dir={tmp_path / 'one'}", "dataset.split=folds", "dataset.folds=2", "dataset.fold=1"
