@@ -140,8 +140,7 @@ class NetworkSettings:
     target: str = ""
     """Import path of your own network class, `my_package.MyNet`, built with (in_channels, classes, dims); overrides name."""
     features: list[int] = _in(1, 4096, [])
-    """Channels of each stage, finest first; auto: doubled each stage, from 16 (3D U-Net; 32 where `training.max_minutes` pays for
-    steps enough on this machine), 8 (3D V-Net), 32 (2D U-Net)."""
+    """Channels of each stage, finest first; auto: doubled each stage, from 16 (3D U-Net), 8 (3D V-Net), 32 (2D U-Net)."""
     stages: int = _in(0, 8, 0)
     """Number of resolutions; auto: until the coarsest is 4 voxels wide."""
     strides: list[list[int]] = _in(1, 8, [])

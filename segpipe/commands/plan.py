@@ -13,10 +13,10 @@ from segpipe.plan.memory import plan_gb
 from segpipe.plan.plan import Plan
 from segpipe.settings import Settings
 from segpipe.training.checks import check_settings
+from segpipe.training.decide import plan_for
 from segpipe.training.estimate import Estimate, estimate
 from segpipe.training.run import choose_compute, make_budget
 from segpipe.training.schedule import Budget
-from segpipe.training.sizing import plan_for
 from segpipe.training.survey import survey
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def plan(settings: Settings) -> Outcome:
     check_settings(settings)
     budget, compute = make_budget(settings), choose_compute(settings)
     cases, fingerprint = survey(settings)
-    made = plan_for((cases, fingerprint), settings, compute, budget)
+    made = plan_for(fingerprint, settings, compute.device, budget)
     shown: list[object] = [plan_table(made)]
     log.info("measuring a few steps on this machine")
     shown.append(_estimate_line(estimate(cases, made, settings, compute, budget), budget))

@@ -35,10 +35,10 @@ from segpipe.package.model_file import document_text
 from segpipe.plan.plan import Plan
 from segpipe.settings import Settings
 from segpipe.training.checks import check_settings
+from segpipe.training.decide import plan_for
 from segpipe.training.run import DEFAULT_MINUTES, choose_compute, make_budget
 from segpipe.training.run_folder import RunFolder, check_same_config
 from segpipe.training.run_lock import sole
-from segpipe.training.sizing import plan_for
 from segpipe.training.survey import survey
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def train_folds(settings: Settings, config_yaml: str) -> Outcome:
     check_settings(settings)
     _open(run_dir, settings, config_yaml)
     cases, fingerprint = survey(settings)
-    settings = _with_one_plan(settings, (cases, fingerprint), run_dir)
+    settings = _with_one_plan(settings, fingerprint, run_dir)
     members = members_of(settings, fold_numbers(cases, settings.dataset) if settings.folds == "all" else [])
     _announce(settings, members)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -106,11 +106,11 @@ def _train_and_assemble(settings: Settings, config_yaml: str, run_dir: Path, mem
     )
 
 
-def _with_one_plan(settings: Settings, data: tuple[Sequence[Case], Fingerprint], run_dir: Path) -> Settings:
-    """One network can only be the mean of networks of one plan: decided once, before each training times the machine for itself."""
+def _with_one_plan(settings: Settings, fingerprint: Fingerprint, run_dir: Path) -> Settings:
+    """One network can only be the mean of networks of one plan: decided once, for all machines that train."""
     path = run_dir / "plan.json"
     if not ((run_dir / LEDGER).exists() and path.exists()):  # what an attempt left that never began counts for nothing
-        write_text(path, plan_for(data, settings, choose_compute(settings), make_budget(settings)).to_json())
+        write_text(path, plan_for(fingerprint, settings, choose_compute(settings).device, make_budget(settings)).to_json())
     return dataclasses.replace(settings, plan=dataclasses.replace(settings.plan, file=str(path)))
 
 

@@ -60,11 +60,6 @@ def within_memory(make: Callable[[int], Plan], limit: int, settings: Settings, d
     return replace(plan, reasons=plan.reasons | {"memory": f"above {said}, by hand"})
 
 
-def fits_memory(plan: Plan, settings: Settings, device: str) -> bool:
-    """Whether a step of the plan fits into the memory that it may take."""
-    return plan_gb(plan, settings.training.precision == "bf16") <= _budget_gb(settings, device)
-
-
 def _budget_gb(settings: Settings, device: str) -> float:
     return settings.plan.memory_gb or (SHARE_OF_MACHINE * psutil.virtual_memory().total / 1e9 if device == "cpu" else math.inf)
 

@@ -28,6 +28,7 @@ from segpipe.training.checkpoint import WholeFiles, read_checkpoint, step_of
 from segpipe.training.checks import check_settings
 from segpipe.training.custom import build_callback, build_trainable
 from segpipe.training.data import PatchBatches, PatchData, TrainingCase, prepare_cases
+from segpipe.training.decide import plan_for
 from segpipe.training.finish import Finished, finish
 from segpipe.training.heap import keep_freed_memory
 from segpipe.training.log_file import log_to
@@ -37,7 +38,6 @@ from segpipe.training.module import SegmentationModule
 from segpipe.training.run_folder import RunFolder, check_same_config, is_first_rank, opened_run, read_plan, write_environment
 from segpipe.training.schedule import Budget, load_schedule, save_schedule
 from segpipe.training.seed import derived_seed
-from segpipe.training.sizing import plan_for
 from segpipe.training.stop import OrderlyStop
 from segpipe.training.survey import survey
 from segpipe.training.transfer import begin_with
@@ -117,12 +117,12 @@ def _decide(
     run: RunFolder, settings: Settings, compute: Compute, data: tuple[Sequence[Case], Fingerprint], budget: Budget, resumed: bool
 ) -> tuple[Plan, Split]:
     """Plan and split: made, or read from the run that goes on (and by the other ranks of a DDP run)."""
-    cases = data[0]
+    cases, fingerprint = data
     if resumed or not is_first_rank():
         split = load_split(run.splits)
         check_split(run.splits, split, cases)
         return read_plan(run.plan), split
-    plan = plan_for(data, settings, compute, budget)
+    plan = plan_for(fingerprint, settings, compute.device, budget)
     drawn = settings.dataset.split_seed
     split = make_split(cases, settings.dataset, settings.seed if drawn < 0 else drawn)
     log.info("%d cases to train, %d to validate; %s", len(split.train), len(split.validation), describe(plan))
