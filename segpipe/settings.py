@@ -24,6 +24,11 @@ def _of(*choices: str) -> Any:
     return field(default=choices[0], metadata={"choices": choices})
 
 
+def _each_of(*choices: str) -> Any:
+    """A list of words of a closed choice, empty by default."""
+    return field(default_factory=list, metadata={"choices": choices})
+
+
 @dataclass(frozen=True)
 class DatasetSettings:
     root: str = ""
@@ -75,6 +80,8 @@ class PlanSettings:
     a GPU no limit."""
     dims: int = _in(0, 3, 0)
     """2 or 3; 0: auto (2 for pictures, else 3)."""
+    resolution: str = _of("full", "low")
+    """low: a 3D network on a grid so coarse that a patch sees a quarter of the median scan, where it sees less at the full resolution."""
     spacing_mm: list[float] = _in(0.0, 1000.0, [])
     """Spacing of the network's grid along x, y, z; auto: median, 10th percentile on an anisotropic axis. Here, in `patch_size` and
     in `flips`, a 2D network may have two values instead of three, along the axes of its slices."""
@@ -259,6 +266,9 @@ class Settings:
     """Seed of everything random: split, initial weights, patches, augmentation."""
     folds: str = _of("none", "all")
     """all: one training for each of `dataset.folds` folds, then the choice by out-of-fold predictions, and one model of all."""
+    configurations: list[str] = _each_of("auto", "2d", "3d", "3d_low")
+    """Plans that are trained side by side (with `folds=all`, each on every fold); the best, or the best pair, by held-out cases becomes
+    the model. auto: 3D and 2D, and first 3D at a low resolution where a patch sees less than a quarter of the scan; empty: one plan."""
     device: str = _of("auto", "cpu", "cuda")
     """Where to compute; auto takes a GPU where there is one."""
     threads: int = _in(0, 1024, 0)

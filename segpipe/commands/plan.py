@@ -8,7 +8,9 @@ from pathlib import Path
 from rich.table import Table
 
 from segpipe.commands.outcome import Outcome
+from segpipe.errors import ConfigError
 from segpipe.io.atomic import write_text
+from segpipe.plan.configurations import auto_configurations, choose_configurations, named
 from segpipe.plan.memory import plan_gb
 from segpipe.plan.plan import Plan
 from segpipe.settings import Settings
@@ -23,17 +25,30 @@ log = logging.getLogger(__name__)
 
 
 def plan(settings: Settings) -> Outcome:
-    """Audit the data, decide, show the decisions with their reasons and what they will cost; `out=FILE.json` writes the plan."""
+    """Audit the data, decide, show the decisions with their reasons and what they will cost; `out=FILE.json` writes the plan.
+
+    Raises:
+        ConfigError: `out` is one file, and several configurations are planned.
+    """
     check_settings(settings)
     budget, compute = make_budget(settings), choose_compute(settings)
     cases, fingerprint = survey(settings)
-    made = plan_for(fingerprint, settings, compute.device, budget)
-    shown: list[object] = [plan_table(made)]
-    log.info("measuring a few steps on this machine")
-    shown.append(_estimate_line(estimate(cases, made, settings, compute, budget), budget))
-    if settings.out:
-        write_text(Path(settings.out), made.to_json())
-        shown.append(f"plan     {settings.out}")
+    full = plan_for(fingerprint, settings, compute.device, budget)
+    found, reason = auto_configurations(fingerprint, full)
+    named_ones = choose_configurations(settings, fingerprint, full) if settings.configurations else ("",)
+    if settings.out and len(named_ones) > 1:
+        raise ConfigError(f"out is {settings.out}, one file, and there are {len(named_ones)} plans: name one in configurations=[...]")
+    shown: list[object] = []
+    for configuration in named_ones:
+        own = named(settings, configuration)
+        made = plan_for(fingerprint, own, compute.device, budget)
+        table = plan_table(made, configuration)
+        table.add_row("configurations", ", ".join(found), f"what configurations=auto trains: {reason}")
+        log.info("measuring a few steps on this machine")
+        shown += [table, _estimate_line(estimate(cases, made, own, compute, budget), budget)]
+        if settings.out:
+            write_text(Path(settings.out), made.to_json())
+            shown.append(f"plan     {settings.out}")
     return Outcome(shown)
 
 
@@ -45,9 +60,10 @@ def _estimate_line(found: Estimate, budget: Budget) -> str:
     return f"estimate {time} ({found.step_seconds:.2g} s a step, measured here and now), {found.memory_gb:.2g} GB of memory"
 
 
-def plan_table(made: Plan) -> Table:
+def plan_table(made: Plan, configuration: str = "") -> Table:
     """Each decision, its value and its reason."""
-    table = Table(title=f"Plan of {made.task} (axes in the order of the network)")
+    named_one = f", {configuration}" if configuration else ""
+    table = Table(title=f"Plan of {made.task}{named_one} (axes in the order of the network)")
     for column in ("decision", "value", "reason"):
         table.add_column(column)
     network = made.network

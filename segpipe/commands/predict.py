@@ -18,7 +18,7 @@ from segpipe.inference.ledger import TABLE, Row
 from segpipe.inference.predictor import Precision, Predictor
 from segpipe.inference.request import check_request
 from segpipe.package.device import choose_device
-from segpipe.package.model_file import load_model
+from segpipe.package.model_file import load_models
 from segpipe.package.precision import fast_bf16
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
         A closing table; exit code 0 when every scan has its label map, 3 when some failed.
 
     Raises:
-        ModelError, ConfigError, DataError: see `load_model`, `Predictor`, `predict_folder`.
+        ModelError, ConfigError, DataError: see `load_models`, `Predictor`, `predict_folder`.
     """
     _check_order(models, source, out)
     wanted = FolderOptions(options.format, options.probabilities, options.overwrite)
@@ -69,7 +69,7 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
     if options.threads:
         torch.set_num_threads(options.threads)
     device = choose_device(options.device)
-    loaded = [load_model(path / _MODEL if path.is_dir() else path, device) for path in models]
+    loaded = [model for path in models for model in load_models(path / _MODEL if path.is_dir() else path, device)]
     predictor = Predictor(loaded, device, options.overlap, options.batch, options.precision)
     rows = predict_folder(predictor, source, out, wanted, _precision_advice(predictor))
     failed = any(row.status == "failed" for row in rows)

@@ -16,11 +16,11 @@ _EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 
 
 def train(settings: Settings, config_yaml: str) -> Outcome:
-    """Train, validate, export; with folds or seeds several times.
+    """Train, validate, export; with folds, configurations or seeds several times.
 
     Exit code 130 or 143 when a signal ended it early (the model is usable all the same).
     """
-    if settings.folds == "all" or settings.training.seeds > 1:
+    if settings.folds == "all" or settings.configurations or settings.training.seeds > 1:
         from segpipe.commands.train_folds import train_folds
 
         return train_folds(settings, config_yaml)

@@ -1,8 +1,8 @@
-"""`segpipe train folds=all` and `training.seeds=3`: several trainings, what they say about cases they never saw, one model of all."""
+"""`segpipe train folds=all`, `configurations=auto`, `training.seeds=3`: several trainings, what they say about cases they never saw, one
+model of all."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import math
@@ -27,11 +27,13 @@ from segpipe.evaluation.report import to_csv, to_json
 from segpipe.evaluation.summary import MEAN, Summaries, summarise
 from segpipe.evaluation.table import case_table, remarks, summary_table
 from segpipe.folds.assemble import assemble
-from segpipe.folds.evidence import Choice, accepted, as_dict, choose_rules, evaluate_held_out, predict_held_out
+from segpipe.folds.candidates import OUT_OF_FOLD, Candidate, best_of, try_candidates
+from segpipe.folds.evidence import Choice, accepted, as_dict, choose_rules, evaluate_held_out
 from segpipe.folds.launch import launch_all
 from segpipe.folds.members import LEDGER, Member, member_settings, members_of, train_all
 from segpipe.io.atomic import check_folder, write_text
 from segpipe.package.model_file import document_text
+from segpipe.plan.configurations import choose_configurations, named, plan_name
 from segpipe.plan.plan import Plan
 from segpipe.settings import Settings
 from segpipe.training.checks import check_settings
@@ -49,7 +51,7 @@ _RESAMPLES = 1000
 
 
 def train_folds(settings: Settings, config_yaml: str) -> Outcome:
-    """Train every fold and seed, predict what each held out, choose the post-processing, and write one model.
+    """Train every configuration, fold and seed, predict what each held out, choose the post-processing, and write one model.
 
     The trainings are processes of their own, `segpipe train conf=RUN_DIR/fold_0.yaml`, so that each is what a single training is.
 
@@ -62,8 +64,8 @@ def train_folds(settings: Settings, config_yaml: str) -> Outcome:
     check_settings(settings)
     _open(run_dir, settings, config_yaml)
     cases, fingerprint = survey(settings)
-    settings = _with_one_plan(settings, fingerprint, run_dir)
-    members = members_of(settings, fold_numbers(cases, settings.dataset) if settings.folds == "all" else [])
+    configurations = _write_plans(settings, fingerprint, run_dir)
+    members = members_of(settings, fold_numbers(cases, settings.dataset) if settings.folds == "all" else [], configurations)
     _announce(settings, members)
     run_dir.mkdir(parents=True, exist_ok=True)
     with sole(run_dir):
@@ -81,7 +83,9 @@ def _train_and_assemble(settings: Settings, config_yaml: str, run_dir: Path, mem
         return Outcome(
             [f"stopped  early; go on with the same command and training.resume=auto ({run_dir / LEDGER} knows what is done)"], code
         )
-    found = predict_held_out(run_dir, members, cases, settings)
+    candidates = try_candidates(run_dir, members, cases, settings)
+    best = best_of(candidates)
+    found = best.found
     evaluation = evaluate_held_out(found)
     summaries = summarise(evaluation)
     choices = choose_rules(found)
@@ -89,29 +93,41 @@ def _train_and_assemble(settings: Settings, config_yaml: str, run_dir: Path, mem
     spread = _spread(run_dir, members)
     scores = to_json(evaluation, summaries, _TOLERANCE_MM, _RESAMPLES, 0)
     scores |= {"members": spread, "postprocessing": [as_dict(choice) for choice in choices]}
+    scores["configurations"] = [{"name": one.name, "mean_dice": one.mean_dice, "taken": one is best} for one in candidates if one.name]
     write_text(run_dir / SCORES, document_text(scores) + "\n")
     write_text(run_dir / ROWS, to_csv(evaluation))
-    model = assemble(run_dir, members, settings, _metrics(evaluation, summaries), rules)
+    model = assemble(run_dir, best.members, settings, _metrics(evaluation, summaries), rules)
     return Outcome(
         [
             _spread_table(spread, load_split(RunFolder(members[0].root(run_dir)).splits).held_out),
+            *([_candidate_table(candidates, best)] if len(candidates) > 1 else []),
             summary_table(evaluation, summaries, _TOLERANCE_MM),
             case_table(evaluation),
             *remarks(evaluation, summaries),
             _choice_table(choices, found.plan),
-            f"model    {model} (the mean of {len(members)} networks)",
-            f"run      {run_dir} ({SCORES}, {ROWS}, out_of_fold/, {', '.join(member.name for member in members)})",
+            f"model    {model} (the mean of {len(best.members)} networks)",
+            f"run      {run_dir} ({SCORES}, {ROWS}, {OUT_OF_FOLD}/, {', '.join(member.name for member in members)})",
             f"next     segpipe predict {model} SCANS OUT",
         ]
     )
 
 
-def _with_one_plan(settings: Settings, fingerprint: Fingerprint, run_dir: Path) -> Settings:
-    """One network can only be the mean of networks of one plan: decided once, for all machines that train."""
-    path = run_dir / "plan.json"
-    if not ((run_dir / LEDGER).exists() and path.exists()):  # what an attempt left that never began counts for nothing
-        write_text(path, plan_for(fingerprint, settings, choose_compute(settings).device, make_budget(settings)).to_json())
-    return dataclasses.replace(settings, plan=dataclasses.replace(settings.plan, file=str(path)))
+def _write_plans(settings: Settings, fingerprint: Fingerprint, run_dir: Path) -> tuple[str, ...]:
+    """One network can only be the mean of networks of one plan: that of each configuration is decided once, for all machines that train.
+
+    Returns:
+        The configurations; one with an empty name where there is one plan.
+    """
+    device, budget = choose_compute(settings).device, make_budget(settings)
+    kept = run_dir / LEDGER
+    configurations: tuple[str, ...] = ("",)
+    if settings.configurations:
+        configurations = choose_configurations(settings, fingerprint, plan_for(fingerprint, settings, device, budget))
+    for configuration in configurations:
+        path = run_dir / plan_name(configuration)
+        if not (kept.exists() and path.exists()):  # what an attempt left that never began counts for nothing
+            write_text(path, plan_for(fingerprint, named(settings, configuration), device, budget).to_json())
+    return configurations
 
 
 def _open(run_dir: Path, settings: Settings, config_yaml: str) -> None:
@@ -184,6 +200,15 @@ def _spread_table(rows: Sequence[dict[str, Any]], held_out: bool) -> Table:
         table.add_row(row["member"], str(row["cases"]), f"{value:.4f}")
     if len(values) > 1:
         table.add_row("mean and standard deviation", "", f"{statistics.fmean(values):.4f} +- {statistics.stdev(values):.4f}")
+    return table
+
+
+def _candidate_table(candidates: Sequence[Candidate], best: Candidate) -> Table:
+    table = Table(title="Configurations: Dice on what they held out", title_justify="left", title_style="bold")
+    for column in ("configuration", "networks", "mean Dice", "taken"):
+        table.add_column(column, justify="left" if column in ("configuration", "taken") else "right")
+    for one in candidates:
+        table.add_row(one.name, str(len(one.members)), f"{one.mean_dice:.4f}", "yes" if one is best else "no")
     return table
 
 

@@ -1,4 +1,7 @@
-"""The trainings of a cross-validation -> one model file: their mean, with the post-processing that the evidence speaks for."""
+"""The trainings of a cross-validation -> one model file: their mean, with the post-processing that the evidence speaks for.
+
+Trainings of one plan become one network; where there are several plans (2D and 3D), the file holds a network for each.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from segpipe.errors import ModelError
 from segpipe.folds.members import Member
 from segpipe.inference.postprocess import KEY, Rule
 from segpipe.package.ensemble_network import EnsembleNetwork
-from segpipe.package.export import export_model
+from segpipe.package.export import export_model, export_parts
+from segpipe.plan.plan import Plan
 from segpipe.settings import Settings
 from segpipe.training.checkpoint import network_weights, step_of
 from segpipe.training.custom import build_trainable
@@ -28,7 +34,30 @@ def assemble(run_dir: Path, members: Sequence[Member], settings: Settings, metri
     Raises:
         ModelError: the members' plans differ, or a checkpoint is missing.
     """
-    runs = [RunFolder(member.root(run_dir)) for member in members]
+    groups: dict[str, list[RunFolder]] = {}
+    for member in members:
+        groups.setdefault(member.configuration, []).append(RunFolder(member.root(run_dir)))
+    parts = [_mean(runs, settings.network.target) for runs in groups.values()]
+    first = RunFolder(members[0].root(run_dir))
+    document = model_document(first.root, parts[0][1], step_of(first.last))
+    document["training"]["members"] = len(members)
+    if any(groups):
+        document["training"]["configurations"] = list(groups)
+    document |= {"metrics": metrics, KEY: [rule.to_dict() for rule in rules]}
+    path = RunFolder(run_dir).model
+    if len(parts) == 1:
+        export_model(*parts[0], document, path)
+    else:
+        export_parts(parts, document, path)
+    return path
+
+
+def _mean(runs: Sequence[RunFolder], target: str) -> tuple[nn.Module, Plan]:
+    """One network of the trainings of one plan.
+
+    Raises:
+        ModelError: the plans differ.
+    """
     plans = [read_plan(run.plan) for run in runs]
     first = plans[0]
     for run, plan in zip(runs, plans, strict=True):
@@ -36,12 +65,7 @@ def assemble(run_dir: Path, members: Sequence[Member], settings: Settings, metri
             raise ModelError(f"{run.plan}: differs from {runs[0].plan}; the trainings of one model need one plan: train them anew together")
     networks = []
     for run in runs:
-        network = build_trainable(first, settings.network.target)
+        network = build_trainable(first, target)
         network.load_state_dict(network_weights(run.last))
         networks.append(network.eval())
-    document = model_document(runs[0].root, first, step_of(runs[0].last))
-    document["training"]["members"] = len(members)
-    document |= {"metrics": metrics, KEY: [rule.to_dict() for rule in rules]}
-    path = RunFolder(run_dir).model
-    export_model(EnsembleNetwork(networks, bool(first.regions)), first, document, path)
-    return path
+    return EnsembleNetwork(networks, bool(first.regions)), first

@@ -52,14 +52,14 @@ class OutOfFold:
     plan: Plan
 
 
-def predict_held_out(run_dir: Path, members: Sequence[Member], cases: Sequence[Case], settings: Settings) -> OutOfFold:
-    """Label maps of all held-out cases in `run_dir/out_of_fold`, each by the models that did not train on it; done ones are skipped.
+def predict_held_out(run_dir: Path, members: Sequence[Member], cases: Sequence[Case], settings: Settings, out: Path) -> OutOfFold:
+    """Label maps of all held-out cases in the folder `out`, each by the models that did not train on it; done ones are skipped.
 
     Raises:
         DataError: a case could not be predicted.
     """
     device = choose_device(settings.device)
-    by_name, out = {case.name: case for case in cases}, run_dir / "out_of_fold"
+    by_name = {case.name: case for case in cases}
     pairs: list[Pair] = []
     plan: Plan | None = None
     unlike = 0
@@ -81,6 +81,11 @@ def predict_held_out(run_dir: Path, members: Sequence[Member], cases: Sequence[C
         what = "%d of %d out-of-fold cases, or their label maps, are unlike the training scans: see the column warning of %s"
         log.warning(what, unlike, len(pairs), out / TABLE)
     return OutOfFold(Pairs(tuple(sorted(pairs, key=lambda pair: pair.case))), plan)
+
+
+def dice_of_cases(found: OutOfFold) -> NDArray[np.float64]:
+    """(cases, labels): Dice of each label as it was predicted; empty in truth and prediction counts as 1."""
+    return _dice_of_all(found, (), "comparing with the truth")
 
 
 def evaluate_held_out(found: OutOfFold) -> Evaluation:
@@ -122,7 +127,7 @@ def choose_rules(found: OutOfFold) -> list[Choice]:
     """
     classes = range(1, found.plan.classes)
     together = Rule(0, keep_largest=True)
-    plain, alone = _dice_of_all(found, ()), _dice_of_all(found, (together,))
+    plain, alone = dice_of_cases(found), _dice_of_all(found, (together,), "trying the largest component")
     gains = alone.mean() > plain.mean() + LEAST_GAIN
     falls = any(alone[:, c - 1].mean() < plain[:, c - 1].mean() for c in classes)
     refusal: Refusal = "no gain" if not gains else "a label falls" if falls else ""
@@ -178,10 +183,10 @@ def _dice(shared: float, predicted: float, true: float) -> float:
     return 2.0 * shared / (predicted + true) if predicted + true else 1.0
 
 
-def _dice_of_all(found: OutOfFold, rules: Sequence[Rule]) -> NDArray[np.float64]:
-    """(cases, labels): Dice of each label after `rules`."""
+def _dice_of_all(found: OutOfFold, rules: Sequence[Rule], what: str) -> NDArray[np.float64]:
+    """(cases, labels): Dice of each label after `rules`; `what` is told meanwhile."""
     rows = []
-    for predicted, true, ml in _maps(found, "trying the largest component"):
+    for predicted, true, ml in _maps(found, what):
         clean = apply_rules(predicted, rules, ml)
         sides = [(clean == c, true == c) for c in range(1, found.plan.classes)]
         rows.append([_dice(int((p & t).sum()), int(p.sum()), int(t.sum())) for p, t in sides])

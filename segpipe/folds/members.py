@@ -1,4 +1,4 @@
-"""Which trainings make up a cross-validation: folds, seeds or both; what each is called, and which of them are done."""
+"""Which trainings make up a cross-validation: folds, seeds, configurations; what each is called, and which of them are done."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from segpipe.errors import ConfigError, DataError
 from segpipe.io.atomic import write_text
+from segpipe.plan.configurations import plan_name
 from segpipe.settings import Settings
 from segpipe.training.run_folder import RunFolder
 
@@ -23,38 +25,50 @@ DONE = "done"
 
 @dataclass(frozen=True)
 class Member:
-    """One training. `fold` is None where seeds alone make the members."""
+    """One training. `fold` is None where there is one split; `configuration` is empty where there is one plan."""
 
     fold: int | None
     seed: int
     name: str
+    configuration: str = ""
 
     def root(self, run_dir: Path) -> Path:
         return run_dir / self.name
 
 
-def members_of(settings: Settings, folds: Sequence[int]) -> list[Member]:
-    """Every fold with every seed, folds first.
+def members_of(settings: Settings, folds: Sequence[int], configurations: Sequence[str] = ("",)) -> list[Member]:
+    """Every configuration on every fold with every seed, in this order.
 
     Args:
         folds: of the data set; empty: the one split of the settings.
+        configurations: names of plans; one that is empty: the one plan of the settings.
     """
     seeds = range(settings.seed, settings.seed + settings.training.seeds)
-    if not folds:
-        return [Member(None, seed, f"seed_{seed}") for seed in seeds]
-    one = len(seeds) == 1
-    return [Member(fold, seed, f"fold_{fold}" if one else f"fold_{fold}_seed_{seed}") for fold in folds for seed in seeds]
+    places: list[int | None] = [*folds] or [None]
+    every = [(configuration, fold, seed) for configuration in configurations for fold in places for seed in seeds]
+    return [Member(fold, seed, _name(configuration, fold, seed, len(seeds) == 1), configuration) for configuration, fold, seed in every]
+
+
+def _name(configuration: str, fold: int | None, seed: int, alone: bool) -> str:
+    """What tells a member from the others; `alone` says that there is one seed."""
+    words = [configuration, "" if fold is None else f"fold_{fold}"]
+    if not alone or not any(words):
+        words.append(f"seed_{seed}")
+    return "_".join(filter(None, words))
 
 
 def member_settings(settings: Settings, member: Member, run_dir: Path) -> Settings:
-    """Those of a single training, on a split that does not depend on the member's seed, which goes on where it was interrupted."""
+    """Those of a single training with its configuration's plan, on a split that does not depend on the member's seed, which goes on where
+    it was interrupted.
+    """
     drawn = settings.dataset.split_seed
     dataset = dataclasses.replace(settings.dataset, split_seed=settings.seed if drawn < 0 else drawn)
     if member.fold is not None:
         dataset = dataclasses.replace(dataset, split="folds", fold=member.fold, validation_cases=[])
     training = dataclasses.replace(settings.training, seeds=1, resume="auto")
-    root = str(member.root(run_dir))
-    return dataclasses.replace(settings, folds="none", seed=member.seed, run_dir=root, dataset=dataset, training=training)
+    plan = dataclasses.replace(settings.plan, file=str(run_dir / plan_name(member.configuration)))
+    alone: dict[str, Any] = {"folds": "none", "configurations": [], "seed": member.seed, "run_dir": str(member.root(run_dir))}
+    return dataclasses.replace(settings, dataset=dataset, plan=plan, training=training, **alone)
 
 
 class Ledger:

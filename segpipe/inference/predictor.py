@@ -101,7 +101,7 @@ class Predictor:
     @property
     def sha256(self) -> str:
         """SHA-256 of every model file, joined by `+`."""
-        return "+".join(model.sha256 for model in self.models)
+        return "+".join({model.path: model.sha256 for model in self.models}.values())
 
     def unlike(self, volume: Volume) -> list[str]:
         """How the volume differs from the scans that the models were trained on, one phrase each, so that its label map is doubtful."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from torch import nn
 import segpipe
 from segpipe.errors import ModelError
 from segpipe.io.atomic import write_bytes
-from segpipe.package.model_file import DOCUMENT, FORMAT, FORMAT_VERSION, document_text
+from segpipe.package.model_file import DOCUMENT, FORMAT, FORMAT_OF_PARTS, FORMAT_VERSION, PARTS, document_text
+from segpipe.package.parts_network import PartsNetwork, parts_of
 from segpipe.package.torchscript import load_network, script_bytes
 from segpipe.plan.plan import Plan
 
@@ -43,13 +44,43 @@ def export_model(network: nn.Module, plan: Plan, document: dict[str, Any], path:
         ModelError: the network cannot be scripted, fails on a shape, or its script differs from it.
         ConfigError: `path` cannot be written.
     """
-    eager = copy.deepcopy(network).cpu().float().eval()
+    eager = _eager(network)
     module, scripted = load_network(script_bytes(eager, {}), "cpu")
     proof = _prove(eager, scripted, plan)
+    _write(module, plan, proof, document | {"format_version": FORMAT_VERSION}, path)
+    return proof
+
+
+def export_parts(parts: Sequence[tuple[nn.Module, Plan]], document: dict[str, Any], path: Path) -> dict[str, Any]:
+    """As `export_model`, of networks of several plans, which agree on channels and labels: each is proved by itself.
+
+    Args:
+        parts: each network with its plan.
+
+    Returns:
+        The proof: the tolerance, the largest difference, and the shapes of all.
+    """
+    eager = [_eager(network) for network, _ in parts]
+    module, _ = load_network(script_bytes(PartsNetwork(eager).eval(), {}), "cpu")
+    scripted = parts_of(module, len(parts))
+    each = [_prove(one, script, plan) for one, script, (_, plan) in zip(eager, scripted, parts, strict=True)]
+    proof = each[0] | {
+        "largest_difference": max(one["largest_difference"] for one in each),
+        "shapes": [shape for one in each for shape in one["shapes"]],
+    }
+    told = {"format_version": FORMAT_OF_PARTS, PARTS: [plan.to_dict() for _, plan in parts]}
+    _write(module, parts[0][1], proof, document | told, path)
+    return proof
+
+
+def _eager(network: nn.Module) -> nn.Module:
+    return copy.deepcopy(network).cpu().float().eval()
+
+
+def _write(module: nn.Module, plan: Plan, proof: dict[str, Any], document: dict[str, Any], path: Path) -> None:
     complete = {
         **document,
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
         "segpipe_version": segpipe.__version__,
         "torch_version": str(torch.__version__),
         "task": plan.task,
@@ -59,7 +90,6 @@ def export_model(network: nn.Module, plan: Plan, document: dict[str, Any], path:
     }
     write_bytes(path, script_bytes(module, {DOCUMENT: document_text(complete)}))
     log.info("%s written: scripted equals eager to %.1e on %d shapes", path, proof["largest_difference"], len(proof["shapes"]))
-    return proof
 
 
 def _prove(eager: nn.Module, scripted: Callable[[torch.Tensor], torch.Tensor], plan: Plan) -> dict[str, Any]:

@@ -20,11 +20,16 @@ from typing import Any
 import torch
 
 from segpipe.errors import ModelError
+from segpipe.package.parts_network import parts_of
 from segpipe.package.torchscript import Network, load_network
 from segpipe.plan.plan import Plan, plan_from_dict
 
 FORMAT = "segpipe-model"
 FORMAT_VERSION = 1
+FORMAT_OF_PARTS = 2
+"""Of a file that holds networks of several plans, which earlier versions of the program would take for one."""
+PARTS = "parts"
+"""Key of the document with a plan for each network; only in files of several."""
 DOCUMENT = "segpipe.json"
 """Name of the JSON document among the extra files of the TorchScript archive."""
 
@@ -38,7 +43,7 @@ claim to be encrypted or (NotImplementedError) of an unknown kind."""
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A model file in memory.
+    """A model file in memory, or one of its networks where it holds several.
 
     Attributes:
         plan: how scans are prepared, and what the outputs mean.
@@ -55,8 +60,8 @@ class Model:
     path: Path
 
 
-def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
-    """Read a model file, checked from end to end.
+def load_models(path: Path, device: torch.device | str = "cpu") -> tuple[Model, ...]:
+    """Read a model file, checked from end to end: its network, or its networks where it was made of several plans.
 
     Raises:
         ModelError: no such file, not a model file, cut off or damaged, another format version, a plan that does not fit.
@@ -64,15 +69,43 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
     data = _read(path)
     document = _document(data, path)
     try:
-        plan = plan_from_dict(document.get("plan", {}))
+        plans = _plans(document)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     try:
-        _, network = load_network(data, device)
+        module, network = load_network(data, device)
     except (RuntimeError, ValueError, KeyError, EOFError) as error:
         made, here = document.get("torch_version", "an unknown version"), torch.__version__
         raise ModelError(f"{path}: torch {here} cannot read the network, made with torch {made}: use that version or newer") from error
-    return Model(plan, document, network, hashlib.sha256(data).hexdigest(), path)
+    sha256 = hashlib.sha256(data).hexdigest()
+    if document["format_version"] == FORMAT_VERSION:
+        return (Model(plans[0], document, network, sha256, path),)
+    try:
+        networks = parts_of(module, len(plans))
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    return tuple(Model(plan, document, part, sha256, path) for plan, part in zip(plans, networks, strict=True))
+
+
+def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
+    """The one network of a model file.
+
+    Raises:
+        ModelError: as for `load_models`, or it holds several.
+    """
+    models = load_models(path, device)
+    if len(models) > 1:
+        raise ModelError(f"{path}: holds networks of {len(models)} plans, and one is wanted: give the model of a single training")
+    return models[0]
+
+
+def _plans(document: dict[str, Any]) -> list[Plan]:
+    if document["format_version"] == FORMAT_VERSION:
+        return [plan_from_dict(document.get("plan", {}))]
+    told = document.get(PARTS)
+    if not isinstance(told, list) or not told:
+        raise ModelError(f"its {DOCUMENT} has no {PARTS}, with a plan for each of its networks: export the model again")
+    return [plan_from_dict(plan) for plan in told]
 
 
 def document_text(document: dict[str, Any]) -> str:
@@ -100,11 +133,11 @@ def _document(data: bytes, path: Path) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ModelError(f"{path}: its {DOCUMENT} is not of the format {FORMAT}: give a file that `segpipe export` wrote")
     version = document.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in (FORMAT_VERSION, FORMAT_OF_PARTS) or isinstance(version, bool):
         made = document.get("segpipe_version", "unknown")
         raise ModelError(
-            f"{path} has model format {version}, written by segpipe {made}; this segpipe reads format {FORMAT_VERSION}: "
-            "use the segpipe that made it, or export the run again"
+            f"{path} has model format {version}, written by segpipe {made}; "
+            f"this segpipe reads format {FORMAT_VERSION} and {FORMAT_OF_PARTS}: use the segpipe that made it, or export the run again"
         )
     return document
 

@@ -13,19 +13,18 @@ from segpipe.dataset.case import CT_NAMES
 from segpipe.dataset.fingerprint import Fingerprint
 from segpipe.errors import ConfigError, DataError
 from segpipe.plan.by_hand import plan_of_file
-from segpipe.plan.flips import OR_TWO, along, decide_flips
+from segpipe.plan.flips import decide_flips
 from segpipe.plan.memory import within_memory
 from segpipe.plan.nnunet import decide_nnunet, nnunet_features
 from segpipe.plan.patch import PATCH_VOXELS, decide_batch, decide_patch
 from segpipe.plan.plan import Channel, Label, NetworkPlan, Normalisation, Plan, Sparse
 from segpipe.plan.regions import decide_regions
+from segpipe.plan.spacing import ANISOTROPIC, Spacing, decide_low, decide_spacing, median_shape, seen_share
 from segpipe.plan.topology import Topology
 from segpipe.settings import NetworkSettings, PlanSettings, Settings
 
 log = logging.getLogger(__name__)
 
-ANISOTROPIC = 3.0
-"""An axis is anisotropic when its spacing exceeds the next by this factor (Isensee et al. 2021, Suppl. 2)."""
 MOST_VOXELS = 2**30
 """Of a prepared scan: 4 GiB a channel."""
 NONZERO_SHARE = 0.75
@@ -62,18 +61,10 @@ def _plan(task: str, data: Fingerprint, settings: Settings, frame: Frame, limit:
     """The plan with a patch of at most `limit` voxels."""
     wanted = settings.plan
     dims, axes, reasons = frame[0], frame[1], dict(frame[2])
-    spacing = _decide_spacing(wanted, data, dims, axes, reasons)
-    median = _median_shape(data, axes, spacing)
-    if math.prod(median) > MOST_VOXELS:
-        raise ConfigError(
-            f"the median scan would have {'x'.join(map(str, median))} voxels on the network's grid; at most {MOST_VOXELS}: "
-            "set a coarser plan.spacing_mm" + ("" if wanted.spacing_mm else ", or correct the spacings in the headers")
-        )
-    if wanted.rules == "nnunet":
-        layout, batch = decide_nnunet(settings, data, (spacing or (1.0, 1.0, 1.0))[:dims], median, reasons)
-    else:
-        layout = decide_patch(wanted, settings.network, (dims, axes), spacing, (median, limit), reasons)
-        batch = decide_batch(wanted, layout, reasons)
+    spacing = decide_spacing(wanted, data, dims, axes, reasons)
+    if wanted.resolution == "low":
+        spacing = _low(data, settings, frame, (spacing, limit), reasons)
+    layout, batch = _layout(data, settings, frame, (spacing, limit), reasons)
     labels = _decide_labels(data)
     return Plan(
         task=task,
@@ -94,6 +85,37 @@ def _plan(task: str, data: Fingerprint, settings: Settings, frame: Frame, limit:
         regions=decide_regions(settings.dataset.regions, labels, reasons),
         reasons=reasons,
     )
+
+
+def _layout(
+    data: Fingerprint, settings: Settings, frame: Frame, size: tuple[Spacing | None, int], reasons: dict[str, str]
+) -> tuple[Topology, int]:
+    """Patch, stages and batch at a spacing, with a patch of at most so many voxels."""
+    (dims, axes, _), (spacing, limit) = frame, size
+    median = median_shape(data, axes, spacing)
+    if math.prod(median) > MOST_VOXELS:
+        raise ConfigError(
+            f"the median scan would have {'x'.join(map(str, median))} voxels on the network's grid; at most {MOST_VOXELS}: "
+            "set a coarser plan.spacing_mm" + ("" if settings.plan.spacing_mm else ", or correct the spacings in the headers")
+        )
+    if settings.plan.rules == "nnunet":
+        return decide_nnunet(settings, data, (spacing or (1.0, 1.0, 1.0))[:dims], median, reasons)
+    layout = decide_patch(settings.plan, settings.network, (dims, axes), spacing, (median, limit), reasons)
+    return layout, decide_batch(settings.plan, layout, reasons)
+
+
+def _low(data: Fingerprint, settings: Settings, frame: Frame, size: tuple[Spacing | None, int], reasons: dict[str, str]) -> Spacing:
+    """The spacing of the low resolution."""
+    (dims, axes, _), (spacing, limit) = frame, size
+    if dims == 2 or spacing is None:
+        raise ConfigError("plan.resolution is low, which is for 3D networks: leave it out")
+    if settings.plan.spacing_mm:
+        raise ConfigError("plan.spacing_mm and plan.resolution=low are both set: leave one of them out")
+
+    def seen(mm: Spacing) -> float:
+        return seen_share(_layout(data, settings, frame, (mm, limit), {})[0].patch, median_shape(data, axes, mm))
+
+    return decide_low(spacing, seen, reasons)
 
 
 def _decide_frame(wanted: PlanSettings, data: Fingerprint) -> Frame:
@@ -125,48 +147,6 @@ def _decide_axes(dims: int, data: Fingerprint, reasons: dict[str, str]) -> tuple
     inside = [a for a in range(3) if a != through]
     reasons["axes"] = f"slices across {'xyz'[through]}, the axis with the largest spacing ({spacing[through]:.3g} mm)"
     return (inside[0], inside[1], through)
-
-
-def _decide_spacing(
-    wanted: PlanSettings, data: Fingerprint, dims: int, axes: tuple[int, int, int], reasons: dict[str, str]
-) -> tuple[float, float, float] | None:
-    """Median spacing an axis; the 10th percentile on a strongly anisotropic one with few slices (Isensee et al. 2021, Suppl. 2)."""
-    if data.picture:
-        if wanted.spacing_mm:
-            raise ConfigError("plan.spacing_mm is set, but pictures have no spacing: remove it")
-        reasons["spacing_mm"] = "pictures keep their pixels"
-        return None
-    all_mm = np.array(data.spacings_mm)
-    spacing = np.median(all_mm, axis=0)
-    reasons["spacing_mm"] = "median of the data set"
-    worst = int(np.argmax(spacing))
-    others = np.delete(spacing, worst)
-    sizes = np.median(np.array(data.shapes), axis=0)
-    if spacing[worst] > ANISOTROPIC * others.max() and ANISOTROPIC * sizes[worst] < np.delete(sizes, worst).min():
-        spacing[worst] = max(float(np.percentile(all_mm[:, worst], 10)), float(others.max()))
-        reasons["spacing_mm"] += f", 10th percentile along the anisotropic {'xyz'[worst]}"
-    if wanted.spacing_mm:
-        if len(wanted.spacing_mm) not in (dims, 3) or min(wanted.spacing_mm) <= 0:
-            raise ConfigError(f"plan.spacing_mm is {wanted.spacing_mm}; must be three numbers above 0 (x, y, z){OR_TWO[dims]}")
-        spacing[list(axes[: len(wanted.spacing_mm)])] = along(axes, wanted.spacing_mm)
-        reasons["spacing_mm"] = "set by hand"
-    ordered = [float(np.round(spacing[a], 6)) for a in axes]
-    if dims == 2:
-        ordered[2] = 0.0
-        reasons["spacing_mm"] += "; slices stay where they are (0)"
-    return (ordered[0], ordered[1], ordered[2])
-
-
-def _median_shape(data: Fingerprint, axes: tuple[int, int, int], spacing: tuple[float, float, float] | None) -> tuple[int, int, int]:
-    """Median shape on the network's grid, in prepared axes."""
-    shapes = np.array(data.shapes, dtype=np.float64)
-    if spacing is not None:
-        target = np.empty(3)
-        target[list(axes)] = spacing
-        own = np.array(data.spacings_mm)
-        shapes = np.where(target > 0, shapes * own / np.where(target > 0, target, 1.0), shapes)
-    median = np.maximum(1, np.round(np.median(shapes, axis=0)))
-    return (int(median[axes[0]]), int(median[axes[1]]), int(median[axes[2]]))
 
 
 def _decide_channels(wanted: PlanSettings, data: Fingerprint, reasons: dict[str, str]) -> tuple[Channel, ...]:
@@ -212,7 +192,7 @@ def _decide_sparse(wanted: str, data: Fingerprint, reasons: dict[str, str]) -> S
     return axes[wanted]
 
 
-def _decide_nearest(spacing: tuple[float, float, float] | None, dims: int, reasons: dict[str, str]) -> tuple[bool, bool, bool]:
+def _decide_nearest(spacing: Spacing | None, dims: int, reasons: dict[str, str]) -> tuple[bool, bool, bool]:
     """Thick slices are not blended into one another: across them the nearest one is taken (Isensee et al. 2021, Suppl. 2)."""
     nearest = (False, False, False)
     reasons["resampling"] = (

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from segpipe.errors import ConfigError, DataError
 from segpipe.patches.augment import check_augment
+from segpipe.plan.configurations import check_configurations
 from segpipe.settings import NetworkSettings, Settings
 from segpipe.training.custom import check_callback, check_network
 from segpipe.training.loggers import check_loggers
@@ -22,6 +23,7 @@ def check_settings(settings: Settings) -> None:
     check_network(settings.network.target)
     check_callback(settings.training.callback)
     check_loggers(settings.training)
+    check_configurations(settings)
     _check_stages(settings)
     _check_root(settings.dataset.root)
 

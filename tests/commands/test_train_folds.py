@@ -16,7 +16,7 @@ from segpipe.dataset.phantom import write_phantom
 from segpipe.folds.members import Ledger, Member
 from segpipe.inference.postprocess import apply_rules, rules_of
 from segpipe.io.read import read_volume
-from segpipe.package.model_file import load_model
+from segpipe.package.model_file import load_model, load_models
 from segpipe.training.checkpoint import network_weights
 
 WORDS = [
@@ -136,3 +136,20 @@ def test_seeds_report_their_spread_on_one_split(data: Path, tmp_path: Path) -> N
     one, two = (network_weights(tmp_path / f"run/seed_{seed}/checkpoints/last.ckpt") for seed in (7, 8))
     assert not torch.equal(one["heads.0.weight"], two["heads.0.weight"])
     assert "mean and standard deviation" in done.stdout and "+-" in done.stdout
+
+
+def test_the_better_of_two_configurations_becomes_the_model(data: Path, tmp_path: Path) -> None:
+    words = ("train", *WORDS, f"dataset.root={data}", f"run_dir={tmp_path / 'run'}", "training.max_steps=10", "configurations=[3d,2d]")
+    done = segpipe(*words)
+    assert done.returncode == 0, done.stderr
+    plans = [json.loads((tmp_path / "run" / place).read_text()) for place in ("plan_3d.json", "plan_2d.json", "2d/plan.json")]
+    assert [plan["dims"] for plan in plans] == [3, 2, 2]
+    told = json.loads((tmp_path / "run/cross_validation.json").read_text())["configurations"]
+    assert [one["name"] for one in told] == ["3d", "2d", "3d + 2d"]
+    taken = next(one["name"] for one in told if one["taken"])
+    models = load_models(tmp_path / "run/model.ts")
+    assert [model.plan.dims for model in models] == {"3d": [3], "2d": [2], "3d + 2d": [3, 2]}[taken]
+    assert "Configurations: Dice on what they held out" in done.stdout
+    assert segpipe("predict", tmp_path / "run/model.ts", data / "images", tmp_path / "out").returncode == 0
+    again = segpipe(*words, "training.resume=auto")
+    assert again.returncode == 0 and "2 of 2 trainings are done already" in again.stderr

@@ -12,7 +12,7 @@ from segpipe.folds.assemble import assemble
 from segpipe.folds.members import Member
 from segpipe.inference.postprocess import Rule, rules_of
 from segpipe.network.build import build_network
-from segpipe.package.model_file import load_model
+from segpipe.package.model_file import load_model, load_models
 from segpipe.plan.plan import Channel, Label, NetworkPlan, Plan
 from segpipe.settings import Settings
 
@@ -67,3 +67,17 @@ def test_trainings_with_different_plans_make_no_model(networks: list[torch.nn.Mo
     with pytest.raises(ModelError, match=r"fold_1/plan\.json: differs from .*fold_0/plan\.json"):
         assemble(tmp_path, MEMBERS, Settings(), {}, [])
     assert not (tmp_path / "model.ts").exists()
+
+
+def test_trainings_of_several_plans_make_a_file_with_a_network_for_each(networks: list[torch.nn.Module], tmp_path: Path) -> None:
+    other = dataclasses.replace(PLAN, spacing_mm=(2.0, 2.0, 0.0))
+    (tmp_path / "fold_1/plan.json").write_text(other.to_json())
+    members = [dataclasses.replace(member, configuration=name) for member, name in zip(MEMBERS, ("3d_low", "2d"), strict=True)]
+    models = load_models(assemble(tmp_path, members, Settings(), {}, [Rule(1, keep_largest=True)]))
+    assert [model.plan.spacing_mm for model in models] == [PLAN.spacing_mm, other.spacing_mm]
+    assert models[0].document["training"]["configurations"] == ["3d_low", "2d"]
+    assert models[0].sha256 == models[1].sha256
+    image = torch.randn(1, 1, 21, 17)
+    with torch.no_grad():
+        for model, network in zip(models, networks, strict=True):
+            torch.testing.assert_close(model.network(image).softmax(1), network(image).softmax(1))

@@ -147,7 +147,7 @@ def test_held_out_cases_unlike_the_training_scans_are_told_in_one_line(tmp_path:
         save_split(tmp_path / member.name / "splits.json", Split(tuple(train), tuple(held), ""))
         export_model(Above(), plan(), {"training_data": told}, tmp_path / member.name / "model.ts")
     with caplog.at_level(logging.WARNING):
-        predict_held_out(tmp_path, members, cases, Settings(device="cpu"))
+        predict_held_out(tmp_path, members, cases, Settings(device="cpu"), tmp_path / "out_of_fold")
         logging.getLogger("segpipe.inference.folder").warning("something else")
     table = tmp_path / "out_of_fold" / "predictions.csv"
     assert caplog.messages == [

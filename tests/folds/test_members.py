@@ -26,6 +26,16 @@ def test_every_fold_with_every_seed() -> None:
     ]
 
 
+def test_every_configuration_on_every_fold() -> None:
+    members = members_of(settings(), [0, 1], ("3d", "2d"))
+    assert [member.name for member in members] == ["3d_fold_0", "3d_fold_1", "2d_fold_0", "2d_fold_1"]
+    assert members_of(settings(), [], ("2d",)) == [Member(None, 7, "2d", "2d")]
+    assert members_of(settings(seeds=2), [], ("2d",))[1] == Member(None, 8, "2d_seed_8", "2d")
+    own = member_settings(settings(), members[2], Path("run"))
+    assert (own.plan.file, own.configurations, own.run_dir) == ("run/plan_2d.json", [], "run/2d_fold_0")
+    assert member_settings(settings(), Member(0, 7, "fold_0"), Path("run")).plan.file == "run/plan.json"
+
+
 def test_a_member_is_a_single_training_on_a_split_that_its_seed_does_not_change() -> None:
     own = member_settings(settings(seeds=2, resume="never"), Member(3, 8, "fold_3_seed_8"), Path("run"))
     assert (own.folds, own.seed, own.run_dir) == ("none", 8, "run/fold_3_seed_8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from segpipe.geometry.grid import Grid, Volume
 from segpipe.inference.memory import memory_guard
 from segpipe.inference.postprocess import KEY
 from segpipe.inference.predictor import Predictor
+from segpipe.package.export import export_parts
+from segpipe.package.model_file import load_models
 from segpipe.plan.plan import Channel, Label, Region
 
 from .conftest import MakeModel, Thresholds, blocks_volume, expected_labels
@@ -108,6 +111,20 @@ def test_a_2d_and_a_3d_model_work_together(make_model: MakeModel) -> None:
     volume = blocks_volume()
     models = [make_model("flat.ts", dims=2, axes=(2, 0, 1)), make_model("solid.ts", spacing_mm=(1.0, 1.5, 3.0), nonzero=True)]
     assert np.array_equal(Predictor(models).predict(volume).labels, expected_labels(volume.array))
+
+
+def test_one_file_of_several_plans_predicts_as_its_models_together(make_model: MakeModel, tmp_path: Path) -> None:
+    volume = blocks_volume()
+    changes = ({"dims": 2, "axes": (2, 0, 1)}, {"spacing_mm": (1.3, 1.5, 3.0), "nonzero": True})
+    single = [make_model(f"{number}.ts", **change) for number, change in enumerate(changes)]
+    networks = [Thresholds(flat=True), Thresholds()]
+    export_parts(list(zip(networks, [model.plan for model in single], strict=True)), {}, tmp_path / "both.ts")
+    both = Predictor(load_models(tmp_path / "both.ts"))
+    one, two = Predictor(single).predict(volume, probabilities=True), both.predict(volume, probabilities=True)
+    assert np.array_equal(one.labels, two.labels)
+    assert one.probabilities is not None and two.probabilities is not None
+    assert np.allclose(one.probabilities, two.probabilities, atol=1e-6)
+    assert len(both.sha256) == 64  # one file
 
 
 def test_models_that_disagree_are_refused_by_name(make_model: MakeModel, plan: object) -> None:

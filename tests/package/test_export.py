@@ -14,8 +14,9 @@ from torch import nn
 import segpipe
 from segpipe.errors import ConfigError, ModelError
 from segpipe.network.build import build_network
-from segpipe.package.export import TOLERANCE, export_model
-from segpipe.package.model_file import load_model
+from segpipe.package.export import TOLERANCE, export_model, export_parts
+from segpipe.package.model_file import DOCUMENT, PARTS, document_text, load_model, load_models
+from segpipe.package.torchscript import script_bytes
 from segpipe.plan.plan import NetworkPlan, Plan
 
 
@@ -126,3 +127,55 @@ def test_no_path_of_the_training_machine_is_in_the_document(tmp_path: Path, netw
     with zipfile.ZipFile(tmp_path / "model.ts") as archive:
         text = archive.read("archive/extra/segpipe.json").decode()
     assert str(tmp_path) not in text
+
+
+class Half(nn.Module):
+    """Differs from itself once it is scripted."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x, x[:, :1]], 1) * (0.5 if torch.jit.is_scripting() else 1.0)
+
+
+def test_a_file_of_several_plans_gives_each_network_with_its_plan(tmp_path: Path, network: nn.Module, plan: Plan) -> None:
+    path, flat = tmp_path / "model.ts", build_network(NetworkPlan("unet", (4, 8), ((3, 3),) * 2, ((1, 1), (2, 2))), 2, 3, 2)
+    plans = [plan, dataclasses.replace(plan, dims=2, patch_size=(16, 16, 1))]
+    proof = export_parts([(network, plans[0]), (flat, plans[1])], {"licence": "CC BY 4.0"}, path)
+    assert [len(one["shape"]) for one in proof["shapes"]] == [5, 5, 4, 4]
+    models = load_models(path)
+    assert [model.plan for model in models] == plans
+    assert models[0].document["licence"] == "CC BY 4.0" and models[0].document["plan"] == json.loads(plan.to_json())
+    for model, eager, shape in zip(models, (network, flat), ((1, 2, 9, 7, 8), (2, 2, 19, 14)), strict=True):
+        image = torch.randn(shape)
+        with torch.inference_mode():
+            assert torch.allclose(model.network(image), eager.eval()(image), atol=TOLERANCE, rtol=TOLERANCE)
+    with pytest.raises(ModelError, match=r"model.ts: holds networks of 2 plans, and one is wanted"):
+        load_model(path)
+
+
+def test_nothing_is_written_when_one_of_several_networks_differs_from_its_script(tmp_path: Path, network: nn.Module, plan: Plan) -> None:
+    with pytest.raises(ModelError, match="differs from the eager one"):
+        export_parts([(network, plan), (Half(), plan)], {}, tmp_path / "model.ts")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({PARTS: None}, "has no parts"),
+        ({PARTS: []}, "has no parts"),
+        ({PARTS: [{"version": 99}, {"version": 99}]}, "plan version is 99"),
+        ({PARTS: 1}, "tells of 1 networks, and its archive holds others"),
+        ({PARTS: 3}, "tells of 3 networks, and its archive holds others"),
+    ],
+)
+def test_a_document_that_does_not_fit_the_networks_is_refused(
+    tmp_path: Path, network: nn.Module, plan: Plan, change: dict[str, object], message: str
+) -> None:
+    path = tmp_path / "model.ts"
+    export_parts([(network, plan), (network, plan)], {}, path)
+    document = load_models(path)[0].document
+    module = torch.jit.load(path)
+    change = {key: [plan.to_dict()] * value if isinstance(value, int) else value for key, value in change.items()}
+    path.write_bytes(script_bytes(module, {DOCUMENT: document_text(document | change)}))
+    with pytest.raises(ModelError, match=f"model.ts: its .*{message}|model.ts: {message}"):
+        load_models(path)

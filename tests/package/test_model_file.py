@@ -121,7 +121,7 @@ def test_torchscript_of_another_program_is_refused(tmp_path: Path, network: nn.M
 def test_another_format_version_names_both_versions_and_the_cure(path: Path, network: nn.Module) -> None:
     document = load_model(path).document | {"format_version": 7, "segpipe_version": "9.1"}
     path.write_bytes(script_bytes(network, {DOCUMENT: document_text(document)}))
-    refused(path, "has model format 7, written by segpipe 9.1; this segpipe reads format 1: use the segpipe that made it")
+    refused(path, "has model format 7, written by segpipe 9.1; this segpipe reads format 1 and 2: use the segpipe that made it")
 
 
 @pytest.mark.parametrize(
