@@ -26,11 +26,12 @@ from segpipe.evaluation.folder import Evaluation
 from segpipe.evaluation.report import to_csv, to_json
 from segpipe.evaluation.summary import MEAN, Summaries, summarise
 from segpipe.evaluation.table import case_table, remarks, summary_table
-from segpipe.folds.assemble import assemble
+from segpipe.folds.assemble import Chosen, assemble
 from segpipe.folds.candidates import OUT_OF_FOLD, Candidate, best_of, try_candidates
-from segpipe.folds.evidence import Choice, accepted, as_dict, choose_rules, evaluate_held_out
+from segpipe.folds.evidence import Choice, accepted, as_dict, choose_rules, evaluate_held_out, predict_held_out
 from segpipe.folds.launch import launch_all
 from segpipe.folds.members import LEDGER, Member, member_settings, members_of, train_all
+from segpipe.folds.thresholds import Moved, choose_offsets
 from segpipe.io.atomic import check_folder, write_text
 from segpipe.package.model_file import document_text
 from segpipe.plan.configurations import choose_configurations, named, plan_name
@@ -85,7 +86,8 @@ def _train_and_assemble(settings: Settings, config_yaml: str, run_dir: Path, mem
         )
     candidates = try_candidates(run_dir, members, cases, settings)
     best = best_of(candidates)
-    found = best.found
+    offsets, moved = choose_offsets(run_dir, best.members, cases, settings)
+    found = predict_held_out(run_dir, best.members, cases, settings, best.out, offsets) if offsets else best.found
     evaluation = evaluate_held_out(found)
     summaries = summarise(evaluation)
     choices = choose_rules(found)
@@ -93,10 +95,11 @@ def _train_and_assemble(settings: Settings, config_yaml: str, run_dir: Path, mem
     spread = _spread(run_dir, members)
     scores = to_json(evaluation, summaries, _TOLERANCE_MM, _RESAMPLES, 0)
     scores |= {"members": spread, "postprocessing": [as_dict(choice) for choice in choices]}
+    scores["thresholds"] = [one.to_dict() for one in moved]
     scores["configurations"] = [{"name": one.name, "mean_dice": one.mean_dice, "taken": one is best} for one in candidates if one.name]
     write_text(run_dir / SCORES, document_text(scores) + "\n")
     write_text(run_dir / ROWS, to_csv(evaluation))
-    model = assemble(run_dir, best.members, settings, _metrics(evaluation, summaries), rules)
+    model = assemble(run_dir, best.members, settings, _metrics(evaluation, summaries), Chosen(tuple(rules), offsets))
     return Outcome(
         [
             _spread_table(spread, load_split(RunFolder(members[0].root(run_dir)).splits).held_out),
@@ -104,6 +107,7 @@ def _train_and_assemble(settings: Settings, config_yaml: str, run_dir: Path, mem
             summary_table(evaluation, summaries, _TOLERANCE_MM),
             case_table(evaluation),
             *remarks(evaluation, summaries),
+            *([_moved_table(moved)] if moved else []),
             _choice_table(choices, found.plan),
             f"model    {model} (the mean of {len(best.members)} networks)",
             f"run      {run_dir} ({SCORES}, {ROWS}, {OUT_OF_FOLD}/, {', '.join(member.name for member in members)})",
@@ -209,6 +213,16 @@ def _candidate_table(candidates: Sequence[Candidate], best: Candidate) -> Table:
         table.add_column(column, justify="left" if column in ("configuration", "taken") else "right")
     for one in candidates:
         table.add_row(one.name, str(len(one.members)), f"{one.mean_dice:.4f}", "yes" if one is best else "no")
+    return table
+
+
+def _moved_table(tried: Sequence[Moved]) -> Table:
+    table = Table(title="Thresholds: out-of-fold Dice at the best odds of each output", title_justify="left", title_style="bold")
+    for column in ("output", "odds", "before", "after", "taken"):
+        table.add_column(column, justify="left" if column in ("output", "taken") else "right")
+    for one in tried:
+        taken = f"no: {one.refusal}" if one.refusal else "yes"
+        table.add_row(one.output, f"x {math.exp(one.offset):.2g}", f"{one.before:.4f}", f"{one.after:.4f}", taken)
     return table
 
 

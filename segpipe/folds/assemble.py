@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from torch import nn
 
 from segpipe.errors import ModelError
 from segpipe.folds.members import Member
-from segpipe.inference.postprocess import KEY, Rule
+from segpipe.inference import postprocess, thresholds
+from segpipe.inference.postprocess import Rule
 from segpipe.package.ensemble_network import EnsembleNetwork
 from segpipe.package.export import export_model, export_parts
 from segpipe.plan.plan import Plan
@@ -25,11 +27,23 @@ from segpipe.training.document import model_document
 from segpipe.training.run_folder import RunFolder, read_plan
 
 
-def assemble(run_dir: Path, members: Sequence[Member], settings: Settings, metrics: dict[str, Any], rules: Sequence[Rule]) -> Path:
+@dataclass(frozen=True)
+class Chosen:
+    """Attributes:
+    rules: of post-processing, in their order.
+    offsets: of the outputs' scores; empty: none.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    offsets: tuple[float, ...] = ()
+
+
+def assemble(run_dir: Path, members: Sequence[Member], settings: Settings, metrics: dict[str, Any], chosen: Chosen) -> Path:
     """Write `run_dir/model.ts`, proven equal to the eager mean of the members.
 
     Args:
         metrics: of the held-out predictions, for the model's document.
+        chosen: what they speak for.
 
     Raises:
         ModelError: the members' plans differ, or a checkpoint is missing.
@@ -43,7 +57,8 @@ def assemble(run_dir: Path, members: Sequence[Member], settings: Settings, metri
     document["training"]["members"] = len(members)
     if any(groups):
         document["training"]["configurations"] = list(groups)
-    document |= {"metrics": metrics, KEY: [rule.to_dict() for rule in rules]}
+    document |= {"metrics": metrics, postprocess.KEY: [rule.to_dict() for rule in chosen.rules]}
+    document |= {thresholds.KEY: list(chosen.offsets)} if chosen.offsets else {}
     path = RunFolder(run_dir).model
     if len(parts) == 1:
         export_model(*parts[0], document, path)

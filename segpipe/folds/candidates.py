@@ -20,12 +20,14 @@ OUT_OF_FOLD = "out_of_fold"
 class Candidate:
     """Attributes:
     members: the trainings that make it up.
+    out: folder of the label maps.
     found: what they predict of the cases that they held out.
     mean_dice: over cases and labels; empty in truth and prediction counts as 1.
     """
 
     configurations: tuple[str, ...]
     members: tuple[Member, ...]
+    out: Path
     found: OutOfFold
     mean_dice: float
 
@@ -44,9 +46,9 @@ def try_candidates(run_dir: Path, members: Sequence[Member], cases: Sequence[Cas
     candidates = []
     for configurations in every:
         own = [member for member in members if member.configuration in configurations]
-        out = run_dir / OUT_OF_FOLD
-        found = predict_held_out(run_dir, own, cases, settings, out if len(every) == 1 else out / "+".join(configurations))
-        candidates.append(Candidate(configurations, tuple(own), found, float(dice_of_cases(found).mean())))
+        out = run_dir / OUT_OF_FOLD if len(every) == 1 else run_dir / OUT_OF_FOLD / "+".join(configurations)
+        found = predict_held_out(run_dir, own, cases, settings, out)
+        candidates.append(Candidate(configurations, tuple(own), out, found, float(dice_of_cases(found).mean())))
     return candidates
 
 

@@ -52,22 +52,35 @@ class OutOfFold:
     plan: Plan
 
 
-def predict_held_out(run_dir: Path, members: Sequence[Member], cases: Sequence[Case], settings: Settings, out: Path) -> OutOfFold:
+def predictors(
+    run_dir: Path, members: Sequence[Member], cases: Sequence[Case], settings: Settings, offsets: tuple[float, ...] = ()
+) -> Iterator[tuple[Predictor, list[Case]]]:
+    """For each fold the members that were trained on it, and the cases that they held out."""
+    device = choose_device(settings.device)
+    by_name, inference = {case.name: case for case in cases}, settings.inference
+    for fold in dict.fromkeys(member.fold for member in members):
+        own = [RunFolder(member.root(run_dir)) for member in members if member.fold == fold]
+        models = [load_model(run.model, device) for run in own]
+        predictor = Predictor(models, device, inference.overlap, inference.batch, offsets=offsets)
+        yield predictor, [by_name[name] for name in load_split(own[0].splits).validation]
+
+
+def predict_held_out(
+    run_dir: Path, members: Sequence[Member], cases: Sequence[Case], settings: Settings, out: Path, offsets: tuple[float, ...] = ()
+) -> OutOfFold:
     """Label maps of all held-out cases in the folder `out`, each by the models that did not train on it; done ones are skipped.
+
+    Args:
+        offsets: see `Predictor`.
 
     Raises:
         DataError: a case could not be predicted.
     """
-    device = choose_device(settings.device)
-    by_name = {case.name: case for case in cases}
     pairs: list[Pair] = []
     plan: Plan | None = None
     unlike = 0
-    for fold in dict.fromkeys(member.fold for member in members):
-        own = [RunFolder(member.root(run_dir)) for member in members if member.fold == fold]
-        predictor = Predictor([load_model(run.model, device) for run in own], device, settings.inference.overlap, settings.inference.batch)
+    for predictor, held_out in predictors(run_dir, members, cases, settings, offsets):
         plan = plan or predictor.plan
-        held_out = [by_name[name] for name in load_split(own[0].splits).validation]
         scans = [Examination(case.name, case.images) for case in held_out]
         rows = predict_scans(predictor, scans, out, FolderOptions(tell_unlike=False))
         unlike += sum(bool(row.warning) for row in rows)

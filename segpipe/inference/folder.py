@@ -287,7 +287,8 @@ class _Task:
 
     def _options(self) -> str:
         precision = "bf16" if self.predictor.bf16 else "fp32"
-        return f"overlap={self.predictor.overlap:g} precision={precision}"
+        moved = " offsets=" + ",".join(f"{offset:g}" for offset in self.predictor.offsets) if self.predictor.offsets else ""
+        return f"overlap={self.predictor.overlap:g} precision={precision}{moved}"
 
 
 def _is_label_map_of(scan: Examination, path: Path) -> bool:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -18,7 +18,8 @@ from segpipe.errors import ConfigError, ModelError
 from segpipe.geometry.grid import Volume
 from segpipe.inference.ensemble import check_agreement, mean_scores, prepared_alike
 from segpipe.inference.memory import memory_guard
-from segpipe.inference.postprocess import Rule, apply_rules, rules_of
+from segpipe.inference.postprocess import apply_rules, rules_of
+from segpipe.inference.thresholds import offsets_of
 from segpipe.inference.unlike import differences, known_of, odd_volumes
 from segpipe.package.model_file import Model
 from segpipe.package.precision import Compute, fast_bf16, on_windows
@@ -64,6 +65,7 @@ class Predictor:
         overlap: of neighbouring windows, as a share of the window, 0 to below 1.
         batch: windows a forward pass; 0: by the size of the window.
         precision: of the network; sums over windows are always fp32.
+        offsets: added to the score of each output before the label is chosen; None: those of the models.
 
     Raises:
         ModelError: models that disagree on labels or channels, or a damaged document.
@@ -77,6 +79,7 @@ class Predictor:
         overlap: float = 0.5,
         batch: int = 0,
         precision: Precision = "fp32",
+        offsets: tuple[float, ...] | None = None,
     ) -> None:
         check_agreement(models)
         if not 0.0 <= overlap < 1.0:
@@ -87,7 +90,9 @@ class Predictor:
             raise ConfigError(f"precision is {precision!r}; must be fp32, bf16 or auto")
         self.models = tuple(models)
         self._known = [_told(model, partial(known_of, model.document, len(model.plan.channels))) for model in models]
-        self._rules = _common_rules(models)
+        self._rules = _common(models, rules_of, lambda plan: plan.classes, "rules of post-processing")
+        own = _common(models, offsets_of, lambda plan: plan.outputs, "thresholds") if offsets is None else offsets
+        self._readout = replace(readout_of(self.plan), offsets=own)
         self.device = torch.device(device)
         self.overlap = overlap
         self.batch = batch
@@ -102,6 +107,11 @@ class Predictor:
     def sha256(self) -> str:
         """SHA-256 of every model file, joined by `+`."""
         return "+".join({model.path: model.sha256 for model in self.models}.values())
+
+    @property
+    def offsets(self) -> tuple[float, ...]:
+        """Added to the score of each output before the label is chosen; empty: none."""
+        return self._readout.offsets
 
     def unlike(self, volume: Volume) -> list[str]:
         """How the volume differs from the scans that the models were trained on, one phrase each, so that its label map is doubtful."""
@@ -137,7 +147,7 @@ class Predictor:
             with clock.phase("network"):
                 results.append((self._scores(group, prepared.image, each), prepared.trace, len(group)))
         with clock.phase("restore"):
-            indices, shares = _on_scan(results, len(self.models), probabilities, readout_of(self.plan))
+            indices, shares = _on_scan(results, len(self.models), probabilities, self._readout)
             indices = apply_rules(indices, self._rules, volume.grid.voxel_volume_ml)
         labels = self.plan.labels
         return Prediction(to_values(indices, labels), shares, clock.seconds, _voxels(indices, labels))
@@ -147,7 +157,7 @@ class Predictor:
         image = image.to(self.device)
         with torch.inference_mode():
             every = (self._logits(model, image, next(each)) for model in group)
-            scores = next(every) if len(self.models) == 1 else mean_scores(every, len(group), readout_of(self.plan))
+            scores = next(every) if len(self.models) == 1 else mean_scores(every, len(group), self._readout)
         if not bool(torch.isfinite(scores.sum())):
             raise ModelError(f"{group[0].path}: the network gives NaN or infinity on this scan: check its intensities, or train again")
         return scores
@@ -175,11 +185,13 @@ def _told(model: Model, read: Callable[[], _T]) -> _T:
         raise ModelError(f"{model.path}: {error}") from error
 
 
-def _common_rules(models: Sequence[Model]) -> tuple[Rule, ...]:
-    """The models' post-processing where all have the same; else none, because none was chosen for what they predict together."""
-    each = [_told(model, partial(rules_of, model.document, model.plan.classes)) for model in models]
-    if any(rules != each[0] for rules in each):
-        log.warning("the models have different rules of post-processing: none is applied to what they predict together")
+def _common(
+    models: Sequence[Model], read: Callable[[dict[str, Any], int], tuple[_T, ...]], count: Callable[[Plan], int], what: str
+) -> tuple[_T, ...]:
+    """What the evidence chose for the models where all have the same; else nothing, because nothing was chosen for them together."""
+    each = [_told(model, partial(read, model.document, count(model.plan))) for model in models]
+    if any(one != each[0] for one in each):
+        log.warning("the models have different %s: none are applied to what they predict together", what)
         return ()
     return each[0]
 

@@ -21,22 +21,29 @@ class Readout:
     Attributes:
         paint: for each region the class index that it paints where it is more likely than not, later ones over earlier ones;
             empty: the outputs are the classes, and the likeliest one is taken.
+        offsets: added to each output's score before indices are taken, so that it is taken sooner (or, below zero, later); empty: none.
     """
 
     paint: tuple[int, ...] = ()
+    offsets: tuple[float, ...] = ()
 
     def indices(self, scores: Tensor) -> Tensor:
         """(N, ...) logits or scores -> (...) int32 class indices; of two equally likely classes the lower one."""
         index = torch.zeros(scores.shape[1:], dtype=torch.int32, device=scores.device)
         if self.paint:
-            for score, painted in zip(scores, self.paint, strict=True):
-                index.masked_fill_(score > 0, painted)
+            for number, painted in enumerate(self.paint):
+                index.masked_fill_(self._moved(scores, number) > 0, painted)
             return index
-        best = scores[0].clone()  # several times as fast as `argmax` along the first axis
+        best = self._moved(scores, 0).clone()  # several times as fast as `argmax` along the first axis
         for number in range(1, scores.shape[0]):
-            index.masked_fill_(scores[number] > best, number)
-            torch.maximum(best, scores[number], out=best)
+            score = self._moved(scores, number)
+            index.masked_fill_(score > best, number)
+            torch.maximum(best, score, out=best)
         return index
+
+    def _moved(self, scores: Tensor, number: int) -> Tensor:
+        """Scores of one output, with its offset."""
+        return scores[number] + self.offsets[number] if self.offsets and self.offsets[number] else scores[number]
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """(N, ...) -> (N, ...): of classes they sum to one, of regions each stands for itself."""

@@ -15,8 +15,10 @@ import torch
 from segpipe.dataset.phantom import write_phantom
 from segpipe.folds.members import Ledger, Member
 from segpipe.inference.postprocess import apply_rules, rules_of
+from segpipe.inference.thresholds import KEY
 from segpipe.io.read import read_volume
-from segpipe.package.model_file import load_model, load_models
+from segpipe.package.model_file import DOCUMENT, document_text, load_model, load_models
+from segpipe.package.torchscript import script_bytes
 from segpipe.training.checkpoint import network_weights
 
 WORDS = [
@@ -58,7 +60,12 @@ def test_every_case_is_held_out_once_and_scored(data: Path, run: tuple[Path, str
         for row in json.loads((folder / f"fold_{fold}/validation.json").read_text())["each"]:
             dice = [one["dice"] for one in scores["cases"] if one["case"] == row["case"]]
             assert np.nanmean([np.nan if d is None else d for d in dice]) == pytest.approx(np.mean(list(row["dice"].values())), abs=0.1)
-    assert "largest component" in printed and "the mean of 2 networks" in printed
+    assert [one["output"] for one in scores["thresholds"]] == label_names(folder)
+    assert "largest component" in printed and "Thresholds: " in printed and "the mean of 2 networks" in printed
+
+
+def label_names(folder: Path) -> list[str]:
+    return [label["name"] for label in json.loads((folder / "plan.json").read_text())["labels"][1:]]
 
 
 def test_the_folds_share_one_plan(run: tuple[Path, str]) -> None:
@@ -78,8 +85,12 @@ def test_a_fold_is_what_a_single_training_of_it_is(data: Path, run: tuple[Path, 
 def test_one_file_does_what_the_folds_do_together(data: Path, run: tuple[Path, str], tmp_path: Path) -> None:
     folder = run[0]
     assert segpipe("predict", folder / "model.ts", data / "images", tmp_path / "one").returncode == 0
-    assert segpipe("predict", folder / "fold_0", folder / "fold_1", data / "images", tmp_path / "two").returncode == 0
     model = load_model(folder / "model.ts")
+    for fold in (0, 1):  # with what was chosen for them together
+        own = load_model(folder / f"fold_{fold}/model.ts")
+        told = own.document | {KEY: model.document.get(KEY, [])}
+        (tmp_path / f"{fold}.ts").write_bytes(script_bytes(torch.jit.load(own.path), {DOCUMENT: document_text(told)}))
+    assert segpipe("predict", tmp_path / "0.ts", tmp_path / "1.ts", data / "images", tmp_path / "two").returncode == 0
     values = np.array([label.value for label in model.plan.labels])
     rules = rules_of(model.document, model.plan.classes)
     for path in (tmp_path / "two").glob("*.nii.gz"):

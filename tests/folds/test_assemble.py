@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from segpipe.errors import ModelError
-from segpipe.folds.assemble import assemble
+from segpipe.folds.assemble import Chosen, assemble
 from segpipe.folds.members import Member
 from segpipe.inference.postprocess import Rule, rules_of
+from segpipe.inference.thresholds import offsets_of
 from segpipe.network.build import build_network
 from segpipe.package.model_file import load_model, load_models
 from segpipe.plan.plan import Channel, Label, NetworkPlan, Plan
@@ -51,9 +52,9 @@ def networks(tmp_path: Path) -> list[torch.nn.Module]:
 
 def test_the_file_holds_all_networks_the_rules_and_the_figures(networks: list[torch.nn.Module], tmp_path: Path) -> None:
     rules = [Rule(1, keep_largest=True), Rule(0, minimum_ml=0.5)]
-    path = assemble(tmp_path, MEMBERS, Settings(), {"mean_dice": 0.9}, rules)
+    path = assemble(tmp_path, MEMBERS, Settings(), {"mean_dice": 0.9}, Chosen(tuple(rules), (0.0, 0.4)))
     model = load_model(path)
-    assert rules_of(model.document, 2) == tuple(rules)
+    assert rules_of(model.document, 2) == tuple(rules) and offsets_of(model.document, 2) == (0.0, 0.4)
     assert (model.document["metrics"], model.document["training"]["members"]) == ({"mean_dice": 0.9}, 2)
     image = torch.randn(1, 1, 21, 17)
     with torch.no_grad():
@@ -65,7 +66,7 @@ def test_trainings_with_different_plans_make_no_model(networks: list[torch.nn.Mo
     values = json.loads((tmp_path / "fold_1/plan.json").read_text())
     (tmp_path / "fold_1/plan.json").write_text(json.dumps(values | {"spacing_mm": [2.0, 2.0, 0.0]}))
     with pytest.raises(ModelError, match=r"fold_1/plan\.json: differs from .*fold_0/plan\.json"):
-        assemble(tmp_path, MEMBERS, Settings(), {}, [])
+        assemble(tmp_path, MEMBERS, Settings(), {}, Chosen())
     assert not (tmp_path / "model.ts").exists()
 
 
@@ -73,7 +74,7 @@ def test_trainings_of_several_plans_make_a_file_with_a_network_for_each(networks
     other = dataclasses.replace(PLAN, spacing_mm=(2.0, 2.0, 0.0))
     (tmp_path / "fold_1/plan.json").write_text(other.to_json())
     members = [dataclasses.replace(member, configuration=name) for member, name in zip(MEMBERS, ("3d_low", "2d"), strict=True)]
-    models = load_models(assemble(tmp_path, members, Settings(), {}, [Rule(1, keep_largest=True)]))
+    models = load_models(assemble(tmp_path, members, Settings(), {}, Chosen((Rule(1, keep_largest=True),))))
     assert [model.plan.spacing_mm for model in models] == [PLAN.spacing_mm, other.spacing_mm]
     assert models[0].document["training"]["configurations"] == ["3d_low", "2d"]
     assert models[0].sha256 == models[1].sha256

@@ -23,7 +23,7 @@ from tests.folds.test_evidence import GRID, plan, truth
 
 
 def candidate(dice: float, *configurations: str) -> Candidate:
-    return Candidate(configurations, (), OutOfFold(Pairs(()), plan()), dice)
+    return Candidate(configurations, (), Path(), OutOfFold(Pairs(()), plan()), dice)
 
 
 @pytest.mark.parametrize(
