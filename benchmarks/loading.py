@@ -13,21 +13,13 @@ import json
 import os
 import statistics
 import tempfile
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from segpipe.config.compose import compose_settings
-from segpipe.package.precision import Compute
-from segpipe.patches.augment import Augment
-from segpipe.plan.plan import Plan
 from segpipe.plan.planner import make_plan
-from segpipe.settings import Settings
 from segpipe.training.custom import build_trainable
-from segpipe.training.data import PatchBatches, TrainingCase, prepare_cases
-from segpipe.training.loss import loss_of, supervised
+from segpipe.training.data import prepare_cases
+from segpipe.training.pace import WARM_UP, TimedSteps
 from segpipe.training.run import choose_compute
 from segpipe.training.survey import survey
 
@@ -39,37 +31,6 @@ TASKS = {
     "prostate, full": ["conf=prostate", f"dataset.root={DATA / 'prostate_t2'}", "dataset.labels=zones_pz_tz"],
 }
 CASES = 20
-_WARM_UP = 3
-
-
-class Learner:
-    """Steps of one network on patches of one set of cases."""
-
-    def __init__(self, settings: Settings, plan: Plan, cases: Sequence[TrainingCase], compute: Compute) -> None:
-        self.plan, self.compute = plan, compute
-        self.augment = Augment(settings.augment, plan.dims, plan.flips, plan.patch_size, plan.spacing_mm)
-        self.batches = PatchBatches(cases, (plan.patch_size, self.augment.read_size), plan.batch_size, settings.training.foreground, 7)
-        self.network, self.loss = build_trainable(plan), loss_of(plan, settings.training)
-        self.weights = list(self.network.parameters())
-        self.optimiser = torch.optim.AdamW(self.weights, 1e-3, fused=True)
-        self.repeated = self.load(0)
-
-    def load(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        batch = self.batches.draw(number)
-        with torch.no_grad():
-            image, label = self.augment(batch["image"], batch["label"], torch.Generator().manual_seed(number))
-        return (image.squeeze(-1), label.squeeze(-1)) if self.plan.dims == 2 else (image, label)
-
-    def seconds(self, number: int, loads: bool) -> float:
-        started = time.perf_counter()
-        image, label = self.load(number) if loads else self.repeated
-        self.optimiser.zero_grad()
-        with torch.autocast(self.compute.device, torch.bfloat16, enabled=self.compute.bf16):
-            total = supervised(self.loss, self.network.forward_all(image), label, self.network.steps)
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
-        self.optimiser.step()
-        return time.perf_counter() - started
 
 
 def measure(words: list[str], turns: int) -> dict[str, float]:
@@ -80,14 +41,15 @@ def measure(words: list[str], turns: int) -> dict[str, float]:
     plan = make_plan("bench", fingerprint, settings)
     with tempfile.TemporaryDirectory() as folder:
         sets = {name: prepare_cases(cases[:CASES], plan, 2, limit, Path(folder)) for name, limit in (("memory", 100.0), ("disk", 0.0))}
-        learners = {name: Learner(settings, plan, one, compute) for name, one in sets.items()}
+        learners = {name: TimedSteps(build_trainable(plan), one, plan, settings, compute) for name, one in sets.items()}
+        batch = learners["memory"].load(0)
         taken: dict[str, list[float]] = {"repeated": [], "memory": [], "disk": []}
-        for turn in range(turns + _WARM_UP):
-            row = {name: learner.seconds(turn, loads=True) for name, learner in learners.items()}
-            row["repeated"] = learners["memory"].seconds(turn, loads=False)
+        for turn in range(turns + WARM_UP):
+            row = {name: learner.seconds(turn) for name, learner in learners.items()}
+            row["repeated"] = learners["memory"].seconds(turn, batch)
             for name, value in row.items():
                 taken[name].append(value)
-    return {name: statistics.median(values[_WARM_UP:]) for name, values in taken.items()}
+    return {name: statistics.median(values[WARM_UP:]) for name, values in taken.items()}
 
 
 def main() -> None:

@@ -17,18 +17,14 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
-
-import torch
 
 from segpipe.config.compose import compose_settings
 from segpipe.evaluation.bootstrap import mean_interval
-from segpipe.patches.augment import Augment
 from segpipe.plan.planner import make_plan
 from segpipe.training.custom import build_trainable
-from segpipe.training.data import PatchBatches, prepare_case
-from segpipe.training.loss import loss_of, supervised
+from segpipe.training.data import prepare_case
+from segpipe.training.pace import WARM_UP, TimedSteps
 from segpipe.training.run import choose_compute
 from segpipe.training.survey import survey
 
@@ -36,8 +32,6 @@ DATA = Path(os.environ.get("SEGPIPE_DATA", "../shared/data"))
 TASKS = {"hippocampus": DATA / "Task04_Hippocampus", "membrane": DATA / "isbi2012_membrane"}
 PROBE_STEPS = 16
 PROBE_CASES = 8
-_FIRST = 3
-"""Steps of the probe that are not counted: the libraries choose their kernels in them."""
 
 BASE = "base"
 VARIANTS: dict[str, list[str]] = {
@@ -86,50 +80,26 @@ VARIANTS: dict[str, list[str]] = {
 }
 
 
-class Steps:
-    """Training steps of one variant, one at a time: draw, augment, forward, backward, optimiser."""
-
-    def __init__(self, task: str, words: list[str]) -> None:
-        settings = compose_settings([f"conf={task}", f"dataset.root={TASKS[task]}", "seed=7", *words]).settings
-        self.compute = choose_compute(settings)
-        cases, fingerprint = survey(settings)
-        self.plan = make_plan(task, fingerprint, settings, self.compute.device)
-        some = [prepare_case(case, self.plan) for case in cases[:PROBE_CASES]]
-        self.augment = Augment(settings.augment, self.plan.dims, self.plan.flips, self.plan.patch_size, self.plan.spacing_mm)
-        sizes = (self.plan.patch_size, self.augment.read_size)
-        self.batches = PatchBatches(some, sizes, self.plan.batch_size, settings.training.foreground, settings.seed)
-        self.network, self.loss = build_trainable(self.plan, ""), loss_of(self.plan, settings.training)
-        self.weights = list(self.network.parameters())
-        self.optimiser = torch.optim.AdamW(self.weights, 1e-3, fused=True)
-
-    def take(self, number: int) -> float:
-        """Seconds of step `number`."""
-        started = time.perf_counter()
-        batch = self.batches.draw(number)
-        with torch.no_grad():
-            image, label = self.augment(batch["image"], batch["label"], torch.Generator().manual_seed(number))
-        if self.plan.dims == 2:
-            image, label = image.squeeze(-1), label.squeeze(-1)
-        self.optimiser.zero_grad()
-        with torch.autocast(self.compute.device, torch.bfloat16, enabled=self.compute.bf16):
-            heads = self.network.forward_all(image)
-            total = supervised(self.loss, heads, label, self.network.steps)
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
-        self.optimiser.step()
-        return time.perf_counter() - started
+def timed_steps(task: str, words: list[str]) -> TimedSteps:
+    """Training steps of one variant, one at a time."""
+    settings = compose_settings([f"conf={task}", f"dataset.root={TASKS[task]}", "seed=7", *words]).settings
+    compute = choose_compute(settings)
+    cases, fingerprint = survey(settings)
+    plan = make_plan(task, fingerprint, settings, compute.device)
+    some = [prepare_case(case, plan) for case in cases[:PROBE_CASES]]
+    return TimedSteps(build_trainable(plan, ""), some, plan, settings, compute)
 
 
 def probe(task: str, names: list[str], out: Path) -> None:
     """Measure the variants in turns and write the seconds of each beside its run."""
-    steps = {name: Steps(task, VARIANTS[name]) for name in names}
+    steps = {name: timed_steps(task, VARIANTS[name]) for name in names}
     (out / task).mkdir(parents=True, exist_ok=True)
     taken: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(PROBE_STEPS):
         for name in names:
-            taken[name].append(steps[name].take(turn))
+            taken[name].append(steps[name].seconds(turn))
     for name in names:
-        seconds = min(taken[name][_FIRST:])
+        seconds = min(taken[name][WARM_UP:])
         (out / task / f"{name}.seconds").write_text(str(seconds))
         print(f"{name:<24}{seconds:.4f}", flush=True)
 

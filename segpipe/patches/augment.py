@@ -110,9 +110,10 @@ class Augment:
         """
         if image.shape[2:] != self.read_size or label.shape != (image.shape[0], *self.read_size):
             raise ValueError(f"batch is {tuple(image.shape)} with labels {tuple(label.shape)}; must have pieces of {self.read_size} voxels")
-        new_image, new_label = self._moved(image, label, self._draw(len(image), generator), generator)
-        self._keep_foreground(image, label, new_image, new_label, generator)
-        change_values(new_image, self._settings, self._plane, generator)
+        with torch.autocast(image.device.type, enabled=False):  # a training step's would round values and displacements to three digits
+            new_image, new_label = self._moved(image, label, self._draw(len(image), generator), generator)
+            self._keep_foreground(image, label, new_image, new_label, generator)
+            change_values(new_image, self._settings, self._plane, generator)
         return new_image, new_label
 
     def _draw(self, count: int, generator: torch.Generator) -> list[Move]:

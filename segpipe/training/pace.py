@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from segpipe.package.precision import Compute
 from segpipe.patches.augment import Augment
@@ -21,40 +21,59 @@ WARM_UP = 3
 LEAST = 3
 
 
+class TimedSteps:
+    """The steps of a training, one at a time: draw, augment, forward, backward, optimiser.
+
+    Args:
+        network: trained a little on the way; see `SegmentationModule`.
+        cases: that patches are drawn from.
+    """
+
+    def __init__(self, network: nn.Module, cases: Sequence[TrainingCase], plan: Plan, settings: Settings, compute: Compute) -> None:
+        wanted = settings.training
+        self.network, self.plan, self.compute, self.clip = network, plan, compute, wanted.clip or 1.0
+        self.augment = Augment(settings.augment, plan.dims, plan.flips, plan.patch_size, plan.spacing_mm)
+        sizes = (plan.patch_size, self.augment.read_size)
+        self.batches = PatchBatches(cases, sizes, plan.batch_size, wanted.foreground, settings.seed)
+        self.loss, self.weights = loss_of(plan, wanted).to(compute.device), list(network.parameters())
+        self.optimiser = torch.optim.AdamW(self.weights, wanted.lr, fused=True)
+
+    def load(self, number: int) -> tuple[Tensor, Tensor]:
+        """Augmented patches and their label maps, as the network and the loss take them."""
+        batch = self.batches.draw(number)
+        random = torch.Generator().manual_seed(number)
+        with torch.no_grad():
+            image, label = self.augment(batch["image"].to(self.compute.device), batch["label"].to(self.compute.device), random)
+        return (image.squeeze(-1), label.squeeze(-1)) if self.plan.dims == 2 else (image, label)
+
+    def seconds(self, number: int, loaded: tuple[Tensor, Tensor] | None = None) -> float:
+        """Seconds of step `number`, or of learning alone, from patches that were `loaded` before."""
+        started = time.perf_counter()
+        image, label = loaded or self.load(number)
+        self.optimiser.zero_grad()
+        with torch.autocast(self.compute.device, torch.bfloat16, enabled=self.compute.bf16):
+            heads = self.network.forward_all(image)  # type: ignore[operator]
+            total = supervised(self.loss, heads, label, self.network.steps, self.plan.partly_judged)  # type: ignore[arg-type]
+        total.backward()
+        nn.utils.clip_grad_norm_(self.weights, self.clip)
+        self.optimiser.step()
+        total.item()  # waits for a GPU
+        return time.perf_counter() - started
+
+
 def step_seconds(
     network: nn.Module, cases: Sequence[TrainingCase], plan: Plan, settings: Settings, compute: Compute, seconds: float
 ) -> float:
-    """Median seconds of the steps of a training: draw, augment, forward, backward, optimiser.
+    """Median seconds of a step.
 
     Args:
-        network: trained a little on the way.
-        cases: that patches are drawn from.
         seconds: for the steps that are counted; at least `LEAST` of them.
     """
-    wanted = settings.training
-    augment = Augment(settings.augment, plan.dims, plan.flips, plan.patch_size, plan.spacing_mm)
-    batches = PatchBatches(cases, (plan.patch_size, augment.read_size), plan.batch_size, wanted.foreground, settings.seed)
-    loss, weights = loss_of(plan, wanted).to(compute.device), list(network.parameters())
-    optimiser = torch.optim.AdamW(weights, wanted.lr, fused=True)
-    random = torch.Generator().manual_seed(settings.seed)
+    steps = TimedSteps(network, cases, plan, settings, compute)
+    for number in range(WARM_UP):
+        steps.seconds(number)
     times: list[float] = []
     began = time.perf_counter()
-    while len(times) < WARM_UP + LEAST or time.perf_counter() - began < seconds:
-        started = time.perf_counter()
-        batch = batches.draw(len(times))
-        with torch.no_grad():
-            image, label = augment(batch["image"].to(compute.device), batch["label"].to(compute.device), random)
-        if plan.dims == 2:
-            image, label = image.squeeze(-1), label.squeeze(-1)
-        optimiser.zero_grad()
-        with torch.autocast(compute.device, torch.bfloat16, enabled=compute.bf16):
-            heads = network.forward_all(image)  # type: ignore[operator]
-            total = supervised(loss, heads, label, network.steps, plan.partly_judged)  # type: ignore[arg-type]
-        total.backward()
-        nn.utils.clip_grad_norm_(weights, wanted.clip or 1.0)
-        optimiser.step()
-        total.item()  # waits for a GPU
-        times.append(time.perf_counter() - started)
-        if len(times) == WARM_UP:
-            began = time.perf_counter()
-    return statistics.median(times[WARM_UP:])
+    while len(times) < LEAST or time.perf_counter() - began < seconds:
+        times.append(steps.seconds(WARM_UP + len(times)))
+    return statistics.median(times)

@@ -97,6 +97,16 @@ def test_the_same_seed_gives_the_same_patches_bit_for_bit() -> None:
     assert not torch.equal(first[0], other[0])
 
 
+def test_a_bf16_training_step_does_not_round_what_is_augmented() -> None:
+    augment = Augment(certain(load("full")), 3, ALL, (20, 18, 16))
+    image, label = batch(augment)
+    expected = augment(image, label, torch.Generator().manual_seed(3))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = augment(image, label, torch.Generator().manual_seed(3))
+    assert found[0].dtype == torch.float32
+    assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))
+
+
 def test_patches_for_which_nothing_was_drawn_come_out_as_they_were_cut() -> None:
     augment = Augment(AugmentSettings(rotate=Effect(0.5, 10, 20)), 3, ALL, (8, 8, 8))
     image, label = batch(augment, 40)
