@@ -172,8 +172,8 @@ class NetworkSettings:
     """How convolutions pad at the border of the patch."""
     dropout: float = _in(0.0, 0.95, 0.0)
     """Share of channels dropped after each block."""
-    deep_supervision: bool = False
-    """Loss at each resolution but the coarsest, weights 1, 1/2, 1/4 ... (U-Net)."""
+    deep_supervision: bool = True
+    """Loss at each resolution but the coarsest, weights 1, 1/2, 1/4 ..."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ FIRST_FEATURES = {("unet", 3): 16, ("vnet", 3): 8, ("unet", 2): 32, ("vnet", 2):
 """Width of the first stage: narrow networks take many more steps in the same time."""
 Frame = tuple[int, tuple[int, int, int], dict[str, str]]
 """Dimensions, axes, and the reasons for both."""
-_UNET_ONLY = ("convolutions", "block", "activation", "pooling", "deep_supervision")
+_UNET_ONLY = ("convolutions", "block", "activation", "pooling")
 
 
 def make_plan(task: str, data: Fingerprint, settings: Settings, device: str = "cpu") -> Plan:
@@ -241,7 +241,7 @@ def _network(wanted: NetworkSettings, dims: int, layout: Topology, rules: str, r
         pooling=wanted.pooling if wanted.name == "unet" else "stride",
         padding=wanted.padding,
         dropout=wanted.dropout,
-        deep_supervision=(wanted.deep_supervision or rules == "nnunet") and wanted.name == "unet",
+        deep_supervision=wanted.deep_supervision or rules == "nnunet",
     )
 
 

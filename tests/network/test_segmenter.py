@@ -145,8 +145,9 @@ def test_deep_supervision_gives_a_head_for_all_stages_but_the_coarsest() -> None
     assert [tuple(head.shape[2:]) for head in model.forward_all(image(spec, 3, 5, 7))] == [(3, 5, 7), (3, 3, 4), (2, 2, 2)]
 
 
-def test_a_network_with_deep_supervision_scripts_and_gives_the_finest_head() -> None:
-    spec = NetworkPlan("unet", (4, 5, 6), ((3, 3),) * 3, ((1, 1), (2, 2), (2, 2)), deep_supervision=True)
+@pytest.mark.parametrize("name", ["unet", "vnet"])
+def test_a_network_with_deep_supervision_scripts_and_gives_the_finest_head(name: str) -> None:
+    spec = NetworkPlan(name, (4, 5, 6), ((3, 3),) * 3, ((1, 1), (2, 2), (2, 2)), deep_supervision=True)
     model = network(spec).eval()
     x = image(spec, 9, 6)
     torch.testing.assert_close(torch.jit.script(model)(x), model.forward_all(x)[0])

@@ -58,7 +58,7 @@ def test_the_proof_uses_two_odd_shapes_other_than_the_patch_and_states_its_toler
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("name", ["unet", "vnet"])
 def test_the_shipped_networks_are_exported(tmp_path: Path, plan: Plan, dims: int, name: str) -> None:
-    spec = NetworkPlan(name, (4, 8), ((3,) * dims,) * 2, ((1,) * dims, (2,) * dims), deep_supervision=name == "unet")
+    spec = NetworkPlan(name, (4, 8), ((3,) * dims,) * 2, ((1,) * dims, (2,) * dims), deep_supervision=True)
     patch = (16, 16, 16) if dims == 3 else (16, 16, 1)
     plan = dataclasses.replace(plan, dims=dims, patch_size=patch, network=spec)
     network = build_network(spec, 2, 3, dims)

@@ -160,6 +160,7 @@ EFFECTS: list[tuple[str, object, str]] = [
     ("norm", "group", "GroupNorm"),
     ("norm", "none", ""),
     ("dropout", 0.3, "Dropout3d(p=0.3"),
+    ("deep_supervision", False, ""),
 ]
 EFFECTS_UNET: list[tuple[str, object, str]] = [
     ("pooling", "max", "MaxPool3d(kernel_size=(2, 2, 2)"),
@@ -167,7 +168,6 @@ EFFECTS_UNET: list[tuple[str, object, str]] = [
     ("convolutions", 3, ""),
     ("block", "residual", "ResidualBlock"),
     ("activation", "elu", "ELU(alpha"),
-    ("deep_supervision", True, ""),
 ]
 
 
@@ -196,8 +196,8 @@ def test_settings_of_the_u_net_that_the_v_net_does_not_have_are_said(caplog: pyt
     make_plan("h", data(), settings(None, {"pooling": "max"}))
     make_plan("h", data(), settings(None, {"name": "vnet", "dropout": 0.2}))
     assert caplog.messages == []
-    make_plan("h", data(), settings(None, {"name": "vnet", "pooling": "max", "deep_supervision": True}))
-    assert caplog.messages == ["network.pooling, network.deep_supervision: without effect, a setting of the U-Net only (network=unet)"]
+    make_plan("h", data(), settings(None, {"name": "vnet", "pooling": "max", "convolutions": 3}))
+    assert caplog.messages == ["network.convolutions, network.pooling: without effect, a setting of the U-Net only (network=unet)"]
 
 
 @pytest.mark.parametrize(
