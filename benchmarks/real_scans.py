@@ -72,7 +72,7 @@ def segpipe(*words: str | Path) -> None:
 
 def held_out(root: Path, run: Path, scans: Path, train: bool) -> None:
     """Link the scans of one side of the split into a folder."""
-    names = json.loads((run / "splits.json").read_text())["train" if train else "validation"]
+    names = json.loads((trainings(run)[0] / "splits.json").read_text())["train" if train else "validation"]
     shutil.rmtree(scans, ignore_errors=True)
     scans.mkdir(parents=True)
     images = next(root / name for name in ("imagesTr", "images") if (root / name).is_dir())
@@ -80,6 +80,13 @@ def held_out(root: Path, run: Path, scans: Path, train: bool) -> None:
         stem = path.name.split(".")[0]
         if any(stem == name or stem.startswith(f"{name}_") for name in names):
             (scans / path.name).symlink_to(path.resolve())
+
+
+def trainings(run: Path) -> list[Path]:
+    """The run itself, or what `training.seeds` made of it. Its networks are averaged by `segpipe predict`, not through its model file: the
+    post-processing in there was chosen on the very cases that are scored here.
+    """
+    return [run] if (run / "splits.json").exists() else sorted(path.parent for path in run.glob("*/splits.json"))
 
 
 def measure(name: str, out: Path, minutes: float | None, more: list[str]) -> dict[str, object]:
@@ -93,10 +100,12 @@ def measure(name: str, out: Path, minutes: float | None, more: list[str]) -> dic
         overrides = [word for word in row.overrides if not (budget and word.startswith("training.max_minutes"))]
         segpipe("train", *conf, f"dataset.root={root}", f"run_dir={run}", "seed=7", *overrides, *budget, *more)
     result: dict[str, object] = {"name": name, "train_command_seconds": round(time.time() - started, 1)}
-    validation = json.loads((run / "validation.json").read_text())
-    schedule = json.loads((run / "schedule.json").read_text())
-    result |= {"steps": schedule["steps"], "seconds": schedule["seconds"], "cases": validation["cases"]}
-    result |= {"validation_dice": validation["dice"], "validation_mean": validation["mean_dice"]}
+    for each in trainings(run):
+        validation = json.loads((each / "validation.json").read_text())
+        schedule = json.loads((each / "schedule.json").read_text())
+        own = {"steps": schedule["steps"], "seconds": schedule["seconds"], "cases": validation["cases"]}
+        own |= {"validation_dice": validation["dice"], "validation_mean": validation["mean_dice"]}
+        result |= own if each == run else {each.name: own}
     for side in ("held_out", *(["trained"] if name == "prostate" else [])):
         result[side] = _score(run, root / row.labels, root, out / f"{name}-{side}", side == "trained")
     if name == "membrane":
@@ -116,7 +125,7 @@ def _v_rand(predicted: Path, truth: Path) -> dict[str, float]:
 def _score(run: Path, truth: Path, root: Path, place: Path, train: bool) -> dict[str, object]:
     held_out(root, run, place / "scans", train)
     started = time.time()
-    segpipe("predict", run / "model.ts", place / "scans", place / "out")
+    segpipe("predict", *(each / "model.ts" for each in trainings(run)), place / "scans", place / "out")
     seconds = round(time.time() - started, 1)
     segpipe("evaluate", place / "out", truth, "--json", place / "scores.json", "--allow-missing")
     scores = json.loads((place / "scores.json").read_text())
