@@ -19,6 +19,7 @@ from segpipe.training.decide import plan_for
 from segpipe.training.estimate import Estimate, estimate
 from segpipe.training.run import choose_compute, make_budget
 from segpipe.training.schedule import Budget
+from segpipe.training.seen import advice, times_seen
 from segpipe.training.survey import survey
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,11 @@ def plan(settings: Settings) -> Outcome:
         table = plan_table(made, configuration)
         table.add_row("configurations", ", ".join(found), f"what configurations=auto trains: {reason}")
         log.info("measuring a few steps on this machine")
-        shown += [table, _estimate_line(estimate(cases, made, own, compute, budget), budget)]
+        found_here = estimate(cases, made, own, compute, budget)
+        shown += [table, _estimate_line(found_here, budget)]
+        trained = len(cases) - max(1, round(settings.dataset.fraction * len(cases)))
+        if told := advice(times_seen(made, fingerprint, found_here.steps, trained, settings.training.devices)):
+            shown.append(f"advice   {told}")
         if settings.out:
             write_text(Path(settings.out), made.to_json())
             shown.append(f"plan     {settings.out}")

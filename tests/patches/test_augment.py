@@ -43,7 +43,7 @@ def middle(tensor: Tensor, patch: tuple[int, int, int]) -> Tensor:
     return tensor[..., i, j, k]
 
 
-@pytest.mark.parametrize("name", ["none", "light", "full"])
+@pytest.mark.parametrize("name", ["none", "light", "full", "strong"])
 def test_every_shipped_file_names_every_effect_with_a_possible_range(name: str) -> None:
     values = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
     assert list(values) == [f.name for f in dataclasses.fields(AugmentSettings)]
