@@ -20,18 +20,19 @@ from segpipe.commands.outcome import Outcome
 from segpipe.config.compose import to_yaml
 from segpipe.dataset.case import Case
 from segpipe.dataset.fingerprint import Fingerprint
-from segpipe.dataset.split import fold_numbers, load_split
+from segpipe.dataset.split import fold_numbers
 from segpipe.errors import ConfigError
 from segpipe.evaluation.folder import Evaluation
 from segpipe.evaluation.report import to_csv, to_json
 from segpipe.evaluation.summary import MEAN, Summaries, summarise
 from segpipe.evaluation.table import case_table, remarks, summary_table
-from segpipe.folds.assemble import Chosen, assemble
-from segpipe.folds.candidates import OUT_OF_FOLD, Candidate, best_of, try_candidates
-from segpipe.folds.evidence import Choice, accepted, as_dict, choose_rules, evaluate_held_out, predict_held_out
+from segpipe.folds.assemble import assemble
+from segpipe.folds.candidates import OUT_OF_FOLD
+from segpipe.folds.choose import Decision, decide
+from segpipe.folds.evidence import Choice, as_dict, evaluate_held_out
 from segpipe.folds.launch import launch_all
 from segpipe.folds.members import LEDGER, Member, member_settings, members_of, train_all
-from segpipe.folds.thresholds import Moved, choose_offsets
+from segpipe.folds.thresholds import Moved
 from segpipe.io.atomic import check_folder, write_text
 from segpipe.package.model_file import document_text
 from segpipe.plan.configurations import choose_configurations, named, plan_name
@@ -84,36 +85,38 @@ def _train_and_assemble(settings: Settings, config_yaml: str, run_dir: Path, mem
         return Outcome(
             [f"stopped  early; go on with the same command and training.resume=auto ({run_dir / LEDGER} knows what is done)"], code
         )
-    candidates = try_candidates(run_dir, members, cases, settings)
-    best = best_of(candidates)
-    offsets, moved = choose_offsets(run_dir, best.members, cases, settings)
-    found = predict_held_out(run_dir, best.members, cases, settings, best.out, offsets) if offsets else best.found
-    evaluation = evaluate_held_out(found)
+    made = decide(run_dir, members, cases, settings)
+    evaluation = evaluate_held_out(made.found)
     summaries = summarise(evaluation)
-    choices = choose_rules(found)
-    rules = accepted(choices)
     spread = _spread(run_dir, members)
-    scores = to_json(evaluation, summaries, _TOLERANCE_MM, _RESAMPLES, 0)
-    scores |= {"members": spread, "postprocessing": [as_dict(choice) for choice in choices]}
-    scores["thresholds"] = [one.to_dict() for one in moved]
-    scores["configurations"] = [{"name": one.name, "mean_dice": one.mean_dice, "taken": one is best} for one in candidates if one.name]
+    scores = to_json(evaluation, summaries, _TOLERANCE_MM, _RESAMPLES, 0) | {"members": spread} | _choices(made)
     write_text(run_dir / SCORES, document_text(scores) + "\n")
     write_text(run_dir / ROWS, to_csv(evaluation))
-    model = assemble(run_dir, best.members, settings, _metrics(evaluation, summaries), Chosen(tuple(rules), offsets))
+    model = assemble(run_dir, made.best.members, settings, _metrics(evaluation, summaries), made.chosen)
     return Outcome(
         [
-            _spread_table(spread, load_split(RunFolder(members[0].root(run_dir)).splits).held_out),
-            *([_candidate_table(candidates, best)] if len(candidates) > 1 else []),
+            _spread_table(spread, made.held_out),
+            *([_candidate_table(made)] if len(made.candidates) > 1 else []),
             summary_table(evaluation, summaries, _TOLERANCE_MM),
             case_table(evaluation),
             *remarks(evaluation, summaries),
-            *([_moved_table(moved)] if moved else []),
-            _choice_table(choices, found.plan),
-            f"model    {model} (the mean of {len(best.members)} networks)",
+            *([_moved_table(made.moved)] if made.moved else []),
+            *([_rule_table(made.rules, made.found.plan)] if made.rules else []),
+            f"model    {model} (the mean of {len(made.best.members)} networks)",
             f"run      {run_dir} ({SCORES}, {ROWS}, {OUT_OF_FOLD}/, {', '.join(member.name for member in members)})",
             f"next     segpipe predict {model} SCANS OUT",
         ]
     )
+
+
+def _choices(made: Decision) -> dict[str, Any]:
+    """What was tried and taken, as plain values."""
+    named_ones = [one for one in made.candidates if one.name]
+    return {
+        "configurations": [{"name": one.name, "mean_dice": one.mean_dice, "taken": one is made.best} for one in named_ones],
+        "thresholds": [one.to_dict() for one in made.moved],
+        "postprocessing": [as_dict(rule) for rule in made.rules],
+    }
 
 
 def _write_plans(settings: Settings, fingerprint: Fingerprint, run_dir: Path) -> tuple[str, ...]:
@@ -207,12 +210,12 @@ def _spread_table(rows: Sequence[dict[str, Any]], held_out: bool) -> Table:
     return table
 
 
-def _candidate_table(candidates: Sequence[Candidate], best: Candidate) -> Table:
+def _candidate_table(made: Decision) -> Table:
     table = Table(title="Configurations: Dice on what they held out", title_justify="left", title_style="bold")
     for column in ("configuration", "networks", "mean Dice", "taken"):
         table.add_column(column, justify="left" if column in ("configuration", "taken") else "right")
-    for one in candidates:
-        table.add_row(one.name, str(len(one.members)), f"{one.mean_dice:.4f}", "yes" if one is best else "no")
+    for one in made.candidates:
+        table.add_row(one.name, str(len(one.members)), f"{one.mean_dice:.4f}", "yes" if one is made.best else "no")
     return table
 
 
@@ -226,7 +229,7 @@ def _moved_table(tried: Sequence[Moved]) -> Table:
     return table
 
 
-def _choice_table(choices: Sequence[Choice], plan: Plan) -> Table:
+def _rule_table(choices: Sequence[Choice], plan: Plan) -> Table:
     table = Table(title="Post-processing: out-of-fold Dice before and after", title_justify="left", title_style="bold")
     for column in ("label", "rule", "before", "after", "taken"):
         table.add_column(column, justify="right" if column in ("before", "after") else "left")

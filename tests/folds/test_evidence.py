@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from segpipe.commands.train_folds import _choice_table
+from segpipe.commands.train_folds import _rule_table
 from segpipe.dataset.case import Case
 from segpipe.dataset.split import Split, save_split
 from segpipe.evaluation.pairs import Pair, Pairs
@@ -118,7 +118,7 @@ def test_the_table_tells_why_a_rule_was_refused(tmp_path: Path) -> None:
     noisy[15:19, 10:15, 8:13] = 5  # 100 voxels
     choices = choose_rules(found(tmp_path, [noisy], [whole]))
     assert (choices[0].after > choices[0].before, choices[0].refusal) == (True, "a label falls")
-    taken = list(_choice_table(choices, plan()).columns[-1].cells)
+    taken = list(_rule_table(choices, plan()).columns[-1].cells)
     assert taken[0] == "no: a label falls"
     assert taken[1:6] == ["yes", "no: no gain", "no: no gain", "no: no gain", "no: another rule gains more"]
     assert set(taken[6:]) == {"no: no gain"}
