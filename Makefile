@@ -28,7 +28,7 @@ demo: $(STAMP) ## Train, export, predict and evaluate on synthetic scans (at mos
 	$(BIN)/python workflows/quick_start.py
 
 test: lint ## Lint, types, layers and all tests but the GPU ones (at most 12 minutes)
-	$(BIN)/python -m pytest -m "not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu" -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(STAMP) ## Ruff, mypy and the import layers
 	$(BIN)/ruff check .
