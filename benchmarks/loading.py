@@ -41,7 +41,7 @@ def measure(words: list[str], turns: int) -> dict[str, float]:
     plan = make_plan("bench", fingerprint, settings)
     with tempfile.TemporaryDirectory() as folder:
         sets = {name: prepare_cases(cases[:CASES], plan, 2, limit, Path(folder)) for name, limit in (("memory", 100.0), ("disk", 0.0))}
-        learners = {name: TimedSteps(build_trainable(plan), one, plan, settings, compute) for name, one in sets.items()}
+        learners = {name: TimedSteps(build_trainable(plan).to(compute.device), one, plan, settings, compute) for name, one in sets.items()}
         batch = learners["memory"].load(0)
         taken: dict[str, list[float]] = {"repeated": [], "memory": [], "disk": []}
         for turn in range(turns + WARM_UP):

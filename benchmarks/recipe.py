@@ -53,24 +53,23 @@ VARIANTS: dict[str, list[str]] = {
     "full-flips": ["augment=full", "plan.flips=[true,true,true]"],
     "poly": ["training.schedule=poly"],
     "sgd": ["training.optimiser=sgd", "training.lr=1e-2", "training.schedule=poly"],
-    "deep": ["network.deep_supervision=true"],
+    "no-deep": ["network.deep_supervision=false"],
     "residual": ["network.block=residual"],
     "narrow": ["network.features=[8,16,32,64]"],
     "f32": ["network.features=[32,64,128,256]"],
     "f32-full": ["network.features=[32,64,128,256]", "augment=full"],
-    "f32-deep": ["network.features=[32,64,128,256]", "network.deep_supervision=true"],
     "f32-lr2": ["network.features=[32,64,128,256]", "training.lr=2e-3"],
     "wide": ["network.features=[24,48,96,192]"],
-    "full-deep": ["augment=full", "network.deep_supervision=true"],
-    "full-deep-f24": ["augment=full", "network.deep_supervision=true", "network.features=[24,48,96,192]"],
-    "full-deep-f12": ["augment=full", "network.deep_supervision=true", "network.features=[12,24,48,96]"],
-    "full-deep-batch2": ["augment=full", "network.deep_supervision=true", "plan.batch_size=2"],
-    "full-deep-dropout": ["augment=full", "network.deep_supervision=true", "network.dropout=0.1"],
-    "full-deep-residual": ["augment=full", "network.deep_supervision=true", "network.block=residual"],
-    "full-deep-patch32": ["augment=full", "network.deep_supervision=true", "plan.patch_size=[32,48,32]"],
-    "full-deep-seed8": ["augment=full", "network.deep_supervision=true", "seed=8", "dataset.split_seed=7"],
+    "full-f24": ["augment=full", "network.features=[24,48,96,192]"],
+    "full-f12": ["augment=full", "network.features=[12,24,48,96]"],
+    "full-batch2": ["augment=full", "plan.batch_size=2"],
+    "full-dropout": ["augment=full", "network.dropout=0.1"],
+    "full-residual": ["augment=full", "network.block=residual"],
+    "full-patch32": ["augment=full", "plan.patch_size=[32,48,32]"],
+    "full-seed8": ["augment=full", "seed=8", "dataset.split_seed=7"],
     "augment-none": ["augment=none"],
     "augment-full": ["augment=full"],
+    "augment-strong": ["augment=strong"],
     "flips": ["plan.flips=[true,true,true]"],
     "foreground33": ["training.foreground=0.33"],
     "foreground100": ["training.foreground=1"],
@@ -87,7 +86,7 @@ def timed_steps(task: str, words: list[str]) -> TimedSteps:
     cases, fingerprint = survey(settings)
     plan = make_plan(task, fingerprint, settings, compute.device)
     some = [prepare_case(case, plan) for case in cases[:PROBE_CASES]]
-    return TimedSteps(build_trainable(plan, ""), some, plan, settings, compute)
+    return TimedSteps(build_trainable(plan, "").to(compute.device), some, plan, settings, compute)
 
 
 def probe(task: str, names: list[str], out: Path) -> None:

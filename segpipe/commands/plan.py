@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
 from segpipe.commands.outcome import Outcome
+from segpipe.dataset.case import Case
+from segpipe.dataset.fingerprint import Fingerprint
+from segpipe.dataset.split import make_split
 from segpipe.errors import ConfigError
 from segpipe.io.atomic import write_text
 from segpipe.plan.configurations import auto_configurations, choose_configurations, named
@@ -34,27 +38,39 @@ def plan(settings: Settings) -> Outcome:
     check_settings(settings)
     budget, compute = make_budget(settings), choose_compute(settings)
     cases, fingerprint = survey(settings)
-    full = plan_for(fingerprint, settings, compute.device, budget)
-    found, reason = auto_configurations(fingerprint, full)
-    named_ones = choose_configurations(settings, fingerprint, full) if settings.configurations else ("",)
-    if settings.out and len(named_ones) > 1:
-        raise ConfigError(f"out is {settings.out}, one file, and there are {len(named_ones)} plans: name one in configurations=[...]")
+    used_seconds = budget.elapsed_seconds
+    configurations = choose_configurations(settings, fingerprint, lambda: plan_for(fingerprint, settings, compute.device, budget)) or ("",)
+    if settings.out and len(configurations) > 1:
+        raise ConfigError(f"out is {settings.out}, one file, and there are {len(configurations)} plans: name one in configurations=[...]")
     shown: list[object] = []
-    for configuration in named_ones:
+    for configuration in configurations:
         own = named(settings, configuration)
         made = plan_for(fingerprint, own, compute.device, budget)
         table = plan_table(made, configuration)
-        table.add_row("configurations", ", ".join(found), f"what configurations=auto trains: {reason}")
+        if not configuration and (auto := auto_configurations(settings, fingerprint, made)):
+            table.add_row("configurations", ", ".join(auto[0]), f"what configurations=auto trains: {auto[1]}")
         log.info("measuring a few steps on this machine")
-        found_here = estimate(cases, made, own, compute, budget)
-        shown += [table, _estimate_line(found_here, budget)]
-        trained = len(cases) - max(1, round(settings.dataset.fraction * len(cases)))
-        if told := advice(times_seen(made, fingerprint, found_here.steps, trained, settings.training.devices)):
+        fresh = make_budget(settings)  # each pays for reading the data, and none for measuring the others
+        fresh.used_seconds = used_seconds
+        found = estimate(cases, made, own, compute, fresh)
+        shown += [table, _estimate_line(found, fresh)]
+        if told := _advice(settings, made, fingerprint, found.steps, cases):
             shown.append(f"advice   {told}")
         if settings.out:
             write_text(Path(settings.out), made.to_json())
             shown.append(f"plan     {settings.out}")
     return Outcome(shown)
+
+
+def _advice(settings: Settings, made: Plan, data: Fingerprint, steps: int, cases: Sequence[Case]) -> str:
+    """On a training of one network that sees its cases too often."""
+    effects = settings.augment
+    strong = effects.rotate.probability + effects.scale.probability >= 1  # hardly a patch comes as it is
+    if settings.folds == "all" or settings.training.seeds > 1 or strong:
+        return ""
+    drawn = settings.dataset.split_seed
+    split = make_split(cases, settings.dataset, settings.seed if drawn < 0 else drawn)
+    return advice(times_seen(made, data, steps, len(split.train), settings.training.devices))
 
 
 def _estimate_line(found: Estimate, budget: Budget) -> str:

@@ -20,7 +20,7 @@ from segpipe.commands.outcome import Outcome
 from segpipe.config.compose import to_yaml
 from segpipe.dataset.case import Case
 from segpipe.dataset.fingerprint import Fingerprint
-from segpipe.dataset.split import fold_numbers
+from segpipe.dataset.split import fold_numbers, make_split
 from segpipe.errors import ConfigError
 from segpipe.evaluation.folder import Evaluation
 from segpipe.evaluation.report import to_csv, to_json
@@ -35,7 +35,7 @@ from segpipe.folds.members import LEDGER, Member, member_settings, members_of, t
 from segpipe.folds.thresholds import Moved
 from segpipe.io.atomic import check_folder, write_text
 from segpipe.package.model_file import document_text
-from segpipe.plan.configurations import choose_configurations, named, plan_name
+from segpipe.plan.configurations import choose_configurations, named, plan_name, planned_in
 from segpipe.plan.plan import Plan
 from segpipe.settings import Settings
 from segpipe.training.checks import check_settings
@@ -68,6 +68,7 @@ def train_folds(settings: Settings, config_yaml: str) -> Outcome:
     cases, fingerprint = survey(settings)
     configurations = _write_plans(settings, fingerprint, run_dir)
     members = members_of(settings, fold_numbers(cases, settings.dataset) if settings.folds == "all" else [], configurations)
+    _check_held_out(settings, members, cases, run_dir)
     _announce(settings, members)
     run_dir.mkdir(parents=True, exist_ok=True)
     with sole(run_dir):
@@ -126,15 +127,31 @@ def _write_plans(settings: Settings, fingerprint: Fingerprint, run_dir: Path) ->
         The configurations; one with an empty name where there is one plan.
     """
     device, budget = choose_compute(settings).device, make_budget(settings)
-    kept = run_dir / LEDGER
+    begun = (run_dir / LEDGER).exists()  # what an attempt left that never began counts for nothing
     configurations: tuple[str, ...] = ("",)
     if settings.configurations:
-        configurations = choose_configurations(settings, fingerprint, plan_for(fingerprint, settings, device, budget))
+        # one that goes on keeps its own: on another machine `auto` might find others
+        configurations = planned_in(run_dir) if begun else ()
+        configurations = configurations or choose_configurations(
+            settings, fingerprint, lambda: plan_for(fingerprint, settings, device, budget)
+        )
     for configuration in configurations:
         path = run_dir / plan_name(configuration)
-        if not (kept.exists() and path.exists()):  # what an attempt left that never began counts for nothing
+        if not (begun and path.exists()):
             write_text(path, plan_for(fingerprint, named(settings, configuration), device, budget).to_json())
     return configurations
+
+
+def _check_held_out(settings: Settings, members: Sequence[Member], cases: Sequence[Case], run_dir: Path) -> None:
+    """Raises:
+    ConfigError: there are several configurations, and no case that any training holds out.
+    """
+    if len({member.configuration for member in members}) == 1:
+        return
+    own = member_settings(settings, members[0], run_dir).dataset
+    split = make_split(cases, own, settings.seed if own.split_seed < 0 else own.split_seed)
+    if not split.held_out:
+        raise ConfigError(f"no case is held out to choose among configurations ({split.note}): give more cases, or one configuration")
 
 
 def _open(run_dir: Path, settings: Settings, config_yaml: str) -> None:
@@ -192,7 +209,14 @@ def _spread(run_dir: Path, members: Sequence[Member]) -> list[dict[str, Any]]:
     for member in members:
         told = json.loads(RunFolder(member.root(run_dir)).validation.read_text(encoding="utf-8"))
         rows.append(
-            {"member": member.name, "fold": member.fold, "seed": member.seed, "cases": told["cases"], "mean_dice": told["mean_dice"]}
+            {
+                "member": member.name,
+                "configuration": member.configuration,
+                "fold": member.fold,
+                "seed": member.seed,
+                "cases": told["cases"],
+                "mean_dice": told["mean_dice"],
+            }
         )
     return rows
 
@@ -202,11 +226,15 @@ def _spread_table(rows: Sequence[dict[str, Any]], held_out: bool) -> Table:
     table = Table(title=f"Each training on {cases}", title_justify="left", title_style="bold")
     for column in ("training", "cases", "mean Dice"):
         table.add_column(column, justify="left" if column == "training" else "right")
-    values = [math.nan if row["mean_dice"] is None else float(row["mean_dice"]) for row in rows]
-    for row, value in zip(rows, values, strict=True):
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        value = math.nan if row["mean_dice"] is None else float(row["mean_dice"])
         table.add_row(row["member"], str(row["cases"]), f"{value:.4f}")
-    if len(values) > 1:
-        table.add_row("mean and standard deviation", "", f"{statistics.fmean(values):.4f} +- {statistics.stdev(values):.4f}")
+        values.setdefault(row["configuration"], []).append(value)
+    for configuration, own in values.items():
+        if len(own) > 1:
+            what = f"{configuration}: mean and standard deviation" if configuration else "mean and standard deviation"
+            table.add_row(what, "", f"{statistics.fmean(own):.4f} +- {statistics.stdev(own):.4f}")
     return table
 
 

@@ -19,6 +19,8 @@ from segpipe.evaluation.folder import Evaluation, evaluate_pairs
 from segpipe.evaluation.names import LabelNames
 from segpipe.evaluation.pairs import Pair, Pairs
 from segpipe.folds.members import Member
+from segpipe.geometry.grid import Volume
+from segpipe.geometry.orient import closest_axes
 from segpipe.inference.folder import FolderOptions, predict_scans
 from segpipe.inference.gather import Examination
 from segpipe.inference.ledger import TABLE
@@ -28,7 +30,7 @@ from segpipe.io.read import read_beside, read_volume
 from segpipe.package.device import choose_device
 from segpipe.package.model_file import load_model
 from segpipe.plan.plan import IGNORED, Plan
-from segpipe.prepare.labels import to_indices
+from segpipe.prepare.labels import ignore_empty_slices, to_indices
 from segpipe.progress import track
 from segpipe.settings import Settings
 from segpipe.training.run_folder import RunFolder
@@ -177,11 +179,20 @@ def _maps(found: OutOfFold, what: str) -> Iterator[tuple[NDArray[np.uint8], NDAr
         prediction = read_volume(pair.prediction)
         truth = read_beside(pair.truth, pair.prediction)
         predicted = to_indices(prediction.array[0], found.plan.labels)
-        true = to_indices(truth.array[0], found.plan.labels, found.plan.ignore)
-        if found.plan.ignore:
+        true = true_indices(truth, found.plan)
+        if found.plan.partly_judged:
             unjudged = true == IGNORED
             predicted, true = (np.where(unjudged, np.uint8(0), side) for side in (predicted, true))
         yield predicted, true, prediction.grid.voxel_volume_ml
+
+
+def true_indices(truth: Volume, plan: Plan) -> NDArray[np.uint8]:
+    """Class indices of a label map as it lies on disk; `IGNORED` where nobody has judged."""
+    indices = to_indices(truth.array[0], plan.labels, plan.ignore)
+    if plan.sparse == "none":
+        return indices
+    axes, _ = closest_axes(truth.grid)
+    return ignore_empty_slices(indices, axes["xyz".index(plan.sparse)])
 
 
 def _smallest_ml(found: OutOfFold) -> NDArray[np.float64]:

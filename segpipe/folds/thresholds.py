@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segpipe.dataset.case import Case
-from segpipe.folds.evidence import LEAST_GAIN, Refusal, predictors
+from segpipe.errors import DataError
+from segpipe.folds.evidence import LEAST_GAIN, Refusal, predictors, true_indices
 from segpipe.folds.members import Member
 from segpipe.inference.predictor import Predictor
 from segpipe.io.read import read_beside, read_channels
 from segpipe.plan.plan import IGNORED
-from segpipe.prepare.labels import to_indices
 from segpipe.prepare.readout import Readout, readout_of
 from segpipe.progress import track
 from segpipe.settings import Settings
@@ -34,8 +34,8 @@ OFFSETS = (-0.85, -0.4, -0.2, 0.2, 0.4, 0.85)
 """That are tried, in logits: of a region, thresholds of 0.7, 0.6, 0.55, 0.45, 0.4 and 0.3."""
 _MOST_VOXELS = 50_000
 """Of a case that are kept."""
-_MOST_NUMBERS = 2**29
-"""Outputs x voxels of a scan (2 GB); larger ones are left out."""
+_MOST_NUMBERS = 2**27
+"""Outputs x voxels of a scan (half a gigabyte, of which several copies are made); larger ones are left out."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def choose_offsets(
         names = list(predictor.plan.targets) if readout.paint else [label.name for label in predictor.plan.labels]
         doubts += _doubts(predictor, held_out)
     if not doubts:
-        log.warning("scans are too large for thresholds to be tried on them: those of even odds are kept")
+        log.warning("no scan on which thresholds could be tried: even odds are kept")
         return (), []
     offsets, tried = [0.0] * len(names), []
     best = dice_with(doubts, readout, offsets)
@@ -113,14 +113,19 @@ def _doubts(predictor: Predictor, held_out: Sequence[Case]) -> Iterator[Doubt]:
     for case in track(held_out, "trying thresholds", len(held_out)):
         volume = read_channels(case.images)
         if case.label is None or plan.outputs * volume.array[0].size > _MOST_NUMBERS:
+            log.info("%s: too large for thresholds to be tried on it", case.name)
             continue
-        shares = predictor.predict(volume, probabilities=True).probabilities
+        try:
+            shares = predictor.predict(volume, probabilities=True).probabilities
+        except DataError as error:  # out of memory, say: the label map alone could be made
+            log.warning("%s: thresholds are not tried on it: %s", case.name, error)
+            continue
         if shares is None:
             continue
-        true = to_indices(read_beside(case.label, case.images[0]).array[0], plan.labels, plan.ignore)
+        true = true_indices(read_beside(case.label, case.images[0]), plan).reshape(-1)
         scores = readout.scores(torch.from_numpy(shares).reshape(plan.outputs, -1))
-        judged = torch.from_numpy(true.reshape(-1) != IGNORED)
-        yield doubt_of(scores[:, judged], torch.from_numpy(true.reshape(-1))[judged], readout, plan.classes)
+        judged = torch.from_numpy(true != IGNORED)
+        yield doubt_of(scores[:, judged], torch.from_numpy(true)[judged], readout, plan.classes)
 
 
 def doubt_of(scores: Tensor, true: Tensor, readout: Readout, classes: int) -> Doubt:

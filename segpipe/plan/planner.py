@@ -19,7 +19,7 @@ from segpipe.plan.nnunet import decide_nnunet, nnunet_features
 from segpipe.plan.patch import PATCH_VOXELS, decide_batch, decide_patch
 from segpipe.plan.plan import Channel, Label, NetworkPlan, Normalisation, Plan, Sparse
 from segpipe.plan.regions import decide_regions
-from segpipe.plan.spacing import ANISOTROPIC, Spacing, decide_low, decide_spacing, median_shape, seen_share
+from segpipe.plan.spacing import ANISOTROPIC, SEEN_SHARE, Spacing, decide_low, decide_spacing, median_shape, seen_share
 from segpipe.plan.topology import Topology
 from segpipe.settings import NetworkSettings, PlanSettings, Settings
 
@@ -50,6 +50,8 @@ def make_plan(task: str, data: Fingerprint, settings: Settings, device: str = "c
     """
     if settings.plan.file:
         return replace(plan_of_file(Path(settings.plan.file), data), task=task)
+    if settings.plan.resolution == "low":
+        _check_low(data, settings, make_plan(task, data, replace(settings, plan=replace(settings.plan, resolution="full")), device))
     frame = _decide_frame(settings.plan, data)
     limit = settings.plan.patch_voxels or PATCH_VOXELS[(device, frame[0])]
     if settings.plan.rules == "nnunet":
@@ -62,7 +64,7 @@ def _plan(task: str, data: Fingerprint, settings: Settings, frame: Frame, limit:
     wanted = settings.plan
     dims, axes, reasons = frame[0], frame[1], dict(frame[2])
     spacing = decide_spacing(wanted, data, dims, axes, reasons)
-    if wanted.resolution == "low":
+    if wanted.resolution == "low" and spacing is not None:
         spacing = _low(data, settings, frame, (spacing, limit), reasons)
     layout, batch = _layout(data, settings, frame, (spacing, limit), reasons)
     labels = _decide_labels(data)
@@ -104,16 +106,27 @@ def _layout(
     return layout, decide_batch(settings.plan, layout, reasons)
 
 
-def _low(data: Fingerprint, settings: Settings, frame: Frame, size: tuple[Spacing | None, int], reasons: dict[str, str]) -> Spacing:
-    """The spacing of the low resolution."""
-    (dims, axes, _), (spacing, limit) = frame, size
-    if dims == 2 or spacing is None:
+def _check_low(data: Fingerprint, settings: Settings, full: Plan) -> None:
+    """Raises:
+    ConfigError: there is no use in a low resolution, or no way to it.
+    """
+    if full.dims == 2 or full.spacing_mm is None:
         raise ConfigError("plan.resolution is low, which is for 3D networks: leave it out")
     if settings.plan.spacing_mm:
         raise ConfigError("plan.spacing_mm and plan.resolution=low are both set: leave one of them out")
+    share = seen_share(full.patch_size, median_shape(data, full.axes, full.spacing_mm))
+    if share >= SEEN_SHARE:
+        raise ConfigError(
+            f"the low resolution is no use: at the full one a patch sees {100 * share:.0f} % of the median scan already: leave it out"
+        )
+
+
+def _low(data: Fingerprint, settings: Settings, frame: Frame, size: tuple[Spacing, int], reasons: dict[str, str]) -> Spacing:
+    """The spacing of the low resolution."""
+    spacing, limit = size
 
     def seen(mm: Spacing) -> float:
-        return seen_share(_layout(data, settings, frame, (mm, limit), {})[0].patch, median_shape(data, axes, mm))
+        return seen_share(_layout(data, settings, frame, (mm, limit), {})[0].patch, median_shape(data, frame[1], mm))
 
     return decide_low(spacing, seen, reasons)
 

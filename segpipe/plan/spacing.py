@@ -76,15 +76,8 @@ def decide_low(full: Spacing, seen: Callable[[Spacing], float], reasons: dict[st
 
     Args:
         seen: share of the median scan in a patch at a spacing.
-
-    Raises:
-        ConfigError: the patch sees so much at the full resolution.
     """
     share = seen(full)
-    if share >= SEEN_SHARE:
-        raise ConfigError(
-            f"the low resolution is no use: at the full one a patch sees {100 * share:.0f} % of the median scan already: leave it out"
-        )
     spacing = full
     while seen(spacing) < SEEN_SHARE:
         far = [mm * _NEAR < max(spacing) for mm in spacing]

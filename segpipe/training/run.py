@@ -38,7 +38,6 @@ from segpipe.training.module import SegmentationModule
 from segpipe.training.run_folder import RunFolder, check_same_config, is_first_rank, opened_run, read_plan, write_environment
 from segpipe.training.schedule import Budget, load_schedule, save_schedule
 from segpipe.training.seed import derived_seed
-from segpipe.training.seen import advice, times_seen
 from segpipe.training.stop import OrderlyStop
 from segpipe.training.survey import survey
 from segpipe.training.transfer import begin_with
@@ -101,8 +100,6 @@ def run_training(settings: Settings, config_yaml: str) -> Finished | None:
             if not is_first_rank():
                 return None
             save_schedule(run.schedule, budget, settings.training.schedule, module.plan.network.features)
-            if told := advice(times_seen(plan, fingerprint, len(budget.rates), len(split.train), settings.training.devices)):
-                log.info("%s", told)
             return finish(settings, compute, run, module, record, validation, stop)
 
 

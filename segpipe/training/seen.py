@@ -33,5 +33,5 @@ def advice(times: float) -> str:
     seeds = max(2, round(times / BEST))
     return (
         f"each case is seen about {times:.0f} times, and beyond {BEST} a network may learn the labels by heart: "
-        f"1/{seeds} of the time with training.seeds={seeds} makes {seeds} networks and their mean, often a better model"
+        f"augment=strong is against that, and training.seeds={seeds} with 1/{seeds} of the time makes {seeds} networks with a better mean"
     )

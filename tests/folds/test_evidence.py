@@ -12,13 +12,23 @@ from segpipe.commands.train_folds import _rule_table
 from segpipe.dataset.case import Case
 from segpipe.dataset.split import Split, save_split
 from segpipe.evaluation.pairs import Pair, Pairs
-from segpipe.folds.evidence import Choice, OutOfFold, accepted, choose_rules, evaluate_held_out, predict_held_out
+from segpipe.folds.evidence import (
+    Choice,
+    OutOfFold,
+    accepted,
+    choose_rules,
+    dice_of_cases,
+    evaluate_held_out,
+    predict_held_out,
+    true_indices,
+)
 from segpipe.folds.members import Member
 from segpipe.geometry.grid import Grid
 from segpipe.inference.postprocess import Rule, apply_rules
+from segpipe.io.read import read_volume
 from segpipe.io.write import write_label_map
 from segpipe.package.export import export_model
-from segpipe.plan.plan import Channel, Label, NetworkPlan, Plan
+from segpipe.plan.plan import IGNORED, Channel, Label, NetworkPlan, Plan
 from segpipe.settings import Settings
 
 GRID = Grid((20, 18, 16), np.diag([1.0, 2.0, 3.0, 1.0]))
@@ -107,6 +117,18 @@ def test_voxels_that_nobody_has_judged_do_not_count(tmp_path: Path) -> None:
     held = found(tmp_path, [prediction], [true], ignore=(77,))
     assert accepted(choose_rules(held)) == []
     assert evaluate_held_out(held).cases[0].score(5).dice == pytest.approx(1.0)
+
+
+def test_slices_that_nobody_annotated_do_not_count(tmp_path: Path) -> None:
+    prediction, true = truth(), truth()
+    true[:, :, 4:8] = 0  # of the organ's slices 3 to 10 these were left out
+    held = found(tmp_path, [prediction], [true], sparse="z")
+    assert dice_of_cases(held).tolist() == [[1.0, 1.0]]
+    assert dice_of_cases(found(tmp_path, [prediction], [true])).min() < 0.9
+    affine = np.array([[0, 0, 1.0, 0], [0, 2, 0, 0], [3, 0, 0, 0], [0, 0, 0, 1]])
+    write_label_map(tmp_path / "turned.nii.gz", np.swapaxes(true, 0, 2), Grid((16, 18, 20), affine))
+    judged = true_indices(read_volume(tmp_path / "turned.nii.gz"), plan(sparse="z")) != IGNORED
+    assert judged.all((1, 2)).tolist() == [bool(true[:, :, k].any()) for k in range(16)]
 
 
 def test_the_table_tells_why_a_rule_was_refused(tmp_path: Path) -> None:

@@ -86,6 +86,6 @@ def test_what_gains_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert offsets == () and [one.refusal for one in tried] == ["no gain", "no gain"]
 
 
-def test_scans_that_are_too_large_are_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_scan_to_try_them_on_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     assert trial(monkeypatch, [], CLASSES) == ((), [])
-    assert "scans are too large" in caplog.text
+    assert "no scan on which thresholds could be tried" in caplog.text

@@ -25,5 +25,10 @@ def test_slices_of_a_two_dimensional_network_are_shares_of_the_volume() -> None:
 
 def test_only_a_training_that_sees_cases_far_more_often_than_the_best_is_told_of_seeds() -> None:
     assert advice(BEST) == "" and advice(MOST - 1) == ""
-    assert "seen about 169 times" in advice(169) and "training.seeds=3" in advice(169) and "1/3 of the time" in advice(169)
+    assert (
+        "seen about 169 times" in advice(169)
+        and "training.seeds=3" in advice(169)
+        and "1/3 of the time" in advice(169)
+        and "augment=strong" in advice(169)
+    )
     assert "training.seeds=2" in advice(MOST)
