@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from segpipe.commands import plan as command
 from segpipe.commands.plan import plan, plan_table
 from segpipe.config.compose import compose_settings
 from segpipe.errors import ConfigError, DataError
 from segpipe.plan.plan import Plan, plan_from_dict
+from segpipe.training.estimate import Estimate
 
 SMALL = ("plan.patch_size=[32,16]", "training.max_steps=1", "device=cpu")
 
@@ -91,3 +95,36 @@ def test_an_unwritable_place_is_refused(pictures: Path) -> None:
 
 def test_the_patch_of_pictures_that_are_higher_than_wide_has_more_rows(pictures: Path, tmp_path: Path) -> None:
     assert cells(made(pictures, tmp_path / "plan.json", "plan.patch_size=[]"))["patch_size"][0] == "48 rows x 40 columns"
+
+
+def test_configurations_are_planned_one_after_the_other(pictures: Path, tmp_path: Path) -> None:
+    words = [f"dataset.root={pictures}", *SMALL]
+    alone = plan(compose_settings(words).settings).shown[0]
+    assert [list(column.cells)[-1] for column in alone.columns][:2] == ["configurations", "2d"]  # type: ignore[attr-defined]
+    named = plan(compose_settings([*words, "configurations=auto", f"out={tmp_path / 'plan.json'}"]).settings)
+    assert "Plan of task, 2d" in str(named.shown[0].title)  # type: ignore[attr-defined]
+    assert plan_from_dict(json.loads((tmp_path / "plan.json").read_text())).dims == 2
+    with pytest.raises(ConfigError, match=r"one file, and there are 2 plans: name one in configurations"):
+        plan(compose_settings([*words, "configurations=[2d,3d]", f"out={tmp_path / 'plan.json'}"]).settings)
+
+
+def test_the_estimate_of_a_configuration_is_not_charged_for_that_of_another(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[float] = []
+
+    def look(*arguments: Any) -> Estimate:
+        used.append(arguments[-1].used_seconds)
+        time.sleep(0.2)
+        return Estimate(0.1, 10, 60.0, 1.0)
+
+    monkeypatch.setattr(command, "estimate", look)
+    monkeypatch.setattr(command, "choose_configurations", lambda *_: ("", ""))
+    plan(compose_settings([f"dataset.root={pictures}", *SMALL]).settings)
+    assert len(used) == 2 and used[0] == used[1]
+
+
+def test_a_training_that_sees_its_cases_too_often_is_told(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "estimate", lambda _, made, wanted, *__: Estimate(0.1, wanted.training.max_steps, 60.0, 1.0))
+    words = [f"dataset.root={pictures}", "plan.patch_size=[48,40]", "plan.batch_size=4", "device=cpu", "training.max_steps=100"]
+    assert any(str(line).startswith("advice") for line in plan(compose_settings(words).settings).shown)
+    for quiet in ("training.seeds=2", "augment=strong", "folds=all", "training.max_steps=10"):
+        assert not any(str(line).startswith("advice") for line in plan(compose_settings([*words, quiet]).settings).shown)
