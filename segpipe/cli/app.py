@@ -54,7 +54,8 @@ def train(
     \b
     segpipe train conf=hippocampus dataset.root=Task04_Hippocampus training.max_minutes=20
     segpipe train conf=prostate dataset.root=scans network=vnet run_dir=runs/zones
-    segpipe train -m conf=prostate dataset.root=scans dataset.split=folds dataset.fold=0,1,2,3,4
+    segpipe train conf=prostate dataset.root=scans folds=all configurations=auto
+    segpipe train -m conf=prostate dataset.root=scans network=unet,vnet seed=1,2,3
     """
     if multirun:
         return _train_all(words or [], cfg)
