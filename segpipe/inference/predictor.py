@@ -106,7 +106,7 @@ class Predictor:
     @property
     def sha256(self) -> str:
         """SHA-256 of every model file, joined by `+`."""
-        return "+".join({model.path: model.sha256 for model in self.models}.values())
+        return "+".join(model.sha256 for model in self.models if not model.part)
 
     @property
     def offsets(self) -> tuple[float, ...]:

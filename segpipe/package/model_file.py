@@ -51,6 +51,7 @@ class Model:
         network: (B, C, *spatial) -> logits (B, N, *spatial), on the device that it was loaded on.
         sha256: of the file, 64 hexadecimal digits; names the model in every output.
         path: where it was read.
+        part: its number among the networks of its file.
     """
 
     plan: Plan
@@ -58,6 +59,7 @@ class Model:
     network: Network
     sha256: str
     path: Path
+    part: int = 0
 
 
 def load_models(path: Path, device: torch.device | str = "cpu") -> tuple[Model, ...]:
@@ -84,7 +86,8 @@ def load_models(path: Path, device: torch.device | str = "cpu") -> tuple[Model, 
         networks = parts_of(module, len(plans))
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    return tuple(Model(plan, document, part, sha256, path) for plan, part in zip(plans, networks, strict=True))
+    parts = zip(plans, networks, strict=True)
+    return tuple(Model(plan, document, own, sha256, path, part) for part, (plan, own) in enumerate(parts))
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
