@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Sequence
 
 import torch
 
 from segpipe.errors import ModelError
 from segpipe.package.model_file import Model
+from segpipe.package.torchscript import Network
 from segpipe.prepare.readout import Readout
 
 
@@ -31,26 +33,50 @@ def check_agreement(models: Sequence[Model]) -> None:
             raise ModelError(f"{other.path} has the channels {theirs}, {first.path} {ours}: an ensemble needs the same channels")
 
 
-def prepared_alike(models: Sequence[Model]) -> list[list[Model]]:
-    """The models in groups that see the very same prepared volume, so that it is prepared once for each group."""
+def seeing_alike(models: Sequence[Model]) -> list[list[Model]]:
+    """The models in groups that see the very same windows of the very same prepared volume, so that each is cut out once for all."""
     groups: dict[object, list[Model]] = {}
     for model in models:
         plan = model.plan
-        groups.setdefault((plan.orient, plan.axes, plan.spacing_mm, plan.nearest, plan.nonzero, plan.channels), []).append(model)
+        seen = (plan.orient, plan.axes, plan.spacing_mm, plan.nearest, plan.nonzero, plan.channels, plan.patch_size)
+        groups.setdefault(seen, []).append(model)
     return list(groups.values())
 
 
-def mean_scores(all_logits: Iterable[torch.Tensor], count: int, readout: Readout) -> torch.Tensor:
-    """Scores of the mean of the probabilities, as good as logits: their probabilities are the mean itself.
+def together(networks: Sequence[Network], readout: Readout) -> Network:
+    """One network that gives scores of the mean of the probabilities: as good as logits, their probabilities are the mean itself.
+
+    A single network stays as it is. Of the others only one answer and the sum are in memory at a time.
 
     Args:
-        all_logits: `count` tensors (N, I, J, K) float32 that may be overwritten; only two are in memory at a time.
+        networks: windows (B, C, i, j, k) -> logits (B, N, i, j, k) float32.
     """
-    total: torch.Tensor | None = None
-    for logits in all_logits:
-        for plane in logits.unbind(dim=1):  # (N, J, K), in place
-            plane.copy_(readout.probabilities(plane))
-        total = logits if total is None else total.add_(logits)
-    if total is None:
-        raise ModelError("no model was given; give at least one model file")
-    return readout.scores(total.div_(count))
+    if len(networks) == 1:
+        return networks[0]
+
+    def mean(windows: torch.Tensor) -> torch.Tensor:
+        total: torch.Tensor | None = None
+        for network in networks:
+            shares = readout.probabilities(network(windows).movedim(1, 0))  # (N, B, i, j, k)
+            total = shares if total is None else total.add_(shares)
+        if total is None:
+            raise ModelError("no model was given; give at least one model file")
+        return readout.scores(total.div_(len(networks))).movedim(0, 1)
+
+    return mean
+
+
+def with_flips(network: Network, axes: Sequence[int]) -> Network:
+    """The mean of the logits over all mirrorings along some of the axes i, j, k: 2 to the number of `axes` passes for each window."""
+    mirrorings = [chosen for count in range(len(axes) + 1) for chosen in itertools.combinations([2 + axis for axis in axes], count)]
+    if len(mirrorings) == 1:
+        return network
+
+    def mean(windows: torch.Tensor) -> torch.Tensor:
+        total: torch.Tensor | None = None
+        for chosen in mirrorings:
+            logits = network(windows.flip(chosen)).flip(chosen)
+            total = logits if total is None else total.add_(logits)
+        return windows if total is None else total.div_(len(mirrorings))
+
+    return mean

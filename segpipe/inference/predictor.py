@@ -15,21 +15,22 @@ import torch
 from numpy.typing import NDArray
 
 from segpipe.errors import ConfigError, ModelError
-from segpipe.geometry.grid import Volume
-from segpipe.inference.ensemble import check_agreement, mean_scores, prepared_alike
+from segpipe.geometry.grid import Box, Volume
+from segpipe.inference.ensemble import check_agreement, seeing_alike, together, with_flips
 from segpipe.inference.memory import memory_guard
 from segpipe.inference.postprocess import apply_rules, rules_of
 from segpipe.inference.thresholds import offsets_of
 from segpipe.inference.unlike import differences, known_of, odd_volumes
 from segpipe.package.model_file import Model
 from segpipe.package.precision import Compute, fast_bf16, on_windows
-from segpipe.patches.sliding_window import sliding_window
+from segpipe.package.torchscript import Network
+from segpipe.patches.sliding_window import sliding_blocks
 from segpipe.plan.plan import Label, Plan
 from segpipe.prepare.labels import to_values
 from segpipe.prepare.prepare import prepare
-from segpipe.prepare.prepared import Trace
+from segpipe.prepare.prepared import Prepared
 from segpipe.prepare.readout import Readout, readout_of
-from segpipe.prepare.restore import restore_labels, restore_probabilities
+from segpipe.prepare.restore import LabelsOnScan, ProbabilitiesOnScan, blended
 from segpipe.progress import Told
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Predictor:
         batch: windows a forward pass; 0: by the size of the window.
         precision: of the network; sums over windows are always fp32.
         offsets: added to the score of each output before the label is chosen; None: those of the models.
+        flips: average over the mirrorings that each model's plan allows (test-time augmentation).
 
     Raises:
         ModelError: models that disagree on labels or channels, or a damaged document.
@@ -80,6 +82,7 @@ class Predictor:
         batch: int = 0,
         precision: Precision = "fp32",
         offsets: tuple[float, ...] | None = None,
+        flips: bool = False,
     ) -> None:
         check_agreement(models)
         if not 0.0 <= overlap < 1.0:
@@ -96,6 +99,7 @@ class Predictor:
         self.device = torch.device(device)
         self.overlap = overlap
         self.batch = batch
+        self.flips = flips
         self.bf16 = precision == "bf16" or (precision == "auto" and fast_bf16(self.device))
 
     @property
@@ -107,6 +111,11 @@ class Predictor:
     def sha256(self) -> str:
         """SHA-256 of every model file, joined by `+`."""
         return "+".join(model.sha256 for model in self.models if not model.part)
+
+    @property
+    def passes(self) -> int:
+        """Of networks for each window: models times mirrorings."""
+        return sum(2 ** len(_flipped(model.plan)) if self.flips else 1 for model in self.models)
 
     @property
     def offsets(self) -> tuple[float, ...]:
@@ -140,31 +149,80 @@ class Predictor:
             ModelError: the network gives NaN or infinity.
         """
         clock = _Clock(self.device, self.batch)
-        results, each = [], _told_of_each(told, len(self.models))
-        for group in prepared_alike(self.models):
-            with clock.phase("prepare"):
-                prepared = prepare(volume, group[0].plan)
-            with clock.phase("network"):
-                results.append((self._scores(group, prepared.image, each), prepared.trace, len(group)))
+        groups = seeing_alike(self.models)
+        each = _told_of_each(told, len(groups))
+        if len(groups) == 1 and not probabilities:
+            indices, shares = self._labels(volume, groups[0], clock, next(each)), None
+        else:
+            indices, shares = self._with_probabilities(volume, groups, clock, each)
         with clock.phase("restore"):
-            indices, shares = _on_scan(results, len(self.models), probabilities, self._readout)
             indices = apply_rules(indices, self._rules, volume.grid.voxel_volume_ml)
-        labels = self.plan.labels
-        return Prediction(to_values(indices, labels), shares, clock.seconds, _voxels(indices, labels))
+            voxels = _voxels(indices, self.plan.labels)
+            values = to_values(indices, self.plan.labels)
+        return Prediction(values, shares if probabilities else None, clock.seconds, voxels)
 
-    def _scores(self, group: Sequence[Model], image: torch.Tensor, each: Iterator[Told | None]) -> torch.Tensor:
-        """(N, I, J, K) float32: logits of a single model, mean log-probabilities of several."""
-        image = image.to(self.device)
-        with torch.inference_mode():
-            every = (self._logits(model, image, next(each)) for model in group)
-            scores = next(every) if len(self.models) == 1 else mean_scores(every, len(group), self._readout)
-        if not bool(torch.isfinite(scores.sum())):
-            raise ModelError(f"{group[0].path}: the network gives NaN or infinity on this scan: check its intensities, or train again")
-        return scores
+    def _labels(self, volume: Volume, group: Sequence[Model], clock: _Clock, told: Told | None) -> NDArray[Any]:
+        """(I, J, K) class indices on the scan's grid; of the logits only some blocks are ever in memory."""
+        prepared = clock.timed("prepare", lambda: prepare(volume, group[0].plan))
+        labels = LabelsOnScan(prepared.trace, self._readout, self.plan.outputs)
+        self._fill(labels, group, prepared, clock, told)
+        return clock.timed("restore", labels.array)
 
-    def _logits(self, model: Model, image: torch.Tensor, told: Told | None) -> torch.Tensor:
+    def _with_probabilities(
+        self, volume: Volume, groups: Sequence[Sequence[Model]], clock: _Clock, each: Iterator[Told | None]
+    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Class indices on the scan's grid, and probabilities, for which classes x scan must fit into memory, twice where models differ.
+
+        Models that see different windows (2D and 3D, other spacings) only meet on the scan's grid.
+        """
+        total: NDArray[np.float32] | None = None
+        for group in groups:
+            prepared = clock.timed("prepare", lambda group=group: prepare(volume, group[0].plan))  # type: ignore[misc]
+            with memory_guard("restore", self.device, self.batch):
+                filled = ProbabilitiesOnScan(prepared.trace, self._readout, self.plan.outputs)
+            self._fill(filled, group, prepared, clock, next(each))
+            with clock.phase("restore"):
+                shares = filled.array()
+                del filled
+                if len(groups) > 1:
+                    shares *= np.float32(len(group) / len(self.models))
+                total = shares if total is None else np.add(total, shares, out=total)
+        if total is None:
+            raise ModelError("no model was given; give at least one model file")
+        with clock.phase("restore"):
+            return _likeliest(total, self._readout), total
+
+    def _fill(
+        self, target: LabelsOnScan | ProbabilitiesOnScan, group: Sequence[Model], prepared: Prepared, clock: _Clock, told: Told | None
+    ) -> None:
+        blocks = iter(self._blocks(group, prepared, told))
+        while True:
+            found = clock.timed("network", lambda: next(blocks, None))
+            if found is None:
+                return
+            clock.timed("restore", lambda found=found: target.put(*found))  # type: ignore[misc]
+
+    def _blocks(self, group: Sequence[Model], prepared: Prepared, told: Told | None) -> Iterator[tuple[Box, torch.Tensor]]:
+        """Scores of the group's models together, as `sliding_blocks` gives them."""
+        plan = group[0].plan
+        networks = [self._network(model) for model in group]
+        image = prepared.image.to(self.device)
+        predict = torch.inference_mode()(together(networks, self._readout))
+        before = blended(prepared.trace)
+        for box, scores in sliding_blocks(image, predict, plan.patch_size, self.overlap, self.batch, told, before):
+            if not bool(torch.isfinite(scores.sum())):
+                raise ModelError(f"{group[0].path}: the network gives NaN or infinity on this scan: check its intensities, or train again")
+            yield box, scores
+
+    def _network(self, model: Model) -> Network:
+        """(B, C, i, j, k) -> (B, N, i, j, k) float32."""
         network = on_windows(model.network, model.plan.dims, Compute(str(self.device), self.bf16))
-        return sliding_window(image, network, model.plan.patch_size, self.overlap, self.batch, told)
+        return with_flips(network, _flipped(model.plan)) if self.flips else network
+
+
+def _flipped(plan: Plan) -> list[int]:
+    """Axes of a window along which the plan allows mirroring."""
+    return [axis for axis in range(plan.dims) if plan.flips[axis]]
 
 
 def _told_of_each(told: Told | None, models: int) -> Iterator[Told | None]:
@@ -204,6 +262,11 @@ class _Clock:
         self._device = device
         self._batch = batch
 
+    def timed(self, name: str, work: Callable[[], _T]) -> _T:
+        """What `work` gives, its time added to a phase."""
+        with self.phase(name):
+            return work()
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
@@ -214,26 +277,11 @@ class _Clock:
         self.seconds[name] += time.perf_counter() - start
 
 
-def _on_scan(
-    results: list[tuple[torch.Tensor, Trace, int]], models: int, wanted: bool, readout: Readout
-) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-    """Class indices on the scan's grid, and probabilities where `wanted`.
-
-    Models that were prepared differently (2D and 3D, other spacings) only meet on the scan's grid: this needs memory for
-    classes x scan.
-    """
-    if len(results) == 1:
-        scores, trace, _ = results[0]
-        return restore_labels(scores, trace, readout), restore_probabilities(scores, trace, readout) if wanted else None
-    total: NDArray[np.float32] | None = None
-    for scores, trace, count in results:
-        share = restore_probabilities(scores, trace, readout) * np.float32(count / models)
-        total = share if total is None else np.add(total, share, out=total)
-    if total is None:
-        raise ModelError("no model was given; give at least one model file")
-    dtype = np.min_scalar_type(max(readout.paint, default=total.shape[0] - 1))
-    planes = (readout.indices(readout.scores(torch.from_numpy(plane.copy()))) for plane in np.moveaxis(total, 1, 0))
-    return np.stack([plane.numpy().astype(dtype) for plane in planes]), total if wanted else None
+def _likeliest(shares: NDArray[np.float32], readout: Readout) -> NDArray[Any]:
+    """(I, J, K) class indices of probabilities (N, I, J, K)."""
+    dtype = np.min_scalar_type(max(readout.paint, default=shares.shape[0] - 1))
+    planes = (readout.indices(readout.scores(torch.from_numpy(plane.copy()))) for plane in np.moveaxis(shares, 1, 0))
+    return np.stack([plane.numpy().astype(dtype) for plane in planes])
 
 
 def _voxels(indices: NDArray[Any], labels: tuple[Label, ...]) -> dict[str, int]:

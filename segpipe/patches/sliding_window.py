@@ -1,114 +1,288 @@
 """A network of any window size over a volume of any size: overlapping windows, blended with Gaussian weights.
 
-Takes any callable, so that training validates on whole volumes with the very code that inference uses. Accumulates in float32
-whatever the predictor computes in, and never writes into the volume or into what the predictor returned.
+What is finished comes out block by block, so that memory does not grow with classes x volume: of the blended logits, only those that
+further windows will still add to are kept. Takes any callable, so that training validates on whole volumes with the very code that
+inference uses. Accumulates in float32 whatever the predictor computes in, and never writes into the volume or into what the predictor
+returned.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from segpipe.errors import ConfigError, ModelError
-from segpipe.geometry.grid import Shape
+from segpipe.errors import ModelError
+from segpipe.geometry.grid import Box, Shape
+from segpipe.patches.windows import check_windows, even_batch, gaussian_weights, window_starts, windows_at_once
 from segpipe.progress import Told
 
-SIGMA_SHARE = 0.125
-"""Standard deviation of the weights as a share of the window (Isensee et al. 2021, supplementary note 2)."""
-
-SMALLEST_WEIGHT = 1e-3
-"""Weight of a window's corners, which the Gaussian alone would bring to 0; the middle has about 1."""
-
-VOXELS_AT_ONCE = 2**18
-MOST_WINDOWS = 64
+THINNEST = 16
+"""Voxels of a block along an axis, at least, where the axis is that long: each block has a cost of its own."""
 
 Predictor = Callable[[Tensor], Tensor]
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Empty:
+    """Windows that the network need not look at.
+
+    Attributes:
+        at_most: for each channel, the value that no voxel of such a window is above.
+        logits: for each output, what stands at voxels that no other window covers.
+    """
+
+    at_most: tuple[float, ...]
+    logits: tuple[float, ...]
+
+    def holds(self, window: Tensor) -> bool:
+        """Whether it is such a window, (C, i, j, k)."""
+        return all(float(channel.max()) <= most for channel, most in zip(window, self.at_most, strict=True))
+
+
 def sliding_window(image: Tensor, predict: Predictor, window: Shape, overlap: float, batch: int, told: Told | None = None) -> Tensor:
-    """Predict a whole volume window by window.
+    """Predict a whole volume window by window; arguments and errors are those of `sliding_blocks`.
+
+    Returns:
+        (N, I, J, K) float32 logits.
+    """
+    logits: Tensor | None = None
+    for box, block in sliding_blocks(image, predict, window, overlap, batch, told):
+        if logits is None:
+            logits = torch.empty((block.shape[0], *image.shape[1:]), device=image.device)
+        logits[(slice(None), *(slice(*ends) for ends in box))] = block
+    if logits is None:
+        raise ModelError(f"volume has {tuple(image.shape[1:])} voxels; must have at least one along each axis")
+    return logits
+
+
+def sliding_blocks(
+    image: Tensor,
+    predict: Predictor,
+    window: Shape,
+    overlap: float,
+    batch: int,
+    told: Told | None = None,
+    before: Sequence[bool] = (False, False, False),
+    empty: Empty | None = None,
+) -> Iterator[tuple[Box, Tensor]]:
+    """Predict a volume window by window, and give away each part of it as soon as no window is left that would add to it.
 
     Windows start every `window * (1 - overlap)` voxels, rounded down; the last one along an axis is shifted back to the edge.
-    A volume smaller than the window is padded with zeros on both sides. The result depends on nothing but the arguments.
+    A volume smaller than the window is padded with zeros on both sides. They walk along the axis with the most windows last, so that the
+    logits in memory are about half a window thick along it, and as large as the volume along the others. The result depends on nothing
+    but the arguments.
 
     Args:
         image: (C, I, J, K), on the device where the result is gathered.
-        predict: logits (B, N, i, j, k) of windows (B, C, i, j, k), of any floating type, on any device. Called once a batch.
+        predict: logits (B, N, i, j, k) of windows (B, C, i, j, k), of any floating type, on any device. Called once a batch, always with
+            the same B; the last batch may hold windows whose logits are not used.
         window: voxels `i, j, k`; k is 1 for a 2D network.
         overlap: share of the window, 0 <= overlap < 1.
         batch: most windows in one call; 0: as `windows_at_once` says.
         told: called after each batch with the windows done and the windows in all.
+        before: axes along which a block begins with the last voxels of the block before it, so that values in between can be interpolated.
+        empty: which windows are left out; None: none.
 
-    Returns:
-        (N, I, J, K) float32 logits.
+    Yields:
+        Box of a block in the volume, and its logits (N, i, j, k) float32, contiguous, to be kept or changed as one likes. Together the
+        blocks cover the volume.
 
     Raises:
         ConfigError: overlap, window or batch out of range.
         ModelError: the predictor returns another batch or spatial size than it was given.
     """
-    _check(window, overlap, batch)
-    batch = batch or windows_at_once(window)
+    check_windows(window, overlap, batch)
     shape = image.shape[1:]
-    before = [max(w - n, 0) // 2 for w, n in zip(window, shape, strict=True)]
-    padded = _padded(image, window, before)
-    places = window_places(padded.shape[1:], window, overlap)
-    weights = gaussian_weights(window).to(image.device)
-    total = torch.zeros(padded.shape[1:], device=image.device)
-    logits: Tensor | None = None
-    for first in range(0, len(places), batch):
-        some = places[first : first + batch]
-        windows = torch.stack([padded[(slice(None), *place)] for place in some])  # (B, C, i, j, k), a copy
-        predicted = _checked(predict(windows), windows)  # (B, N, i, j, k)
-        if logits is None:
-            logits = torch.zeros((predicted.shape[1], *total.shape), device=image.device)
-        for place, one in zip(some, predicted, strict=True):
-            logits[(slice(None), *place)] += one.to(image.device, torch.float32) * weights
-            total[place] += weights
+    if min(shape) == 0:
+        return
+    lead = [max(w - n, 0) // 2 for w, n in zip(window, shape, strict=True)]
+    padded = _padded(image, window, lead)
+    axes = [_Axis(n, w, overlap, b, p) for n, w, b, p in zip(shape, window, lead, padded.shape[1:], strict=True)]
+    with torch.no_grad():
+        blocks = _Blocks(axes, window, before, image.device)
+        places = [(number, place) for number, place in enumerate(blocks.places()) if empty is None or not empty.holds(padded[place])]
+        size = even_batch(len(places), batch or windows_at_once(window))
+    for first in range(0, len(places), size):
+        some = places[first : first + size]
+        with torch.no_grad():  # not around `yield`: what the caller does there is its own
+            rest = [padded[some[-1][1]]] * (size - len(some))
+            windows = torch.stack([*(padded[place] for _, place in some), *rest])  # (B, C, i, j, k), a copy
+            predicted = _checked(predict(windows), windows)  # (B, N, i, j, k)
+            for (number, _), one in zip(some, predicted, strict=False):
+                blocks.add(number, one)
+            del predicted, windows  # before the next ones are made
         if told is not None:
             told(first + len(some), len(places))
-    if logits is None:
-        raise ModelError(f"volume has {tuple(shape)} voxels; must have at least one along each axis")
-    inner = tuple(slice(b, b + n) for b, n in zip(before, shape, strict=True))
-    return logits.div_(total)[(slice(None), *inner)].contiguous()  # (N, I, J, K)
+        yield from blocks.finished(places[first + size][0] if first + size < len(places) else None, empty)
+    if not places:
+        yield from blocks.finished(None, empty)
 
 
-def windows_at_once(window: Shape) -> int:
-    """Windows a forward pass: small ones together, because each pass has a cost of its own, large ones alone."""
-    return max(1, min(MOST_WINDOWS, VOXELS_AT_ONCE // math.prod(window)))
+class _Axis:
+    """One axis of the padded volume: where windows start, and the intervals that the volume is given away in.
+
+    Attributes:
+        starts: first voxel of each window.
+        cuts: ends of the intervals, from the volume's first voxel to its end.
+        last: for each interval, the number of the last window that covers some of it.
+    """
+
+    def __init__(self, size: int, window: int, overlap: float, lead: int, padded: int) -> None:
+        self.window, self.lead = window, lead
+        self.starts = window_starts(padded, window, overlap)
+        ends = sorted({end for start in self.starts for end in (start, start + window) if lead < end < lead + size})
+        self.cuts = [lead]
+        for end in ends:
+            if end - self.cuts[-1] >= THINNEST:
+                self.cuts.append(end)
+        self.cuts.append(lead + size)
+        self.last = [max(number for number, start in enumerate(self.starts) if start < cut) for cut in self.cuts[1:]]
+
+    @property
+    def share(self) -> float:
+        """How many windows long it is."""
+        return (self.cuts[-1] - self.cuts[0]) / self.window
+
+    def covered(self, number: int) -> Iterator[tuple[int, slice, slice]]:
+        """Each interval that a window covers some of, by number, and what is common to both: voxels of the interval, of the window."""
+        start = self.starts[number]
+        for interval, (low, high) in enumerate(itertools.pairwise(self.cuts)):
+            first, stop = max(low, start), min(high, start + self.window)
+            if first < stop:
+                yield interval, slice(first - low, stop - low), slice(first - start, stop - start)
 
 
-def window_places(shape: Sequence[int], window: Shape, overlap: float) -> list[tuple[slice, ...]]:
-    """Where the windows lie in a volume that is nowhere smaller than one, the last axis fastest."""
-    starts = [_starts(n, w, overlap) for n, w in zip(shape, window, strict=True)]
-    return [tuple(slice(s, s + w) for s, w in zip(start, window, strict=True)) for start in itertools.product(*starts)]
+class _Blocks:
+    """Sums of weighted logits of the parts of a volume that are begun and not finished.
 
+    A block is an interval along the two axes with the most windows, and the whole of the third.
+    """
 
-def gaussian_weights(window: Shape) -> Tensor:
-    """Weight of each voxel of a window, `window` float32: a Gaussian around the middle, at least `SMALLEST_WEIGHT`."""
-    lines = []
-    for size in window:
-        distance = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
-        lines.append(torch.exp(-0.5 * (distance / (SIGMA_SHARE * size)) ** 2))
-    product = lines[0][:, None, None] * lines[1][None, :, None] * lines[2][None, None, :]
-    return product.clamp_min(SMALLEST_WEIGHT).float()
+    def __init__(self, axes: Sequence[_Axis], window: Shape, before: Sequence[bool], device: torch.device) -> None:
+        self._axes = axes
+        self._order = sorted(range(3), key=lambda axis: -axes[axis].share)  # slowest first; of equally long ones the first
+        axes[self._order[2]].cuts[1:-1] = []
+        axes[self._order[2]].last[:-1] = []
+        self._before, self._device = before, device
+        self._weights = gaussian_weights(window).to(device)
+        self._window = window
+        self._sums: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        slow, middle, _ = self._order
+        self._left = [(a, b) for a in range(len(axes[slow].last)) for b in range(len(axes[middle].last))][::-1]
+        self._edges: dict[tuple[int, int], Tensor] = {}  # axis, interval along the other axis -> last voxels of the block before
+        self._outputs = 0
 
+    def places(self) -> Iterator[tuple[slice, ...]]:
+        """Of the windows, in the padded volume with its channels, in the order in which they are numbered."""
+        slow, middle, fast = self._order
+        for numbers in itertools.product(*(range(len(self._axes[axis].starts)) for axis in self._order)):
+            place = [slice(None)] * 4
+            for axis, number in zip((slow, middle, fast), numbers, strict=True):
+                start = self._axes[axis].starts[number]
+                place[1 + axis] = slice(start, start + self._window[axis])
+            yield tuple(place)
 
-def _starts(size: int, window: int, overlap: float) -> list[int]:
-    step = max(int(window * (1 - overlap)), 1)
-    count = math.ceil((size - window) / step) + 1 if size > window else min(size, 1)
-    return [min(number * step, size - window) for number in range(count)]
+    def add(self, number: int, logits: Tensor) -> None:
+        """The logits (N, i, j, k) of one window."""
+        logits = logits.to(self._device, torch.float32)
+        self._outputs = logits.shape[0]
+        slow, middle, fast = self._order
+        numbers = self._numbers(number)
+        (_, there, here), *_ = self._axes[fast].covered(numbers[2])
+        for a, to_a, from_a in self._axes[slow].covered(numbers[0]):
+            for b, to_b, from_b in self._axes[middle].covered(numbers[1]):
+                total, weight = self._sum((a, b))
+                to, source = self._slices(to_a, to_b, there), self._slices(from_a, from_b, here)
+                weights = self._weights[source]
+                self._inside(total, (a, b))[(slice(None), *to)].addcmul_(logits[(slice(None), *source)], weights)
+                weight[to] += weights
+
+    def finished(self, following: int | None, empty: Empty | None) -> Iterator[tuple[Box, Tensor]]:
+        """Blocks that no window from number `following` on will add to; None: no window is left.
+
+        Args:
+            empty: what stands where no window has added anything.
+        """
+        slow, middle, _ = self._order
+        while self._left:
+            a, b = self._left[-1]
+            last = (self._axes[slow].last[a] * len(self._axes[middle].starts) + self._axes[middle].last[b] + 1) * self._fastest - 1
+            if following is not None and last >= following:
+                return
+            self._left.pop()
+            yield self._finish((a, b), empty)
+
+    @property
+    def _fastest(self) -> int:
+        """Windows along the axis that is walked along first."""
+        return len(self._axes[self._order[2]].starts)
+
+    def _numbers(self, number: int) -> tuple[int, int, int]:
+        rest, fast = divmod(number, self._fastest)
+        slow, middle = divmod(rest, len(self._axes[self._order[1]].starts))
+        return slow, middle, fast
+
+    def _slices(self, a: slice, b: slice, c: slice) -> tuple[slice, ...]:
+        """One for each axis of the volume."""
+        placed = dict(zip(self._order, (a, b, c), strict=True))
+        return tuple(placed[axis] for axis in range(3))
+
+    def _extent(self, block: tuple[int, int]) -> tuple[list[tuple[int, int]], list[bool]]:
+        """Voxels of a block along each axis of the padded volume, and whether those of the block before it come first."""
+        extent, leads = [(axis.cuts[0], axis.cuts[-1]) for axis in self._axes], [False] * 3
+        for axis, interval in zip(self._order, block, strict=False):
+            extent[axis] = (self._axes[axis].cuts[interval], self._axes[axis].cuts[interval + 1])
+            leads[axis] = self._before[axis] and interval > 0
+        return extent, leads
+
+    def _sum(self, block: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """(N, i, j, k) weighted logits, with room for the voxels that come before, and (i, j, k) weights, without."""
+        if block not in self._sums:
+            extent, leads = self._extent(block)
+            shape = [stop - start for start, stop in extent]
+            longer = [n + lead for n, lead in zip(shape, leads, strict=True)]
+            self._sums[block] = (torch.zeros((self._outputs, *longer), device=self._device), torch.zeros(shape, device=self._device))
+        return self._sums[block]
+
+    def _inside(self, total: Tensor, block: tuple[int, int]) -> Tensor:
+        """Without the room for the voxels that come before."""
+        _, leads = self._extent(block)
+        return total[(slice(None), *(slice(int(lead), None) for lead in leads))]
+
+    def _finish(self, block: tuple[int, int], empty: Empty | None) -> tuple[Box, Tensor]:
+        if empty is not None:
+            self._outputs = len(empty.logits)
+        total, weight = self._sum(block)
+        del self._sums[block]
+        inside = self._inside(total, block)
+        for plane, value in zip(inside, empty.logits if empty is not None else [0.0] * len(inside), strict=True):
+            plane.div_(weight)
+            if empty is not None:
+                plane.masked_fill_(weight == 0, value)
+        extent, leads = self._extent(block)
+        self._join(total, block, leads)
+        box = [(start - axis.lead - lead, stop - axis.lead) for (start, stop), axis, lead in zip(extent, self._axes, leads, strict=True)]
+        return (box[0], box[1], box[2]), total
+
+    def _join(self, total: Tensor, block: tuple[int, int], leads: list[bool]) -> None:
+        """Put the last voxels of the blocks before first, and keep those of this one; along the slow axis, those of each beside them."""
+        for axis, other in zip(self._order[:2], block[::-1], strict=True):
+            if leads[axis]:
+                total.narrow(1 + axis, 0, 1).copy_(self._edges.pop((axis, other)))
+        for axis, interval, other in zip(self._order[:2], block, block[::-1], strict=True):
+            if self._before[axis] and interval + 1 < len(self._axes[axis].last):
+                self._edges[axis, other] = total.narrow(1 + axis, total.shape[1 + axis] - 1, 1).clone()
 
 
 def _padded(image: Tensor, window: Shape, before: Sequence[int]) -> Tensor:
     """Zeros around (C, I, J, K) so that no axis is shorter than the window; the image itself where none is."""
     after = [max(w - n, 0) - b for w, n, b in zip(window, image.shape[1:], before, strict=True)]
-    if not any(after) or min(image.shape[1:]) == 0:
+    if not any(after):
         return image
     pairs = [amount for b, a in zip(reversed(before), reversed(after), strict=True) for amount in (b, a)]
     return functional.pad(image, pairs)
@@ -118,12 +292,3 @@ def _checked(predicted: Tensor, windows: Tensor) -> Tensor:
     if predicted.ndim != 5 or predicted.shape[0] != windows.shape[0] or predicted.shape[2:] != windows.shape[2:]:
         raise ModelError(f"network turned {tuple(windows.shape)} into {tuple(predicted.shape)}; must keep batch and spatial size")
     return predicted
-
-
-def _check(window: Shape, overlap: float, batch: int) -> None:
-    if not 0 <= overlap < 1:
-        raise ConfigError(f"inference.overlap is {overlap}; must be at least 0 and below 1")
-    if len(window) != 3 or min(window) < 1:
-        raise ConfigError(f"window is {window}; must have at least one voxel along each of three axes")
-    if batch < 0:
-        raise ConfigError(f"inference.batch is {batch}; must be at least 1, or 0 to let the window's size decide")

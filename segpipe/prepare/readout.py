@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -29,21 +30,22 @@ class Readout:
 
     def indices(self, scores: Tensor) -> Tensor:
         """(N, ...) logits or scores -> (...) int32 class indices; of two equally likely classes the lower one."""
-        index = torch.zeros(scores.shape[1:], dtype=torch.int32, device=scores.device)
-        if self.paint:
-            for number, painted in enumerate(self.paint):
-                index.masked_fill_(self._moved(scores, number) > 0, painted)
-            return index
-        best = self._moved(scores, 0).clone()  # several times as fast as `argmax` along the first axis
-        for number in range(1, scores.shape[0]):
-            score = self._moved(scores, number)
-            index.masked_fill_(score > best, number)
-            torch.maximum(best, score, out=best)
-        return index
+        return self.indices_of(scores)
 
-    def _moved(self, scores: Tensor, number: int) -> Tensor:
-        """Scores of one output, with its offset."""
-        return scores[number] + self.offsets[number] if self.offsets and self.offsets[number] else scores[number]
+    def indices_of(self, scores: Iterable[Tensor]) -> Tensor:
+        """As `indices`, of the scores (...) of each output in turn, which are only in memory one at a time."""
+        index, best = torch.empty(0), torch.empty(0)
+        for number, plain in enumerate(scores):
+            score = plain + self.offsets[number] if self.offsets and self.offsets[number] else plain
+            if number == 0:
+                index = torch.zeros(score.shape, dtype=torch.int32, device=score.device)
+                best = score.clone()
+            if self.paint:
+                index.masked_fill_(score > 0, self.paint[number])
+            elif number > 0:  # several times as fast as `argmax` along the first axis
+                index.masked_fill_(score > best, number)
+                torch.maximum(best, score, out=best)
+        return index
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """(N, ...) -> (N, ...): of classes they sum to one, of regions each stands for itself."""

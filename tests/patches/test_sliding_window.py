@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +14,8 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from segpipe.errors import ConfigError, ModelError
-from segpipe.patches.sliding_window import gaussian_weights, sliding_window
+from segpipe.patches.sliding_window import Empty, sliding_blocks, sliding_window
+from segpipe.patches.windows import gaussian_weights
 
 SHAPES = st.tuples(st.integers(1, 14), st.integers(1, 14), st.integers(1, 14))
 
@@ -82,15 +86,88 @@ def test_half_precision_predictions_are_gathered_in_float32(dtype: torch.dtype) 
     torch.testing.assert_close(result, torch.full_like(result, value), atol=1e-6, rtol=0)
 
 
-def test_each_batch_is_one_call_and_the_last_one_may_be_smaller() -> None:
-    sizes: list[int] = []
+def test_batches_are_all_of_one_size_and_as_even_as_they_can_be() -> None:
+    def sizes_of(length: int, batch: int) -> list[int]:
+        sizes: list[int] = []
+
+        def predict(windows: Tensor) -> Tensor:
+            sizes.append(windows.shape[0])
+            return windows
+
+        image = some_image((1, length, 8, 8))
+        torch.testing.assert_close(sliding_window(image, predict, (8, 8, 8), 0.5, batch), image, atol=2e-6, rtol=1e-5)
+        return sizes
+
+    assert sizes_of(20, 3) == [2, 2]  # starts 0, 4, 8, 12
+    assert sizes_of(24, 4) == [3, 3]  # five windows: the last batch is filled up, and what fills it is not used
+    assert sizes_of(24, 64) == [5]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 90), st.integers(1, 60), st.integers(1, 40)),
+    window=st.tuples(st.integers(1, 30), st.integers(1, 30), st.integers(1, 30)),
+    overlap=st.sampled_from([0.0, 0.3, 0.5]),
+    before=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+)
+def test_blocks_cover_the_volume_once_but_for_what_comes_before(shape: tuple, window: tuple, overlap: float, before: tuple) -> None:
+    image = some_image((1, *shape))
+    covered, begun = torch.zeros(shape, dtype=torch.int32), torch.zeros(shape, dtype=torch.int32)
+    for box, block in sliding_blocks(image, lambda x: x, window, overlap, 0, before=before):
+        place = tuple(slice(*ends) for ends in box)
+        torch.testing.assert_close(block, image[(slice(None), *place)], atol=2e-6, rtol=1e-5)
+        assert block.is_contiguous()
+        begun[place] += 1
+        own = tuple(slice(start + (lead and start > 0), stop) for (start, stop), lead in zip(box, before, strict=True))
+        covered[own] += 1
+        block.fill_(math.nan)  # it is ours: nothing that follows may depend on it
+    assert bool((covered == 1).all())
+    assert bool((begun >= 1).all())
+
+
+def test_what_is_kept_of_the_logits_is_a_few_slabs_whatever_the_length() -> None:
+    classes, window = 6, (16, 16, 16)
+
+    def most_kept(length: int) -> int:
+        most, network = 0, nn.Conv3d(1, classes, 1).requires_grad_(False)
+
+        def predict(windows: Tensor) -> Tensor:
+            nonlocal most
+            tensors = [one for one in gc.get_objects() if type(one) is Tensor and one.ndim == 4 and one.shape[0] == classes]
+            most = max(most, sum(one.untyped_storage().nbytes() for one in tensors if one.is_contiguous()))
+            return network(windows)
+
+        for _ in sliding_blocks(some_image((1, 24, length, 24)), predict, window, 0.5, 1):
+            pass
+        return most
+
+    slab = 4 * classes * 24 * 24
+    assert 0 < most_kept(200) <= most_kept(400) < 100 * slab < 200 * slab
+
+
+def test_empty_windows_are_not_looked_at_and_take_no_part() -> None:
+    image = torch.zeros(1, 40, 8, 8)
+    image[:, :9] = 5.0
+    seen: list[Tensor] = []
 
     def predict(windows: Tensor) -> Tensor:
-        sizes.append(windows.shape[0])
-        return windows
+        seen.append(windows.clone())
+        return torch.cat([windows, 2 * windows], dim=1)
 
-    sliding_window(some_image((1, 20, 8, 8)), predict, (8, 8, 8), 0.5, 3)  # starts 0, 4, 8, 12
-    assert sizes == [3, 1]
+    blocks = list(sliding_blocks(image, predict, (8, 8, 8), 0.5, 1, empty=Empty((0.0,), (20.0, -20.0))))
+    result = torch.cat([block for _, block in blocks], dim=1)
+    assert len(seen) == 3  # windows begin at 0, 4 and 8; of those at 12 and beyond none holds anything
+    torch.testing.assert_close(result[:, :16], torch.cat([image, 2 * image])[:, :16])
+    assert bool((result[0, 16:] == 20).all() and (result[1, 16:] == -20).all())
+
+
+def test_a_volume_of_empty_windows_needs_no_network() -> None:
+    def predict(windows: Tensor) -> Tensor:
+        raise AssertionError("nothing to look at")
+
+    ((box, block),) = sliding_blocks(torch.zeros(1, 9, 8, 8), predict, (8, 8, 8), 0.5, 1, empty=Empty((0.0,), (20.0, -20.0)))
+    assert box == ((0, 9), (0, 8), (0, 8))
+    assert bool((block[0] == 20).all() and (block[1] == -20).all())
 
 
 def test_the_result_is_the_same_bit_for_bit_every_time() -> None:
@@ -117,7 +194,7 @@ def test_a_network_that_changes_the_size_is_refused() -> None:
         sliding_window(some_image(), lambda x: x[..., 1:], (8, 8, 8), 0.5, 1)
 
 
-@pytest.mark.parametrize(("window", "expected"), [((40, 56, 1), 64), ((256, 256, 1), 4), ((40, 56, 40), 2), ((128, 128, 128), 1)])
+@pytest.mark.parametrize(("window", "expected"), [((40, 56, 1), 56), ((256, 256, 1), 4), ((40, 56, 40), 2), ((128, 128, 128), 1)])
 def test_small_windows_go_together_and_large_ones_alone(window: tuple[int, int, int], expected: int) -> None:
     sizes: list[int] = []
 
@@ -134,4 +211,5 @@ def test_small_windows_go_together_and_large_ones_alone(window: tuple[int, int, 
 def test_windows_done_are_told_after_each_batch(batch: int) -> None:
     image, told = some_image((1, 20, 8, 8)), list[tuple[int, int]]()
     sliding_window(image, lambda x: x, (8, 8, 8), 0.5, batch, lambda done, total: told.append((done, total)))  # starts 0, 4, 8, 12
-    assert told == [(min(done, 4), 4) for done in range(batch, 4 + batch, batch)]
+    size = {1: 1, 3: 2, 64: 4}[batch]
+    assert told == [(done, 4) for done in range(size, 4 + size, size)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 
 import numpy as np
 import pytest
@@ -17,7 +17,8 @@ from segpipe.geometry.grid import Grid, Volume
 from segpipe.plan.plan import Channel, Label, NetworkPlan, Plan
 from segpipe.prepare.labels import to_indices, to_values
 from segpipe.prepare.prepare import prepare
-from segpipe.prepare.restore import restore_labels, restore_probabilities
+from segpipe.prepare.readout import CLASSES
+from segpipe.prepare.restore import LabelsOnScan, ProbabilitiesOnScan, blended, restore_labels, restore_probabilities
 
 PLAN = Plan(
     task="test",
@@ -181,13 +182,33 @@ def test_resampled_logits_come_back_as_a_loop_over_voxels_interpolates_them() ->
     assert np.array_equal(restore_labels(logits, trace), expected.argmax(axis=0))
 
 
-def test_slabs_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+@settings(max_examples=40, deadline=None)
+@given(
+    spacing=st.tuples(*[st.sampled_from([0.4, 0.6, 1.0, 1.7, 3.1])] * 3),
+    nearest=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    cuts=st.tuples(*[st.integers(1, 30)] * 3),
+)
+def test_blocks_give_what_the_whole_gives(spacing: tuple, nearest: tuple, cuts: tuple) -> None:
     grid = grid_of((9, 8, 7), (2, 0, 1), (-1, 1, -1), (1.0, 1.0, 1.0))
-    trace = prepare(random_case(grid)[0], dataclasses.replace(PLAN, spacing_mm=(0.6, 1.7, 1.0))).trace
+    trace = prepare(random_case(grid)[0], dataclasses.replace(PLAN, spacing_mm=spacing, nearest=nearest)).trace
     logits = torch.randn(3, *trace.shape, generator=torch.Generator().manual_seed(0))
-    whole = restore_labels(logits, trace)
-    monkeypatch.setattr("segpipe.prepare.restore._SLAB_BYTES", 1)
-    assert np.array_equal(restore_labels(logits, trace), whole)
+    labels, shares = LabelsOnScan(trace, CLASSES, 3), ProbabilitiesOnScan(trace, CLASSES, 3)
+    ends = [[0, *([cut] if cut < n else []), n] for cut, n in zip(cuts, trace.shape, strict=True)]
+    for block in product(*(list(pairwise(each)) for each in ends)):
+        box = [(start - (lead and start > 0), stop) for (start, stop), lead in zip(block, blended(trace), strict=True)]
+        part = logits[(slice(None), *(slice(*each) for each in box))].contiguous()
+        labels.put((box[0], box[1], box[2]), part)
+        shares.put((box[0], box[1], box[2]), part)
+    assert np.array_equal(labels.array(), restore_labels(logits, trace))
+    assert np.allclose(shares.array(), restore_probabilities(logits, trace), atol=1e-6)
+
+
+def test_logits_are_interpolated_as_torch_does_it() -> None:
+    grid = grid_of((31, 40, 22), (0, 1, 2), (1, 1, 1), (1.0, 1.0, 1.0))
+    trace = prepare(random_case(grid)[0], dataclasses.replace(PLAN, spacing_mm=(1.9, 0.7, 1.3))).trace
+    logits = torch.randn(4, *trace.shape, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.interpolate(logits[None], size=grid.shape, mode="trilinear")[0].softmax(0)
+    assert np.allclose(restore_probabilities(logits, trace), expected, atol=1e-5)
 
 
 def test_a_spacing_that_is_equal_already_leaves_every_voxel_alone() -> None:

@@ -1,0 +1,67 @@
+"""Where the windows of a sliding window lie, how they are weighted, and how many go together."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from segpipe.errors import ConfigError
+from segpipe.geometry.grid import Shape
+
+SIGMA_SHARE = 0.125
+"""Standard deviation of the weights as a share of the window (Isensee et al. 2021, supplementary note 2)."""
+
+SMALLEST_WEIGHT = 1e-3
+"""Weight of a window's corners, which the Gaussian alone would bring to 0; the middle has about 1."""
+
+VOXELS_AT_ONCE = 2**18
+MOST_WINDOWS = 64
+
+
+def windows_at_once(window: Shape) -> int:
+    """Windows a forward pass: small ones together, because each pass has a cost of its own, large ones alone."""
+    return max(1, min(MOST_WINDOWS, VOXELS_AT_ONCE // math.prod(window)))
+
+
+def even_batch(windows: int, most: int) -> int:
+    """Windows a forward pass, such that passes are as few as they can and as alike: 5 windows in passes of at most 4 go 3 and 2."""
+    return math.ceil(windows / math.ceil(windows / most)) if windows else 1
+
+
+def window_starts(size: int, window: int, overlap: float) -> list[int]:
+    """First voxel of each window along an axis that is no shorter than one; the last window is shifted back to the edge."""
+    step = max(int(window * (1 - overlap)), 1)
+    count = math.ceil((size - window) / step) + 1 if size > window else min(size, 1)
+    return [min(number * step, size - window) for number in range(count)]
+
+
+def window_places(shape: Sequence[int], window: Shape, overlap: float) -> list[tuple[slice, ...]]:
+    """Where the windows lie in a volume that is nowhere smaller than one, the last axis fastest."""
+    starts = [window_starts(n, w, overlap) for n, w in zip(shape, window, strict=True)]
+    return [tuple(slice(s, s + w) for s, w in zip(start, window, strict=True)) for start in itertools.product(*starts)]
+
+
+def gaussian_weights(window: Shape) -> Tensor:
+    """Weight of each voxel of a window, `window` float32: a Gaussian around the middle, at least `SMALLEST_WEIGHT`."""
+    lines = []
+    for size in window:
+        distance = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+        lines.append(torch.exp(-0.5 * (distance / (SIGMA_SHARE * size)) ** 2))
+    product = lines[0][:, None, None] * lines[1][None, :, None] * lines[2][None, None, :]
+    return product.clamp_min(SMALLEST_WEIGHT).float()
+
+
+def check_windows(window: Shape, overlap: float, batch: int) -> None:
+    """Raises:
+    ConfigError: one of them is out of range.
+    """
+    if not 0 <= overlap < 1:
+        raise ConfigError(f"inference.overlap is {overlap}; must be at least 0 and below 1")
+    if len(window) != 3 or min(window) < 1:
+        raise ConfigError(f"window is {window}; must have at least one voxel along each of three axes")
+    if batch < 0:
+        raise ConfigError(f"inference.batch is {batch}; must be at least 1, or 0 to let the window's size decide")
