@@ -24,7 +24,7 @@ from segpipe.inference.unlike import differences, known_of, odd_volumes
 from segpipe.package.model_file import Model
 from segpipe.package.precision import Compute, fast_bf16, on_windows
 from segpipe.package.torchscript import Network
-from segpipe.patches.sliding_window import sliding_blocks
+from segpipe.patches.sliding_window import Empty, sliding_blocks
 from segpipe.plan.plan import Label, Plan
 from segpipe.prepare.labels import to_values
 from segpipe.prepare.prepare import prepare
@@ -35,6 +35,10 @@ from segpipe.progress import Told
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_CERTAIN = 20.0
+"""Logit of what is not asked about."""
+_ROUNDING = 1e-4
+"""What resampling may add to a value that all neighbours have, in units of the normalised image."""
 
 Precision = Literal["fp32", "bf16", "auto"]
 """fp32: the same label map on every machine; bf16: faster where the hardware has it; auto: bf16 where it is fast, else fp32."""
@@ -208,8 +212,8 @@ class Predictor:
         networks = [self._network(model) for model in group]
         image = prepared.image.to(self.device)
         predict = torch.inference_mode()(together(networks, self._readout))
-        before = blended(prepared.trace)
-        for box, scores in sliding_blocks(image, predict, plan.patch_size, self.overlap, self.batch, told, before):
+        before, empty = blended(prepared.trace), _empty(plan, self._readout)
+        for box, scores in sliding_blocks(image, predict, plan.patch_size, self.overlap, self.batch, told, before, empty):
             if not bool(torch.isfinite(scores.sum())):
                 raise ModelError(f"{group[0].path}: the network gives NaN or infinity on this scan: check its intensities, or train again")
             yield box, scores
@@ -218,6 +222,15 @@ class Predictor:
         """(B, C, i, j, k) -> (B, N, i, j, k) float32."""
         network = on_windows(model.network, model.plan.dims, Compute(str(self.device), self.bf16))
         return with_flips(network, _flipped(model.plan)) if self.flips else network
+
+
+def _empty(plan: Plan, readout: Readout) -> Empty | None:
+    """Windows of nothing but air, where the plan says that the network is not asked about them: certainly background."""
+    if not plan.skip_empty:
+        return None
+    clipped = tuple((channel.lower - channel.mean) / (channel.std or 1.0) + _ROUNDING for channel in plan.channels)
+    first = -_CERTAIN if readout.paint else _CERTAIN
+    return Empty(clipped, (first, *(-_CERTAIN for _ in range(plan.outputs - 1))))
 
 
 def _flipped(plan: Plan) -> list[int]:

@@ -100,6 +100,8 @@ class Plan:
         ignore: values of training label maps whose voxels nobody has judged.
         regions: what the outputs are where they may overlap, in the order of painting; empty: the outputs are the classes.
         nearest: prepared axes along which scans are resampled by the nearest voxel, in place of a blend of two: thick slices.
+        skip_empty: at prediction, windows all of whose voxels are clipped at the lower bound (air, in a CT) are background: the network,
+            which would see a constant, is not asked.
         sparse: world axis (x, y, z) across which slices of training label maps without any label are not judged.
     """
 
@@ -121,6 +123,7 @@ class Plan:
     sparse: Sparse = "none"
     regions: tuple[Region, ...] = ()
     nearest: tuple[bool, bool, bool] = (False, False, False)
+    skip_empty: bool = False
 
     @property
     def partly_judged(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,10 +69,11 @@ def _plan(task: str, data: Fingerprint, settings: Settings, frame: Frame, limit:
         spacing = _low(data, settings, frame, (spacing, limit), reasons)
     layout, batch = _layout(data, settings, frame, (spacing, limit), reasons)
     labels = _decide_labels(data)
+    channels = _decide_channels(wanted, data, reasons)
     return Plan(
         task=task,
         dims=dims,
-        channels=_decide_channels(wanted, data, reasons),
+        channels=channels,
         labels=labels,
         orient=not data.picture,
         axes=axes,
@@ -84,6 +86,7 @@ def _plan(task: str, data: Fingerprint, settings: Settings, frame: Frame, limit:
         ignore=data.ignore,
         sparse=_decide_sparse(settings.dataset.sparse, data, reasons),
         nearest=_decide_nearest(spacing, dims, reasons),
+        skip_empty=_decide_skip_empty(channels, reasons),
         regions=decide_regions(settings.dataset.regions, labels, reasons),
         reasons=reasons,
     )
@@ -216,6 +219,15 @@ def _decide_nearest(spacing: Spacing | None, dims: int, reasons: dict[str, str])
         nearest = (thick[0], thick[1], thick[2])
         reasons["resampling"] = f"spacings {'differ by more than' if any(thick) else 'are within'} a factor of {ANISOTROPIC:g}"
     return nearest
+
+
+def _decide_skip_empty(channels: Sequence[Channel], reasons: dict[str, str]) -> bool:
+    """Where all channels are clipped, a window that is clipped everywhere holds nothing that a network could tell apart."""
+    skip = all(channel.normalisation == "ct" for channel in channels)
+    if skip:
+        told = ", ".join(f"{channel.lower:.4g}" for channel in channels)
+        reasons["skip_empty"] = f"windows without a voxel above {told} are air: all of it is clipped to one value, and taken as background"
+    return skip
 
 
 def _decide_nonzero(data: Fingerprint, reasons: dict[str, str]) -> bool:

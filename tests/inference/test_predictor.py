@@ -18,6 +18,8 @@ from segpipe.inference.predictor import Predictor
 from segpipe.package.export import export_parts
 from segpipe.package.model_file import load_models
 from segpipe.plan.plan import Channel, Label, Region
+from segpipe.prepare.prepare import prepare
+from segpipe.prepare.restore import restore_probabilities
 
 from .conftest import MakeModel, Thresholds, blocks_volume, expected_labels
 
@@ -237,3 +239,62 @@ def test_windows_are_told_over_all_models_whether_they_prepare_alike_or_not(make
         Predictor(models, batch=1).predict(blocks_volume(), told=lambda done, total, told=told: told.append((done, total)))
         shares = [done / total for done, total in told]
         assert shares == sorted(shares) and shares[-1] == 1.0 and len(shares) >= len(models)
+
+
+def test_windows_of_air_are_background_without_asking_the_network(make_model: MakeModel) -> None:
+    asked: list[int] = []
+
+    class Counting(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.stack([-x[:, 0], x[:, 0], torch.full_like(x[:, 0], -9.0)], dim=1)  # background below 0, organ above
+
+    channels = (Channel("CT", "ct", -1000.0, 1000.0, 0.0, 500.0),)
+    array = np.full((1, 60, 10, 10), -1100.0, dtype=np.float32)
+    array[0, 5:15, 3:8, 3:8] = 300.0
+    volume = Volume(array, Grid((60, 10, 10), np.diag([1.0, 1.0, 2.0, 1.0])))
+    labels = {}
+    for skip in (False, True):
+        model = make_model(f"{skip}.ts", Counting(), channels=channels, skip_empty=skip, patch_size=(8, 8, 8), spacing_mm=(1.5, 1.0, 2.0))
+        told: list[tuple[int, int]] = []
+        labels[skip] = Predictor([model], batch=1).predict(volume, told=lambda done, total, told=told: told.append((done, total))).labels
+        asked.append(told[-1][1])
+    assert (labels[True][6:14, 3:8, 3:8] == 10).all()
+    assert np.array_equal(labels[True], labels[False])
+    assert asked[1] < asked[0] / 2
+
+
+def test_flips_that_the_plan_allows_are_averaged(make_model: MakeModel) -> None:
+    class Sided(nn.Module):
+        """Says organ in the first half of every window along i, whatever lies there."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            first = (torch.arange(x.shape[2], device=x.device) * 2 < x.shape[2]).to(x.dtype).view(1, -1, 1, 1)
+            organ = (4 * first - 1.5).expand_as(x[:, 0])
+            return torch.stack([torch.zeros_like(organ), organ, torch.full_like(organ, -9.0)], dim=1)
+
+    volume = Volume(np.zeros((1, 8, 8, 8), dtype=np.float32), Grid((8, 8, 8), np.eye(4)))
+    allowed = ((True, True, False), (False, False, False))
+    sided = {flips: make_model(f"{flips[0]}.ts", Sided(), patch_size=(8, 8, 8), flips=flips) for flips in allowed}
+    for (along, *_), model in sided.items():
+        plain, averaged = (Predictor([model], flips=flips).predict(volume).labels for flips in (False, True))
+        assert (plain[:4] == 10).all() and (plain[4:] == 0).all()
+        assert np.array_equal(averaged, plain) != along
+        assert (averaged == 10).all() == along  # (2.5 - 1.5) / 2 is above the background's 0
+    assert Predictor(list(sided.values()), flips=True).passes == 4 + 1
+
+
+def test_a_volume_of_blocks_is_restored_as_a_whole_one_is(make_model: MakeModel) -> None:
+    class Waves(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([torch.sin(3 * x), torch.cos(2 * x), torch.sin(5 * x + 1)], dim=1)
+
+    generator = np.random.default_rng(0)
+    array = generator.normal(0, 1, (1, 40, 50, 26)).astype(np.float32)
+    volume = Volume(array, Grid((40, 50, 26), np.diag([1.0, 0.8, 1.3, 1.0])))
+    model = make_model("waves.ts", Waves(), patch_size=(16, 12, 16), spacing_mm=(1.3, 0.9, 1.1), axes=(1, 2, 0))
+    found = Predictor([model]).predict(volume, probabilities=True)
+    prepared = prepare(volume, model.plan)
+    logits = model.network(prepared.image[None])[0]  # it looks at single voxels: the whole volume at once gives the same
+    assert found.probabilities is not None
+    assert np.allclose(found.probabilities, restore_probabilities(logits, prepared.trace), atol=1e-5)
+    assert np.array_equal(found.labels, Predictor([model]).predict(volume).labels)
