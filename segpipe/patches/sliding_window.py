@@ -25,6 +25,8 @@ THINNEST = 16
 """Voxels of a block along an axis, at least, where the axis is that long: each block has a cost of its own."""
 
 Predictor = Callable[[Tensor], Tensor]
+Block = tuple[int, int, int]
+"""Numbers of a block's intervals, along the axis with the most windows first."""
 
 
 @dataclass(frozen=True)
@@ -158,49 +160,43 @@ class _Axis:
 
 
 class _Blocks:
-    """Sums of weighted logits of the parts of a volume that are begun and not finished.
+    """Sums of weighted logits of the parts of a volume that are begun and not finished; a block is an interval along each axis.
 
-    A block is an interval along the two axes with the most windows, and the whole of the third.
+    Windows and blocks are numbered alike: along the axis with the most windows last.
     """
 
     def __init__(self, axes: Sequence[_Axis], window: Shape, before: Sequence[bool], device: torch.device) -> None:
-        self._axes = axes
+        self._axes, self._before, self._device = axes, before, device
         self._order = sorted(range(3), key=lambda axis: -axes[axis].share)  # slowest first; of equally long ones the first
-        axes[self._order[2]].cuts[1:-1] = []
-        axes[self._order[2]].last[:-1] = []
-        self._before, self._device = before, device
         self._weights = gaussian_weights(window).to(device)
-        self._window = window
-        self._sums: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-        slow, middle, _ = self._order
-        self._left = [(a, b) for a in range(len(axes[slow].last)) for b in range(len(axes[middle].last))][::-1]
-        self._edges: dict[tuple[int, int], Tensor] = {}  # axis, interval along the other axis -> last voxels of the block before
+        self._sums: dict[Block, tuple[Tensor, Tensor]] = {}
+        a, b, c = (range(len(axes[axis].last)) for axis in self._order)
+        self._left: list[Block] = [*itertools.product(a, b, c)][::-1]
+        self._edges: dict[tuple[int, Block], Tensor] = {}  # axis and block -> what the block before it along the axis ends with
         self._outputs = 0
 
     def places(self) -> Iterator[tuple[slice, ...]]:
         """Of the windows, in the padded volume with its channels, in the order in which they are numbered."""
-        slow, middle, fast = self._order
         for numbers in itertools.product(*(range(len(self._axes[axis].starts)) for axis in self._order)):
             place = [slice(None)] * 4
-            for axis, number in zip((slow, middle, fast), numbers, strict=True):
+            for axis, number in zip(self._order, numbers, strict=True):
                 start = self._axes[axis].starts[number]
-                place[1 + axis] = slice(start, start + self._window[axis])
+                place[1 + axis] = slice(start, start + self._axes[axis].window)
             yield tuple(place)
 
     def add(self, number: int, logits: Tensor) -> None:
         """The logits (N, i, j, k) of one window."""
-        logits = logits.to(self._device, torch.float32)
+        logits = logits.to(self._device)
         self._outputs = logits.shape[0]
-        slow, middle, fast = self._order
         numbers = self._numbers(number)
-        (_, there, here), *_ = self._axes[fast].covered(numbers[2])
-        for a, to_a, from_a in self._axes[slow].covered(numbers[0]):
-            for b, to_b, from_b in self._axes[middle].covered(numbers[1]):
-                total, weight = self._sum((a, b))
-                to, source = self._slices(to_a, to_b, there), self._slices(from_a, from_b, here)
-                weights = self._weights[source]
-                self._inside(total, (a, b))[(slice(None), *to)].addcmul_(logits[(slice(None), *source)], weights)
-                weight[to] += weights
+        for parts in itertools.product(*(self._axes[axis].covered(n) for axis, n in zip(self._order, numbers, strict=True))):
+            block = (parts[0][0], parts[1][0], parts[2][0])
+            to, source = self._slices([part[1] for part in parts]), self._slices([part[2] for part in parts])
+            total, weight = self._sum(block)
+            weights = self._weights[source]
+            for there, plane in zip(self._inside(total, block), logits, strict=True):
+                there[to].addcmul_(plane[source].float(), weights)
+            weight[to] += weights
 
     def finished(self, following: int | None, empty: Empty | None) -> Iterator[tuple[Box, Tensor]]:
         """Blocks that no window from number `following` on will add to; None: no window is left.
@@ -208,39 +204,36 @@ class _Blocks:
         Args:
             empty: what stands where no window has added anything.
         """
-        slow, middle, _ = self._order
         while self._left:
-            a, b = self._left[-1]
-            last = (self._axes[slow].last[a] * len(self._axes[middle].starts) + self._axes[middle].last[b] + 1) * self._fastest - 1
+            last = 0
+            for axis, interval in zip(self._order, self._left[-1], strict=True):
+                last = last * len(self._axes[axis].starts) + self._axes[axis].last[interval]
             if following is not None and last >= following:
                 return
-            self._left.pop()
-            yield self._finish((a, b), empty)
+            yield self._finish(self._left.pop(), empty)
 
-    @property
-    def _fastest(self) -> int:
-        """Windows along the axis that is walked along first."""
-        return len(self._axes[self._order[2]].starts)
+    def _numbers(self, number: int) -> list[int]:
+        """Of a window along each axis, in their order."""
+        numbers = []
+        for axis in reversed(self._order):
+            number, own = divmod(number, len(self._axes[axis].starts))
+            numbers.append(own)
+        return numbers[::-1]
 
-    def _numbers(self, number: int) -> tuple[int, int, int]:
-        rest, fast = divmod(number, self._fastest)
-        slow, middle = divmod(rest, len(self._axes[self._order[1]].starts))
-        return slow, middle, fast
-
-    def _slices(self, a: slice, b: slice, c: slice) -> tuple[slice, ...]:
+    def _slices(self, ordered: Sequence[slice]) -> tuple[slice, ...]:
         """One for each axis of the volume."""
-        placed = dict(zip(self._order, (a, b, c), strict=True))
+        placed = dict(zip(self._order, ordered, strict=True))
         return tuple(placed[axis] for axis in range(3))
 
-    def _extent(self, block: tuple[int, int]) -> tuple[list[tuple[int, int]], list[bool]]:
+    def _extent(self, block: Block) -> tuple[list[tuple[int, int]], list[bool]]:
         """Voxels of a block along each axis of the padded volume, and whether those of the block before it come first."""
-        extent, leads = [(axis.cuts[0], axis.cuts[-1]) for axis in self._axes], [False] * 3
-        for axis, interval in zip(self._order, block, strict=False):
+        extent, leads = [(0, 0)] * 3, [False] * 3
+        for axis, interval in zip(self._order, block, strict=True):
             extent[axis] = (self._axes[axis].cuts[interval], self._axes[axis].cuts[interval + 1])
             leads[axis] = self._before[axis] and interval > 0
         return extent, leads
 
-    def _sum(self, block: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def _sum(self, block: Block) -> tuple[Tensor, Tensor]:
         """(N, i, j, k) weighted logits, with room for the voxels that come before, and (i, j, k) weights, without."""
         if block not in self._sums:
             extent, leads = self._extent(block)
@@ -249,12 +242,12 @@ class _Blocks:
             self._sums[block] = (torch.zeros((self._outputs, *longer), device=self._device), torch.zeros(shape, device=self._device))
         return self._sums[block]
 
-    def _inside(self, total: Tensor, block: tuple[int, int]) -> Tensor:
+    def _inside(self, total: Tensor, block: Block) -> Tensor:
         """Without the room for the voxels that come before."""
         _, leads = self._extent(block)
         return total[(slice(None), *(slice(int(lead), None) for lead in leads))]
 
-    def _finish(self, block: tuple[int, int], empty: Empty | None) -> tuple[Box, Tensor]:
+    def _finish(self, block: Block, empty: Empty | None) -> tuple[Box, Tensor]:
         if empty is not None:
             self._outputs = len(empty.logits)
         total, weight = self._sum(block)
@@ -269,14 +262,15 @@ class _Blocks:
         box = [(start - axis.lead - lead, stop - axis.lead) for (start, stop), axis, lead in zip(extent, self._axes, leads, strict=True)]
         return (box[0], box[1], box[2]), total
 
-    def _join(self, total: Tensor, block: tuple[int, int], leads: list[bool]) -> None:
-        """Put the last voxels of the blocks before first, and keep those of this one; along the slow axis, those of each beside them."""
-        for axis, other in zip(self._order[:2], block[::-1], strict=True):
+    def _join(self, total: Tensor, block: Block, leads: list[bool]) -> None:
+        """Put what the blocks before end with first, and keep what this one ends with, beside which their own ends lie already."""
+        for axis in self._order:
             if leads[axis]:
-                total.narrow(1 + axis, 0, 1).copy_(self._edges.pop((axis, other)))
-        for axis, interval, other in zip(self._order[:2], block, block[::-1], strict=True):
-            if self._before[axis] and interval + 1 < len(self._axes[axis].last):
-                self._edges[axis, other] = total.narrow(1 + axis, total.shape[1 + axis] - 1, 1).clone()
+                total.narrow(1 + axis, 0, 1).copy_(self._edges.pop((axis, block)))
+        for place, axis in enumerate(self._order):
+            if self._before[axis] and block[place] + 1 < len(self._axes[axis].last):
+                after = (*block[:place], block[place] + 1, *block[place + 1 :])
+                self._edges[axis, (after[0], after[1], after[2])] = total.narrow(1 + axis, total.shape[1 + axis] - 1, 1).clone()
 
 
 def _padded(image: Tensor, window: Shape, before: Sequence[int]) -> Tensor:
