@@ -205,6 +205,7 @@ class Predictor:
             if found is None:
                 return
             clock.timed("restore", lambda found=found: target.put(*found))  # type: ignore[misc]
+            del found  # before the next windows are computed
 
     def _blocks(self, group: Sequence[Model], prepared: Prepared, told: Told | None) -> Iterator[tuple[Box, torch.Tensor]]:
         """Scores of the group's models together, as `sliding_blocks` gives them."""

@@ -9,6 +9,7 @@ returned.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,11 +23,11 @@ from segpipe.patches.windows import check_windows, even_batch, gaussian_weights,
 from segpipe.progress import Told
 
 THINNEST = 16
-"""Voxels of a block along an axis, at least, where the axis is that long: each block has a cost of its own."""
+"""Slices of a block, at least, where windows are one slice thick: each block has a cost of its own."""
 
 Predictor = Callable[[Tensor], Tensor]
 Block = tuple[int, int, int]
-"""Numbers of a block's intervals, along the axis with the most windows first."""
+"""Numbers of a block's intervals, slowest axis first."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,10 @@ def sliding_blocks(
 ) -> Iterator[tuple[Box, Tensor]]:
     """Predict a volume window by window, and give away each part of it as soon as no window is left that would add to it.
 
-    Windows start every `window * (1 - overlap)` voxels, rounded down; the last one along an axis is shifted back to the edge.
-    A volume smaller than the window is padded with zeros on both sides. They walk along the axis with the most windows last, so that the
-    logits in memory are about half a window thick along it, and as large as the volume along the others. The result depends on nothing
-    but the arguments.
+    Windows start every `window * (1 - overlap)` voxels at most, spread evenly from edge to edge. A volume smaller than the window is
+    padded with zeros on both sides. Windows walk last along the axis on which the smallest share of the volume waits for further ones:
+    the logits in memory are about half a window thick along it, and as large as the volume along the others. The result depends on
+    nothing but the arguments.
 
     Args:
         image: (C, I, J, K), on the device where the result is gathered.
@@ -115,8 +116,8 @@ def sliding_blocks(
             rest = [padded[some[-1][1]]] * (size - len(some))
             windows = torch.stack([*(padded[place] for _, place in some), *rest])  # (B, C, i, j, k), a copy
             predicted = _checked(predict(windows), windows)  # (B, N, i, j, k)
-            for (number, _), one in zip(some, predicted, strict=False):
-                blocks.add(number, one)
+            for place, (number, _) in enumerate(some):
+                blocks.add(number, predicted[place])
             del predicted, windows  # before the next ones are made
         if told is not None:
             told(first + len(some), len(places))
@@ -125,13 +126,20 @@ def sliding_blocks(
         yield from blocks.finished(None, empty)
 
 
+def most_kept(shape: Shape, window: Shape, overlap: float) -> int:
+    """Most voxels whose logits `sliding_blocks` keeps at a time, those of the window in hand not counted."""
+    lead = [max(w - n, 0) // 2 for w, n in zip(window, shape, strict=True)]
+    axes = [_Axis(n, w, overlap, b, max(n, w)) for n, w, b in zip(shape, window, lead, strict=True)]
+    return _Blocks(axes, window, (False, False, False), torch.device("cpu")).most_kept()
+
+
 class _Axis:
     """One axis of the padded volume: where windows start, and the intervals that the volume is given away in.
 
     Attributes:
         starts: first voxel of each window.
         cuts: ends of the intervals, from the volume's first voxel to its end.
-        last: for each interval, the number of the last window that covers some of it.
+        first, last: for each interval, the numbers of the first and the last window that cover some of it.
     """
 
     def __init__(self, size: int, window: int, overlap: float, lead: int, padded: int) -> None:
@@ -140,15 +148,20 @@ class _Axis:
         ends = sorted({end for start in self.starts for end in (start, start + window) if lead < end < lead + size})
         self.cuts = [lead]
         for end in ends:
-            if end - self.cuts[-1] >= THINNEST:
+            if end - self.cuts[-1] >= max(1, THINNEST // window):
                 self.cuts.append(end)
         self.cuts.append(lead + size)
+        self.first = [min(number for number, start in enumerate(self.starts) if start + window > cut) for cut in self.cuts[:-1]]
         self.last = [max(number for number, start in enumerate(self.starts) if start < cut) for cut in self.cuts[1:]]
 
     @property
-    def share(self) -> float:
-        """How many windows long it is."""
-        return (self.cuts[-1] - self.cuts[0]) / self.window
+    def waiting(self) -> float:
+        """Share of the axis that waits for further windows while they walk along it: what two neighbours have in common, the whole where
+        there is one window.
+        """
+        steps = [after - before for before, after in itertools.pairwise(self.starts)]
+        common = self.window - min(steps) if steps else self.window
+        return common / (self.cuts[-1] - self.cuts[0])
 
     def covered(self, number: int) -> Iterator[tuple[int, slice, slice]]:
         """Each interval that a window covers some of, by number, and what is common to both: voxels of the interval, of the window."""
@@ -162,12 +175,12 @@ class _Axis:
 class _Blocks:
     """Sums of weighted logits of the parts of a volume that are begun and not finished; a block is an interval along each axis.
 
-    Windows and blocks are numbered alike: along the axis with the most windows last.
+    Windows and blocks are numbered alike: along the axis last on which least of the volume waits for further windows.
     """
 
     def __init__(self, axes: Sequence[_Axis], window: Shape, before: Sequence[bool], device: torch.device) -> None:
         self._axes, self._before, self._device = axes, before, device
-        self._order = sorted(range(3), key=lambda axis: -axes[axis].share)  # slowest first; of equally long ones the first
+        self._order = sorted(range(3), key=lambda axis: axes[axis].waiting)  # slowest first; of equal ones the first
         self._weights = gaussian_weights(window).to(device)
         self._sums: dict[Block, tuple[Tensor, Tensor]] = {}
         a, b, c = (range(len(axes[axis].last)) for axis in self._order)
@@ -205,12 +218,32 @@ class _Blocks:
             empty: what stands where no window has added anything.
         """
         while self._left:
-            last = 0
-            for axis, interval in zip(self._order, self._left[-1], strict=True):
-                last = last * len(self._axes[axis].starts) + self._axes[axis].last[interval]
-            if following is not None and last >= following:
+            if following is not None and self._last(self._left[-1]) >= following:
                 return
             yield self._finish(self._left.pop(), empty)
+
+    def most_kept(self) -> int:
+        """Most voxels of blocks that are begun and not finished."""
+        change: dict[int, int] = {}
+        for block in self._left:
+            extent, _ = self._extent(block)
+            voxels = math.prod(stop - start for start, stop in extent)
+            first = self._number([self._axes[axis].first[interval] for axis, interval in zip(self._order, block, strict=True)])
+            change[first] = change.get(first, 0) + voxels
+            after = self._last(block) + 1
+            change[after] = change.get(after, 0) - voxels
+        return max(itertools.accumulate(change[number] for number in sorted(change)))
+
+    def _last(self, block: Block) -> int:
+        """Number of the last window that covers some of a block."""
+        return self._number([self._axes[axis].last[interval] for axis, interval in zip(self._order, block, strict=True)])
+
+    def _number(self, numbers: Sequence[int]) -> int:
+        """Of the window that has these numbers along the axes, in their order."""
+        found = 0
+        for axis, number in zip(self._order, numbers, strict=True):
+            found = found * len(self._axes[axis].starts) + number
+        return found
 
     def _numbers(self, number: int) -> list[int]:
         """Of a window along each axis, in their order."""

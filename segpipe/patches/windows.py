@@ -33,10 +33,15 @@ def even_batch(windows: int, most: int) -> int:
 
 
 def window_starts(size: int, window: int, overlap: float) -> list[int]:
-    """First voxel of each window along an axis that is no shorter than one; the last window is shifted back to the edge."""
+    """First voxel of each window along an axis that is no shorter than one: as many as the overlap needs, spread evenly over the axis.
+
+    So do Isensee et al. (2021): where the last one is shifted back to the edge instead, two of them overlap far more than the others, and
+    all that overlaps must be kept in memory.
+    """
     step = max(int(window * (1 - overlap)), 1)
-    count = math.ceil((size - window) / step) + 1 if size > window else min(size, 1)
-    return [min(number * step, size - window) for number in range(count)]
+    most = size - window
+    count = math.ceil(most / step) + 1 if most > 0 else min(size, 1)
+    return [(2 * number * most + count - 1) // (2 * (count - 1)) for number in range(count)] if count > 1 else [0] * count
 
 
 def window_places(shape: Sequence[int], window: Shape, overlap: float) -> list[tuple[slice, ...]]:

@@ -14,8 +14,8 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from segpipe.errors import ConfigError, ModelError
-from segpipe.patches.sliding_window import Empty, sliding_blocks, sliding_window
-from segpipe.patches.windows import gaussian_weights
+from segpipe.patches.sliding_window import Empty, most_kept, sliding_blocks, sliding_window
+from segpipe.patches.windows import gaussian_weights, window_starts
 
 SHAPES = st.tuples(st.integers(1, 14), st.integers(1, 14), st.integers(1, 14))
 
@@ -38,18 +38,25 @@ def test_an_identity_network_returns_the_volume(shape: tuple, window: tuple, ove
     torch.testing.assert_close(sliding_window(image, lambda x: x, window, overlap, batch), image, atol=2e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(19, 14, 11), (8, 8, 8), (5, 30, 6), (3, 3, 3)])
-@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5, 0.7])
-def test_a_convolution_gives_what_monai_gives(shape: tuple[int, int, int], overlap: float) -> None:
+@pytest.mark.parametrize("shape", [(20, 14, 26), (8, 8, 8), (5, 32, 6), (3, 3, 3)])
+@pytest.mark.parametrize("overlap", [0.25, 0.75])
+def test_a_convolution_gives_what_monai_gives_where_windows_fit_evenly(shape: tuple[int, int, int], overlap: float) -> None:
     image, network, window = some_image((2, *shape)), convolution(), (8, 8, 8)
     expected = sliding_window_inference(image[None], window, 2, network, overlap=overlap, mode="gaussian")[0]
     torch.testing.assert_close(sliding_window(image, network, window, overlap, 2), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_a_flat_window_walks_through_the_slices_as_monai_does() -> None:
-    image, network, window = some_image((2, 19, 14, 4)), convolution(2), (8, 8, 1)
+    image, network, window = some_image((2, 20, 16, 4)), convolution(2), (8, 8, 1)
     expected = sliding_window_inference(image[None], window, 3, network, overlap=0.5, mode="gaussian")[0]
     torch.testing.assert_close(sliding_window(image, network, window, 0.5, 3), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "window", "overlap", "starts"), [(273, 128, 0.5, [0, 48, 97, 145]), (19, 8, 0.5, [0, 4, 7, 11]), (8, 8, 0, [0])]
+)
+def test_windows_are_spread_evenly_from_edge_to_edge(size: int, window: int, overlap: float, starts: list[int]) -> None:
+    assert window_starts(size, window, overlap) == starts
 
 
 def test_the_weights_are_those_of_monai() -> None:
@@ -125,24 +132,35 @@ def test_blocks_cover_the_volume_once_but_for_what_comes_before(shape: tuple, wi
     assert bool((begun >= 1).all())
 
 
+def kept_at_most(shape: tuple[int, int, int], window: tuple[int, int, int], classes: int) -> int:
+    """Most numbers of logits that are alive while a network computes."""
+    most, network = 0, nn.Conv3d(1, classes, 1).requires_grad_(False)
+
+    def predict(windows: Tensor) -> Tensor:
+        nonlocal most
+        tensors = [one for one in gc.get_objects() if type(one) is Tensor and one.ndim == 4 and one.shape[0] == classes]
+        storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() // 4 for one in tensors}
+        most = max(most, sum(storages.values()))
+        return network(windows)
+
+    for _, block in sliding_blocks(some_image((1, *shape)), predict, window, 0.5, 1):
+        del block
+    return most
+
+
 def test_what_is_kept_of_the_logits_is_a_few_slabs_whatever_the_length() -> None:
-    classes, window = 6, (16, 16, 16)
+    classes, window = 7, (16, 16, 16)
+    short, long = (kept_at_most((24, length, 24), window, classes) for length in (120, 240))
+    assert 0 < short == long <= classes * 24 * 24 * 40
+    told = most_kept((24, 240, 24), window, 0.5)
+    assert long <= classes * told <= 1.5 * long
 
-    def most_kept(length: int) -> int:
-        most, network = 0, nn.Conv3d(1, classes, 1).requires_grad_(False)
 
-        def predict(windows: Tensor) -> Tensor:
-            nonlocal most
-            tensors = [one for one in gc.get_objects() if type(one) is Tensor and one.ndim == 4 and one.shape[0] == classes]
-            most = max(most, sum(one.untyped_storage().nbytes() for one in tensors if one.is_contiguous()))
-            return network(windows)
-
-        for _ in sliding_blocks(some_image((1, 24, length, 24)), predict, window, 0.5, 1):
-            pass
-        return most
-
-    slab = 4 * classes * 24 * 24
-    assert 0 < most_kept(200) <= most_kept(400) < 100 * slab < 200 * slab
+@pytest.mark.parametrize("shape", [(273, 273, 250), (250, 273, 273), (100, 300, 128)])
+def test_memory_is_told_before_and_hardly_depends_on_the_order_of_axes(shape: tuple[int, int, int]) -> None:
+    told = most_kept(shape, (128, 128, 128), 0.5)
+    across = sorted(shape)[0] * sorted(shape)[1]
+    assert 64 * across <= told <= 128 * across
 
 
 def test_empty_windows_are_not_looked_at_and_take_no_part() -> None:
@@ -165,9 +183,9 @@ def test_a_volume_of_empty_windows_needs_no_network() -> None:
     def predict(windows: Tensor) -> Tensor:
         raise AssertionError("nothing to look at")
 
-    ((box, block),) = sliding_blocks(torch.zeros(1, 9, 8, 8), predict, (8, 8, 8), 0.5, 1, empty=Empty((0.0,), (20.0, -20.0)))
-    assert box == ((0, 9), (0, 8), (0, 8))
-    assert bool((block[0] == 20).all() and (block[1] == -20).all())
+    blocks = list(sliding_blocks(torch.zeros(1, 9, 8, 8), predict, (8, 8, 8), 0.5, 1, empty=Empty((0.0,), (20.0, -20.0))))
+    assert sum(block[0].numel() for _, block in blocks) == 9 * 8 * 8
+    assert all(bool((block[0] == 20).all() and (block[1] == -20).all()) for _, block in blocks)
 
 
 def test_the_result_is_the_same_bit_for_bit_every_time() -> None:
