@@ -101,9 +101,11 @@ def test_a_network_of_the_users_own_is_found_through_the_runs_config(run: Path, 
 def test_what_is_missing_or_broken_is_told_in_one_line(run: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
-    for place in ("none", "file", "empty"):
+    for place in ("none", "empty"):
         with pytest.raises(ConfigError, match=place):
             export(tmp_path / place, None)
+    with pytest.raises(ModelError, match="file is not a model file"):
+        export(tmp_path / "file", None)
     with pytest.raises(ConfigError):
         export(run, tmp_path / "file" / "model.ts")
     (run / "config.yaml").write_text("a: [")
