@@ -98,14 +98,14 @@ def _checked(before: Model, after: Model, image: Tensor, device: torch.device, r
             return after, probe
         if same_logits(probe.logits, _logits(before, probe.window, device, False)):
             return after, probe
-        reason = "OpenVINO gives other numbers than torch"
+        reason = "OpenVINO gives other numbers than torch: use --runtime torch"
     except ModelError as error:
         if after.runtime == before.runtime:
             raise
         reason = str(error)
     if runtime == "openvino":
-        raise ModelError(f"{before.path}: {reason}: use --runtime torch")
-    log.info("%s runs in torch: %s", before.path, reason)
+        raise ModelError(f"{before.path}: {reason}")
+    log.info("%s runs in torch: %s", before.path, reason.removesuffix(": use --runtime torch"))
     return before, _probe(before, image, device)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,12 @@ from segpipe.errors import ModelError
 from segpipe.package.extra import openvino
 from segpipe.package.fixed_graph import fixed_graph
 from segpipe.package.pt2 import quiet
+
+log = logging.getLogger(__name__)
+
+_SAFE = {"SNIPPETS_MODE": "DISABLE"}
+"""OpenVINO 2026.4 crashes while it compiles a V-Net with instance or group normalisation, unless its generator of fused kernels is off; a
+U-Net takes a seventh more time so."""
 
 Shape = tuple[int, ...]
 Convert = Callable[[Shape], Any]
@@ -61,6 +68,7 @@ class OpenVinoNetwork:
                 "PERFORMANCE_HINT": "LATENCY",
                 "INFERENCE_NUM_THREADS": self._threads or torch.get_num_threads(),
             }
+            hints |= _SAFE
             self._compiled[shape] = self._core.compile_model(self._model_of(shape), "CPU", hints)
         return self._compiled[shape]
 
@@ -81,14 +89,33 @@ def knows_bf16() -> bool:
 def from_torch(module: nn.Module, threads: int = 0) -> OpenVinoNetwork:
     """Of a TorchScript or exported network."""
 
+    kept: list[Any] = []  # OpenVINO computes with the memory of torch's weights, which must not be given back
+
     def convert(shape: Shape) -> Any:
-        ov = openvino()
         graph = fixed_graph(module, shape)
+        kept.append(graph)
         with quiet(), torch.no_grad():
+            try:
+                decoder = _decoder(graph, shape)
+                kept.append(decoder)
+                frontend = openvino().frontend.FrontEndManager().load_by_framework("pytorch")
+                return frontend.convert(frontend.load(decoder))
+            except RuntimeError as error:
+                log.debug("OpenVINO's reader of graphs: %s", _reason(error))
+            # a second or two more, for operators that are to be taken apart first
             program = torch.export.export(graph, (torch.zeros(shape),))
-            return ov.convert_model(program)
+            kept.append(program)
+            return openvino().convert_model(program)
 
     return OpenVinoNetwork(convert, threads)
+
+
+def _decoder(graph: nn.Module, shape: Shape) -> Any:
+    """What OpenVINO reads a graph of torch with when torch.compile asks it to: at once, of the operators that it knows."""
+    ov = openvino()
+    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+
+    return TorchFXPythonDecoder(graph, input_shapes=[ov.PartialShape(list(shape))], input_types=["torch.float32"])
 
 
 def from_onnx(data: bytes, threads: int = 0) -> OpenVinoNetwork:
