@@ -184,12 +184,14 @@ def predict(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Segment scans again that are done already.")] = False,
     precision: Annotated[str, typer.Option(metavar="NAME", help="fp32, bf16, or auto (bf16 where it is fast).")] = "fp32",
     threads: Annotated[int, typer.Option(metavar="N", help="Processor threads; 0: all cores.")] = 0,
+    runtime: Annotated[str, typer.Option(metavar="NAME", help="torch, openvino, or auto (the quicker one that is here).")] = "auto",
 ) -> Outcome:
     """Segment a scan, or a folder of scans with its subfolders.
 
     \b
     segpipe predict model.ts scans/ out/
     segpipe predict fold0/model.ts fold1/model.ts scans/ out/ --probabilities
+    segpipe predict model.onnx scans/ out/ --runtime openvino --precision auto
 
     OUT gets a label map for each scan, on its own grid, and predictions.csv. Exit code 3 when some scans failed.
     """
@@ -199,10 +201,11 @@ def predict(
     _in_range("--batch", batch, 0, 1024)
     _in_range("--threads", threads, 0, 1024)
     chosen: Any = _one_of("--precision", precision, ("auto", "fp32", "bf16"))
+    engine: Any = _one_of("--runtime", runtime, ("auto", "torch", "openvino"))
     from segpipe.commands.predict import PredictOptions
     from segpipe.commands.predict import predict as run
 
-    options = PredictOptions(device, overlap, batch, format, probabilities, overwrite, chosen, threads)
+    options = PredictOptions(device, overlap, batch, format, probabilities, overwrite, chosen, threads, engine)
     return run(paths[:-2], paths[-2], paths[-1], options)
 
 
@@ -258,17 +261,23 @@ def _named_label(option: str, text: str) -> tuple[str, str]:
 @app.command()
 @guarded
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training, or a model file (.ts).")],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Model file to write.", show_default="RUN/model.ts")] = None,
+    to: Annotated[str, typer.Option(metavar="KIND,...", help="ts (TorchScript), pt2 (torch.export), onnx.")] = "ts",
 ) -> Outcome:
-    """Write the model file of a run again, after proving it equal to the trained network.
+    """Write the model file of a run again, in one or several formats, each proved equal to the trained network.
 
     \b
     segpipe export runs/prostate --out prostate.ts
+    segpipe export runs/prostate --to ts,pt2,onnx --out prostate
+    segpipe export model.ts --to onnx
+
+    With several formats --out names the files without their endings. onnx needs `pip install 'segpipe[cpu]'`.
     """
     from segpipe.commands.export import export as write
 
-    return write(run, out)
+    kinds: Any = [_one_of("--to", kind.strip(), ("ts", "pt2", "onnx")) for kind in to.split(",")]
+    return write(run, out, list(dict.fromkeys(kinds)))
 
 
 @app.command()

@@ -81,6 +81,8 @@ def features(facts: dict[str, Any]) -> list[Feature]:
         _extra(facts, "mlflow-skinny", "mlflow", "training.mlflow=file:./mlruns"),
         _extra(facts, "pydicom", "dicom", "DICOM series"),
         _extra(facts, "submitit", "slurm", "launch.cluster=slurm"),
+        _extra(facts, "openvino", "cpu", "predict --runtime openvino", "openvino"),
+        _extra(facts, "onnx", "cpu", "export --to onnx", "onnx"),
         _enough("memory", facts["memory"]["available_gb"], _LITTLE_MEMORY_GB, "close other programs, or lower training.cache_gb"),
         _enough("loader processes", facts["memory"]["shared_free_gb"], _LITTLE_SHARED_GB, "keep training.workers=0, or enlarge /dev/shm"),
         *(_enough(f"disk {place}", free, _LITTLE_DISK_GB, "free some space") for place, free in facts["disk_free_gb"].items()),
@@ -118,11 +120,12 @@ def _bf16(measured: dict[str, Any]) -> Feature:
     return Feature("bf16 on the processor", "missing", f"no AMX or AVX512-BF16: {ratio}", "training.precision=auto uses fp32")
 
 
-def _extra(facts: dict[str, Any], package: str, extra: str, use: str) -> Feature:
+def _extra(facts: dict[str, Any], package: str, extra: str, use: str, name: str = "") -> Feature:
+    """A package of an extra, under the extra's name or its own."""
     version = facts["versions"].get(package)
     if version:
-        return Feature(extra, "ok", f"{use} ({package} {version})")
-    return Feature(extra, "missing", f"{use} needs {package}", f"pip install 'segpipe[{extra}]'")
+        return Feature(name or extra, "ok", f"{use} ({package} {version})")
+    return Feature(name or extra, "missing", f"{use} needs {package}", f"pip install 'segpipe[{extra}]'")
 
 
 def _enough(name: str, free_gb: float, least_gb: float, cure: str) -> Feature:

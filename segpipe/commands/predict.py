@@ -13,17 +13,21 @@ from rich.table import Table
 
 from segpipe.commands.outcome import Outcome
 from segpipe.errors import ConfigError, DataError
-from segpipe.inference.folder import Each, FolderOptions, predict_folder
+from segpipe.inference.computing import Wanted, choose_computing
+from segpipe.inference.folder import Each, FolderOptions, predict_scans
+from segpipe.inference.gather import gather
 from segpipe.inference.ledger import TABLE, Row
 from segpipe.inference.predictor import Precision, Predictor
 from segpipe.inference.request import check_request
 from segpipe.package.device import choose_device
 from segpipe.package.model_file import load_models
 from segpipe.package.precision import fast_bf16
+from segpipe.package.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
 _MODEL = "model.ts"
+_ENDINGS = (".ts", ".pt2", ".onnx")
 _LONG_SECONDS = 10.0
 """Of the network on one scan, from which on another precision is worth a thought."""
 
@@ -37,8 +41,10 @@ class PredictOptions:
     format: extension of the label maps, `nii.gz`, `nrrd`, `mha`, `png` ...; empty: each input's own.
     probabilities: also write the probability of each class, `<case>_probabilities.nii.gz`.
     overwrite: segment scans again that are done already.
-    precision: fp32 (the same label map on every machine), bf16 (faster where the hardware has it), auto (bf16 where fast).
+    precision: fp32 (the same label map on every machine), bf16 (faster where the hardware has it), auto (bf16 where fast); bf16 is
+        kept only where it gives the labels of fp32 on a window of the first scan.
     threads: processor threads, 0: all cores.
+    runtime: what computes the network: torch, openvino (on the processor), or auto (openvino where it is installed and pays).
     """
 
     device: str = "auto"
@@ -49,6 +55,7 @@ class PredictOptions:
     overwrite: bool = False
     precision: Precision = "fp32"
     threads: int = 0
+    runtime: Runtime = "auto"
 
 
 def predict(models: list[Path], source: Path, out: Path, options: PredictOptions) -> Outcome:
@@ -61,7 +68,7 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
         A closing table; exit code 0 when every scan has its label map, 3 when some failed.
 
     Raises:
-        ModelError, ConfigError, DataError: see `load_models`, `Predictor`, `predict_folder`.
+        ModelError, ConfigError, DataError: see `load_models`, `Predictor`, `choose_computing`, `predict_scans`.
     """
     _check_order(models, source, out)
     wanted = FolderOptions(options.format, options.probabilities, options.overwrite)
@@ -70,8 +77,12 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
         torch.set_num_threads(options.threads)
     device = choose_device(options.device)
     loaded = [model for path in models for model in load_models(path / _MODEL if path.is_dir() else path, device)]
-    predictor = Predictor(loaded, device, options.overlap, options.batch, options.precision)
-    rows = predict_folder(predictor, source, out, wanted, _precision_advice(predictor))
+    Predictor(loaded, device, options.overlap, options.batch, options.precision)  # refuses models that do not fit before they are converted
+    scans = gather(source, out, [channel.name for channel in loaded[0].plan.channels])
+    computing = choose_computing(loaded, device, Wanted(options.runtime, options.precision, options.threads), scans)
+    precision: Precision = "bf16" if computing.bf16 else "fp32"
+    predictor = Predictor(computing.models, device, options.overlap, options.batch, precision)
+    rows = predict_scans(predictor, scans, out, wanted, _precision_advice(predictor))
     failed = any(row.status == "failed" for row in rows)
     what = f"label maps and {TABLE}" if any(row.output for row in rows) else TABLE
     return Outcome([_table(rows), *_failures(rows), f"{what} in {out}"], DataError.exit_code if failed else 0)
@@ -102,7 +113,7 @@ def _check_order(models: list[Path], source: Path, out: Path) -> None:
 
 
 def _is_model(path: Path) -> bool:
-    return (path / _MODEL).is_file() or (path.is_file() and path.suffix == Path(_MODEL).suffix)
+    return (path / _MODEL).is_file() or (path.is_file() and path.suffix in _ENDINGS)
 
 
 def _table(rows: Sequence[Row]) -> Table:

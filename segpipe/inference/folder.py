@@ -288,7 +288,9 @@ class _Task:
     def _options(self) -> str:
         precision = "bf16" if self.predictor.bf16 else "fp32"
         moved = " offsets=" + ",".join(f"{offset:g}" for offset in self.predictor.offsets) if self.predictor.offsets else ""
-        return f"overlap={self.predictor.overlap:g} precision={precision}{moved}"
+        runtimes = ",".join(sorted({model.runtime for model in self.predictor.models}))
+        runtime = "" if runtimes == "torch" else f" runtime={runtimes}"
+        return f"overlap={self.predictor.overlap:g} precision={precision}{runtime}{moved}"
 
 
 def _is_label_map_of(scan: Examination, path: Path) -> bool:

@@ -17,8 +17,8 @@ from segpipe.prepare.prepare import network_shape
 PROCESS_GB = 0.5
 """Python, torch and the other libraries, with nothing read yet."""
 _COPIES = {"unet": 7.5, "vnet": 14.0}
-"""Numbers that a network holds at a time for each that its first stage puts out, what its convolutions work in included. Measured with torch
-2.13 and with OpenVINO 2026.4 on a processor, for windows of 64 to 128 voxels along each axis: 5.2 to 7.4, and 13.8 to 16.6."""
+"""Numbers that a network holds at a time for each that its first stage puts out, what its convolutions work in included. Measured with
+torch 2.13 and OpenVINO 2026.4 on a processor, for windows of 64 to 128 voxels along each axis: 5.2 to 7.4, and 13.8 to 16.6."""
 _BF16_VNET = 4
 """Times as much as its bf16 numbers take: its kernels of 5 x 5 x 5 are unfolded."""
 _PREPARING = 3

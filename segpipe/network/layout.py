@@ -18,7 +18,11 @@ ROW = 1024
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """(B, C, *sizes) -> the same shape and values, channels last in memory; a copy only where needed."""
+    """(B, C, *sizes) -> the same shape and values, channels last in memory; a copy only where needed. Not for `torch.export`."""
+    if not torch.jit.is_scripting():
+        exported = exporting()  # TorchScript leaves the branch out only where its condition stands alone
+        if exported:
+            return x
     if x.shape[1] == 1:  # the strides of a single channel are ambiguous: rebuild them
         return x.squeeze(1).contiguous().unsqueeze(-1).movedim(-1, 1)
     return x.movedim(1, -1).contiguous().movedim(-1, 1)
@@ -26,6 +30,10 @@ def channels_last(x: Tensor) -> Tensor:
 
 def is_channels_last(x: Tensor) -> bool:
     """Whether (B, C, *sizes) has its channels last in memory, and not first as well (one channel, one voxel)."""
+    if not torch.jit.is_scripting():
+        exported = exporting()
+        if exported:
+            return False
     return not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
 
 
@@ -84,4 +92,13 @@ def exact(x: Tensor) -> Tensor:
 
 def learning() -> bool:
     """Whether gradients may be asked for: not while a network is traced, nor under `no_grad`."""
-    return torch.is_grad_enabled() and torch._C._get_tracing_state() is None
+    return torch.is_grad_enabled() and torch._C._get_tracing_state() is None and not exporting()
+
+
+def exporting() -> bool:
+    """Whether `torch.export` looks on.
+
+    What it writes is one way through the network for all sizes and all runtimes: plain operators with the channels first, which every
+    runtime lays out as it likes. Branches on a map's size would narrow the sizes that the file takes.
+    """
+    return bool(torch.compiler.is_exporting())

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from segpipe.network.layout import add_scaled_, exact, from_rows, is_channels_last, learning, scaled, summed, to_rows
+from segpipe.network.layout import add_scaled_, exact, exporting, from_rows, is_channels_last, learning, scaled, summed, to_rows
 
 EPSILON = 1e-5
 """Added to the variance; the value that instance, batch and group normalisation were published with in common libraries."""
@@ -55,6 +55,10 @@ class InstanceNorm(nn.Module):
 @torch.jit.script_if_tracing
 def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
     """Instance normalisation of (B, C, ...) by the way that is quick in its layout."""
+    if not torch.jit.is_scripting():
+        exported = exporting()
+        if exported:
+            return torch.group_norm(x, x.shape[1], weight, bias, epsilon)
     if x[0, 0].numel() == 1:
         return scale_shift(x, weight, bias)
     if x.is_cuda or not is_channels_last(x):
@@ -155,6 +159,10 @@ class GroupNorm(nn.Module):
 @torch.jit.script_if_tracing
 def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
     """Group normalisation of (B, C, ...); a single voxel of a single channel has no variance and is only scaled and shifted."""
+    if not torch.jit.is_scripting():
+        exported = exporting()
+        if exported:
+            return torch.group_norm(x, groups, weight, bias, epsilon)
     if x[0].numel() == 1:
         return scale_shift(x, weight, bias)
     # the kernel's gradient is slow with channels last

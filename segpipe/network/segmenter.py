@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segpipe.network.blocks import CONVOLUTIONS
-from segpipe.network.layout import channels_last
+from segpipe.network.layout import channels_last, exporting
 from segpipe.network.unet import UNet
 from segpipe.network.vnet import VNet
 
@@ -73,6 +73,10 @@ def pad_to_multiple(x: Tensor, divisor: list[int]) -> Tensor:
     for index, step in enumerate(divisor):
         margins.insert(0, (step - sizes[index] % step) % step)  # last axis first, before (nothing) and after
         margins.insert(0, 0)
+    if not torch.jit.is_scripting():
+        exported = exporting()
+        if exported:
+            return functional.pad(x, margins, "replicate")  # no branch on the sizes
     # never x itself: a trace would take its size for the padded one's
     return functional.pad(x, margins, "replicate") if max(margins) > 0 else x.view_as(x)
 

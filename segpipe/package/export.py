@@ -1,30 +1,41 @@
-"""Eager network -> proven `model.ts`."""
+"""Eager network -> proven model file: `model.ts`, and on request `.pt2` and `.onnx`."""
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 
 import segpipe
-from segpipe.errors import ModelError
 from segpipe.io.atomic import write_bytes
-from segpipe.package.model_file import DOCUMENT, FORMAT, FORMAT_OF_PARTS, FORMAT_VERSION, PARTS, document_text
+from segpipe.package.model_file import (
+    DOCUMENT,
+    FORMAT,
+    FORMAT_OF_PARTS,
+    FORMAT_VERSION,
+    PARTS,
+    Kind,
+    content_of,
+    document_text,
+    network_of,
+    with_document,
+)
+from segpipe.package.onnx_file import onnx_bytes
 from segpipe.package.parts_network import PartsNetwork, parts_of
+from segpipe.package.proof import OTHER_RUNTIME, TOLERANCE, ProofCase, odd_shapes, prove, synthetic_case, together
+from segpipe.package.pt2 import exported_program, pt2_bytes
 from segpipe.package.torchscript import load_network, script_bytes
 from segpipe.plan.plan import Plan
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 1e-5
-"""Largest |scripted - eager| in fp32, absolute plus relative to the eager logit: rounding of reordered sums, nothing more."""
-_RUNS = 3
-"""TorchScript rewrites the graph after its first runs; the rewritten one is what users get."""
+TOLERANCES: dict[Kind, float] = {"ts": TOLERANCE, "pt2": OTHER_RUNTIME, "onnx": OTHER_RUNTIME}
 
 
 def export_model(network: nn.Module, plan: Plan, document: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -44,11 +55,47 @@ def export_model(network: nn.Module, plan: Plan, document: dict[str, Any], path:
         ModelError: the network cannot be scripted, fails on a shape, or its script differs from it.
         ConfigError: `path` cannot be written.
     """
+    return export_kinds(network, plan, document, {"ts": path})["ts"]
+
+
+def export_kinds(
+    network: nn.Module, plan: Plan, document: dict[str, Any], paths: Mapping[Kind, Path], case: ProofCase | None = None
+) -> dict[Kind, dict[str, Any]]:
+    """As `export_model`, in several kinds of file, which are written when all are proved.
+
+    Args:
+        paths: for each kind the file.
+        case: on which the label maps must be equal; None: a synthetic one.
+
+    Returns:
+        The proof of each kind.
+
+    Raises:
+        ModelError: as `export_model`, or a package is missing.
+        ConfigError: a file cannot be written.
+    """
     eager = _eager(network)
-    module, scripted = load_network(script_bytes(eager, {}), "cpu")
-    proof = _prove(eager, scripted, plan)
-    _write(module, plan, proof, document | {"format_version": FORMAT_VERSION}, path)
-    return proof
+    case = case or synthetic_case(plan)
+    shape = (2, len(plan.channels), *odd_shapes(plan.patch_size[: plan.dims])[0])
+    program = exported_program(eager, shape) if set(paths) - {"ts"} else None
+    proofs: dict[Kind, dict[str, Any]] = {}
+    proved: dict[Kind, bytes] = {}
+    for kind, path in paths.items():
+        content = content_of(_bytes(kind, eager, program), path)
+        _, found = network_of(content, path, "cpu", str(torch.__version__))
+        proofs[kind] = prove(eager, found, plan, TOLERANCES[kind], case)
+        proved[kind] = with_document(content, _document_text(plan, proofs[kind], document | {"format_version": FORMAT_VERSION}))
+    for kind, path in paths.items():
+        write_bytes(path, proved[kind])
+        _told(path, proofs[kind])
+    return proofs
+
+
+def _bytes(kind: Kind, eager: nn.Module, program: ExportedProgram | None) -> bytes:
+    extra = {DOCUMENT: "{}"}
+    if kind == "ts" or program is None:
+        return script_bytes(eager, extra)
+    return pt2_bytes(program, extra) if kind == "pt2" else onnx_bytes(program, extra)
 
 
 def export_parts(parts: Sequence[tuple[nn.Module, Plan]], document: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -63,21 +110,26 @@ def export_parts(parts: Sequence[tuple[nn.Module, Plan]], document: dict[str, An
     eager = [_eager(network) for network, _ in parts]
     module, _ = load_network(script_bytes(PartsNetwork(eager).eval(), {}), "cpu")
     scripted = parts_of(module, len(parts))
-    each = [_prove(one, script, plan) for one, script, (_, plan) in zip(eager, scripted, parts, strict=True)]
-    proof = each[0] | {
-        "largest_difference": max(one["largest_difference"] for one in each),
-        "shapes": [shape for one in each for shape in one["shapes"]],
-    }
+    proof = together([prove(one, script, plan) for one, script, (_, plan) in zip(eager, scripted, parts, strict=True)])
     told = {"format_version": FORMAT_OF_PARTS, PARTS: [plan.to_dict() for _, plan in parts]}
-    _write(module, parts[0][1], proof, document | told, path)
+    write_bytes(path, script_bytes(module, {DOCUMENT: _document_text(parts[0][1], proof, document | told)}))
+    _told(path, proof)
     return proof
+
+
+def paths_of(kinds: Sequence[Kind], stem: Path) -> dict[Kind, Path]:
+    """The file of each kind; `stem` itself where one kind is asked for, else with the kind's ending."""
+    if len(kinds) == 1:
+        return {kinds[0]: stem}
+    base = stem.with_suffix("") if stem.suffix in (".ts", ".pt2", ".onnx") else stem
+    return {kind: base.with_name(f"{base.name}.{kind}") for kind in kinds}
 
 
 def _eager(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network).cpu().float().eval()
 
 
-def _write(module: nn.Module, plan: Plan, proof: dict[str, Any], document: dict[str, Any], path: Path) -> None:
+def _document_text(plan: Plan, proof: dict[str, Any], document: dict[str, Any]) -> str:
     complete = {
         **document,
         "format": FORMAT,
@@ -88,52 +140,8 @@ def _write(module: nn.Module, plan: Plan, proof: dict[str, Any], document: dict[
         "labels": {str(label.value): label.name for label in plan.labels},
         "proof": proof,
     }
-    write_bytes(path, script_bytes(module, {DOCUMENT: document_text(complete)}))
-    log.info("%s written: scripted equals eager to %.1e on %d shapes", path, proof["largest_difference"], len(proof["shapes"]))
+    return document_text(complete)
 
 
-def _prove(eager: nn.Module, scripted: Callable[[torch.Tensor], torch.Tensor], plan: Plan) -> dict[str, Any]:
-    generator = torch.Generator().manual_seed(0)
-    results: list[dict[str, Any]] = []
-    for batch, spatial in zip((2, 1), _odd_shapes(plan.patch_size[: plan.dims]), strict=True):
-        image = torch.randn((batch, len(plan.channels), *spatial), generator=generator)
-        expected = _run(eager, image)
-        if tuple(expected.shape) != (batch, plan.outputs, *spatial):
-            raise ModelError(f"network gives {tuple(expected.shape)} for {tuple(image.shape)}; must be {(batch, plan.outputs, *spatial)}")
-        difference = max(_difference(_run(scripted, image), expected) for _ in range(_RUNS))
-        results.append({"shape": list(image.shape), "largest_difference": difference})
-    largest = max(result["largest_difference"] for result in results)
-    return {"tolerance": TOLERANCE, "precision": "fp32", "largest_difference": largest, "shapes": results}
-
-
-def _odd_shapes(patch: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Two spatial shapes other than the patch, every axis odd and different: about half of it, and a little more than it."""
-    smaller = [(max(5, size // 2) | 1) + 2 * axis for axis, size in enumerate(patch)]
-    larger = [(size + 2 + 2 * axis) | 1 for axis, size in enumerate(patch)]
-    if tuple(smaller) == tuple(patch):
-        smaller = [size + 2 for size in smaller]
-    return [tuple(smaller), tuple(larger)]
-
-
-def _run(network: Callable[[torch.Tensor], torch.Tensor], image: torch.Tensor) -> torch.Tensor:
-    try:
-        with torch.inference_mode():
-            return network(image)
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ModelError(f"network fails on an input of {tuple(image.shape)}: {reason}: it must take any spatial size") from error
-
-
-def _difference(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """Largest absolute difference.
-
-    Raises:
-        ModelError: it is beyond the tolerance, or not a number.
-    """
-    if found.shape != expected.shape:
-        raise ModelError(f"scripted network gives {tuple(found.shape)}, the eager one {tuple(expected.shape)}: nothing was written")
-    gap = (found - expected).abs()
-    largest = float(gap.max())
-    if not bool((gap <= TOLERANCE + TOLERANCE * expected.abs()).all()):
-        raise ModelError(f"scripted network differs from the eager one by {largest:.3g}; at most {TOLERANCE:g}: nothing was written")
-    return largest
+def _told(path: Path, proof: dict[str, Any]) -> None:
+    log.info("%s written: equal to the eager network to %.1e on %d shapes", path, proof["largest_difference"], len(proof["shapes"]))

@@ -1,26 +1,29 @@
-"""`model.ts`: one file that is the model: TorchScript network, weights, and `segpipe.json` with the plan and all that is known of it.
+"""The model file: one file that is the model: network, weights, and `segpipe.json` with the plan and all that is known of it.
 
-Reading it runs no Python from the file: torch's own loader reads the network (its unpickler knows tensors and TorchScript
-classes only), everything else is JSON that is checked against the plan's types.
+`model.ts` (TorchScript) is what every run leaves; `.pt2` (torch.export) and `.onnx` hold the same network and document. Reading one
+runs no Python from the file: torch's loader of TorchScript knows tensors and TorchScript classes only, a `.pt2` is looked through
+before torch reads it (`pt2_check`), ONNX is data; everything else is JSON that is checked against the plan's types.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
-import struct
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from segpipe.errors import ModelError
+from segpipe.package.archive import checked_records, rewritten
+from segpipe.package.onnx_file import read_onnx, with_text
+from segpipe.package.openvino_network import from_onnx
 from segpipe.package.parts_network import parts_of
+from segpipe.package.pt2 import load_pt2
+from segpipe.package.pt2_check import GRAPH
 from segpipe.package.torchscript import Network, load_network
 from segpipe.plan.plan import Plan, plan_from_dict
 
@@ -31,14 +34,14 @@ FORMAT_OF_PARTS = 2
 PARTS = "parts"
 """Key of the document with a plan for each network; only in files of several."""
 DOCUMENT = "segpipe.json"
-"""Name of the JSON document among the extra files of the TorchScript archive."""
+"""Name of the JSON document among the extra files of an archive, and the metadata of ONNX."""
 
-_ZIP_START = b"PK\x03\x04"
-_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""What torch writes; the unpackers of the others raise errors of their own."""
-_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError)
-"""What zipfile raises over damaged bytes: ValueError for names that are no text and places before the file, RuntimeError for records that
-claim to be encrypted or (NotImplementedError) of an unknown kind."""
+_ONNX_START, _ONE_BYTE = 0x08, 0x80
+"""ONNX begins with the number of its first field, and the version of its format in one byte; archives begin with `PK`."""
+Kind = Literal["ts", "pt2", "onnx"]
+"""Of a model file: TorchScript, torch.export, ONNX."""
+RUNTIME_OF: dict[Kind, str] = {"ts": "torch", "pt2": "torch", "onnx": "openvino"}
+"""What computes a network as it was read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,8 @@ class Model:
         sha256: of the file, 64 hexadecimal digits; names the model in every output.
         path: where it was read.
         part: its number among the networks of its file.
+        kind: of file.
+        runtime: what computes `network`: torch or openvino.
     """
 
     plan: Plan
@@ -60,34 +65,94 @@ class Model:
     sha256: str
     path: Path
     part: int = 0
+    kind: Kind = "ts"
+    runtime: str = "torch"
 
 
 def load_models(path: Path, device: torch.device | str = "cpu") -> tuple[Model, ...]:
     """Read a model file, checked from end to end: its network, or its networks where it was made of several plans.
 
+    Which kind of file it is (TorchScript, torch.export's `.pt2`, ONNX), its content says. Networks of an ONNX file run in OpenVINO.
+
     Raises:
-        ModelError: no such file, not a model file, cut off or damaged, another format version, a plan that does not fit.
+        ModelError: no such file, not a model file, cut off or damaged, another format version, a plan that does not fit, a package or a
+            device that the kind needs is missing.
     """
     data = _read(path)
-    document = _document(data, path)
+    content = content_of(data, path)
+    document = _document(content.text, path)
     try:
         plans = _plans(document)
+        module, network = network_of(content, path, device, str(document.get("torch_version", "an unknown version")))
+        networks = parts_of(module, len(plans)) if document["format_version"] == FORMAT_OF_PARTS else [network]
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
-    try:
-        module, network = load_network(data, device)
-    except (RuntimeError, ValueError, KeyError, EOFError) as error:
-        made, here = document.get("torch_version", "an unknown version"), torch.__version__
-        raise ModelError(f"{path}: torch {here} cannot read the network, made with torch {made}: use that version or newer") from error
+        raise error if str(path) in str(error) else ModelError(f"{path}: {error}") from error
     sha256 = hashlib.sha256(data).hexdigest()
-    if document["format_version"] == FORMAT_VERSION:
-        return (Model(plans[0], document, network, sha256, path),)
+    parts = enumerate(zip(plans, networks, strict=True))
+    return tuple(Model(plan, document, own, sha256, path, part, content.kind, RUNTIME_OF[content.kind]) for part, (plan, own) in parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """What a file's bytes are, its checksums verified.
+
+    Attributes:
+        text: its `segpipe.json`, not read yet.
+        records: of an archive, by name; empty of ONNX.
+    """
+
+    kind: Kind
+    text: bytes | str
+    data: bytes
+    records: dict[str, bytes]
+
+
+def content_of(data: bytes, path: Path) -> Content:
+    """The kind of a file and its document, by its bytes.
+
+    Args:
+        path: named in messages.
+
+    Raises:
+        ModelError: not a model file, cut off, damaged, or without a document.
+    """
+    if len(data) > 2 and data[0] == _ONNX_START and data[1] < _ONE_BYTE:
+        return Content("onnx", read_onnx(data, DOCUMENT, path), data, {})
+    records = checked_records(data, path)
+    texts = [content for name, content in records.items() if name.endswith(f"/extra/{DOCUMENT}")]
+    if not texts:
+        raise ModelError(f"{path} holds no {DOCUMENT}, so it is not a segpipe model: give a file that `segpipe export` wrote")
+    kind: Kind = "pt2" if any(name.partition("/")[2] == GRAPH for name in records) else "ts"
+    return Content(kind, texts[0], data, records)
+
+
+def network_of(content: Content, path: Path, device: torch.device | str, made: str) -> tuple[nn.Module, Network]:
+    """The network in a file's bytes: as a module (of ONNX an empty one), and as the callable that it is.
+
+    Args:
+        made: version of torch that the document names.
+
+    Raises:
+        ModelError: it cannot be read, or not on `device`.
+    """
+    if content.kind == "pt2":
+        return load_pt2(content.records, path, device)
+    if content.kind == "onnx":
+        if torch.device(device).type != "cpu":
+            raise ModelError(f"{path}: ONNX runs on the processor here, not on {device}: use --device cpu, or a model.ts")
+        return nn.Module(), from_onnx(content.data)
     try:
-        networks = parts_of(module, len(plans))
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
-    parts = zip(plans, networks, strict=True)
-    return tuple(Model(plan, document, own, sha256, path, part) for part, (plan, own) in enumerate(parts))
+        return load_network(content.data, device)
+    except (RuntimeError, ValueError, KeyError, EOFError) as error:
+        here = torch.__version__
+        raise ModelError(f"{path}: torch {here} cannot read the network, made with torch {made}: use that version or newer") from error
+
+
+def with_document(content: Content, text: str) -> bytes:
+    """The same file with another `segpipe.json`."""
+    if content.kind == "onnx":
+        return with_text(content.data, DOCUMENT, text)
+    return rewritten(content.data, lambda name, old: text.encode() if name.endswith(f"/extra/{DOCUMENT}") else old)
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> Model:
@@ -127,8 +192,7 @@ def _read(path: Path) -> bytes:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _document(data: bytes, path: Path) -> dict[str, Any]:
-    text = _extra_file(data, path)
+def _document(text: bytes | str, path: Path) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except ValueError as error:
@@ -143,27 +207,6 @@ def _document(data: bytes, path: Path) -> dict[str, Any]:
             f"this segpipe reads format {FORMAT_VERSION} and {FORMAT_OF_PARTS}: use the segpipe that made it, or export the run again"
         )
     return document
-
-
-def _extra_file(data: bytes, path: Path) -> bytes:
-    """`segpipe.json` from the archive, all of whose checksums are verified."""
-    damaged = ModelError(f"{path} is damaged: copy it again, or export the run again")
-    try:
-        if not zipfile.is_zipfile(io.BytesIO(data)):
-            if data.startswith(_ZIP_START):
-                raise ModelError(f"{path} is cut off: copy it again, or export the run again")
-            raise ModelError(f"{path} is not a model file: give one that `segpipe export` wrote, such as RUN/model.ts")
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            found = [name for name in archive.namelist() if name.endswith(f"/extra/{DOCUMENT}")]
-            if not found:
-                raise ModelError(f"{path} holds no {DOCUMENT}, so it is not a segpipe model: give a file that `segpipe export` wrote")
-            if any(record.compress_type not in _COMPRESSIONS for record in archive.infolist()):
-                raise damaged
-            if archive.testzip() is not None:
-                raise ModelError(f"{path} is damaged (a checksum is wrong): copy it again, or export the run again")
-            return archive.read(found[0])
-    except _DAMAGE as error:
-        raise damaged from error
 
 
 def _json_safe(value: Any) -> Any:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import struct
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import cast
@@ -15,12 +13,7 @@ from torch import nn
 from torch.jit.frontend import FrontendError
 
 from segpipe.errors import ModelError
-
-_ZIP_HEADER_BYTES = 30
-_ALIGNMENT = 64
-"""Tensors begin at multiples of it in the file, as torch writes them."""
-_PADDING = b"FB\0\0"
-"""A zip extra field: its name, as torch calls it, and its length."""
+from segpipe.package.archive import rewritten
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 """(B, C, *spatial) -> logits (B, N, *spatial); a loaded module without the class that made it."""
@@ -50,22 +43,8 @@ def script_bytes(network: nn.Module, extra: dict[str, str]) -> bytes:
     except (RuntimeError, TypeError, OSError, FrontendError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(":")
         raise ModelError(f"{type(network).__name__} cannot be scripted: {reason}: use only what TorchScript knows in forward") from error
-    return _without_source_paths(buffer.getvalue())
-
-
-def _without_source_paths(data: bytes) -> bytes:
-    """The archive without its debug records, which hold the paths of Python files on the machine that made it."""
-    result = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(result, "w") as target:
-        for record in source.infolist():
-            if record.filename.endswith(".debug_pkl"):
-                continue
-            kept = zipfile.ZipInfo(record.filename)  # dated 1980, so that the same model gives the same bytes
-            kept.compress_type = record.compress_type
-            start = result.tell() + _ZIP_HEADER_BYTES + len(kept.filename.encode()) + len(_PADDING)
-            kept.extra = _PADDING[:2] + struct.pack("<H", -start % _ALIGNMENT) + bytes(-start % _ALIGNMENT)
-            target.writestr(kept, source.read(record))
-    return result.getvalue()
+    # debug records hold the paths of Python files on the machine that made it
+    return rewritten(buffer.getvalue(), lambda name, content: None if name.endswith(".debug_pkl") else content)
 
 
 def load_network(data: bytes, device: torch.device | str) -> tuple[nn.Module, Network]:

@@ -39,10 +39,11 @@ def test_what_processor_torch_sees_is_what_the_system_says(facts: dict[str, Any]
 
 
 def test_a_package_that_is_not_there_names_the_feature_and_the_cure(facts: dict[str, Any]) -> None:
-    without = {**facts, "versions": {**facts["versions"], "tensorboard": None, "pydicom": None}}
+    without = {**facts, "versions": {**facts["versions"], "tensorboard": None, "pydicom": None, "openvino": None}}
     found = {feature.name: feature for feature in command.features(without)}
     assert (found["tensorboard"].state, found["tensorboard"].cure) == ("missing", "pip install 'segpipe[tensorboard]'")
     assert (found["dicom"].state, found["dicom"].cure) == ("missing", "pip install 'segpipe[dicom]'")
+    assert (found["openvino"].state, found["openvino"].cure) == ("missing", "pip install 'segpipe[cpu]'")
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from torch import nn
 import segpipe
 from segpipe.errors import ConfigError, ModelError
 from segpipe.network.build import build_network
-from segpipe.package.export import TOLERANCE, export_model, export_parts
+from segpipe.package.export import export_model, export_parts
 from segpipe.package.model_file import DOCUMENT, PARTS, document_text, load_model, load_models
+from segpipe.package.proof import TOLERANCE
 from segpipe.package.torchscript import script_bytes
 from segpipe.plan.plan import NetworkPlan, Plan
 
