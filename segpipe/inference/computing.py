@@ -13,7 +13,7 @@ from torch import Tensor
 
 from segpipe.errors import ModelError, SegpipeError
 from segpipe.geometry.grid import Volume
-from segpipe.inference.ensemble import prepared_alike
+from segpipe.inference.ensemble import seeing_alike
 from segpipe.inference.gather import Examination
 from segpipe.inference.predictor import Precision
 from segpipe.io.read import read_channels, read_volume
@@ -21,7 +21,7 @@ from segpipe.package.model_file import Model
 from segpipe.package.openvino_network import knows_bf16
 from segpipe.package.precision import Compute, fast_bf16, on_windows
 from segpipe.package.runtime import LEAST_DICE, Runtime, in_bf16, in_runtime, same_logits, worst_label
-from segpipe.patches.sliding_window import window_places
+from segpipe.patches.windows import window_places
 from segpipe.plan.plan import Plan
 from segpipe.prepare.prepare import prepare
 from segpipe.prepare.readout import readout_of
@@ -169,7 +169,7 @@ def _first_images(models: Sequence[Model], scans: Sequence[Examination]) -> list
         try:
             volume = _read(scan.images)
             prepared = {
-                id(model): image for group in prepared_alike(models) for image in [prepare(volume, group[0].plan).image] for model in group
+                id(model): image for group in seeing_alike(models) for image in [prepare(volume, group[0].plan).image] for model in group
             }
         except SegpipeError as error:
             log.debug("%s: %s", scan.case, error)  # told when its turn comes
