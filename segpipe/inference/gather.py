@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segpipe.errors import ConfigError, DataError, SegpipeError
-from segpipe.inference.ledger import PROBABILITIES, TABLE, Ledger
+from segpipe.inference.table import LEDGER, PROBABILITIES, TABLE, read_table
 from segpipe.io.find import find_scans, is_scan, split_name
 from segpipe.io.read import count_channels
 
@@ -40,7 +40,7 @@ class Examination:
         return split_name(self.images[0])[1]
 
 
-def gather(source: Path, out: Path, channels: Sequence[str]) -> list[Examination]:
+def gather(source: Path, out: Path, channels: Sequence[str], tell: bool = True) -> list[Examination]:
     """Every examination in `source`, a file or a folder, sorted by case.
 
     A model with one channel takes each file as a scan. A model with several takes files of one folder together whose names
@@ -49,13 +49,16 @@ def gather(source: Path, out: Path, channels: Sequence[str]) -> list[Examination
     more, or in an nnU-Net folder (`imagesTr`, `imagesTs`). Outputs of earlier predictions are not scans: `out` and folders
     that hold a `predictions.csv` are passed over; of `source` itself, the files that its table lists.
 
+    Args:
+        tell: say which folders are passed over.
+
     Raises:
         DataError: `source` is missing, or holds no scan.
     """
     files = find_scans(source)
     root = source.parent if source.is_file() else source
     if not source.is_file():
-        files = _without_outputs(files, source, out)
+        files = _without_outputs(files, source, out, tell)
     elif len(channels) > 1:  # the other channels lie beside it
         files = sorted({source, *(path for path in root.iterdir() if path.is_file() and is_scan(path))})
     found: list[Examination] = []
@@ -70,12 +73,12 @@ def gather(source: Path, out: Path, channels: Sequence[str]) -> list[Examination
     return _marked_twice(sorted(found, key=lambda one: (one.case, one.images)))
 
 
-def _without_outputs(files: list[Path], source: Path, out: Path) -> list[Path]:
+def _without_outputs(files: list[Path], source: Path, out: Path, tell: bool) -> list[Path]:
     inside = out.resolve()
     kept, passed = [], set()
     listed = _listed(source)
     for path in files:
-        outputs = [folder for folder in path.parents if folder != source and folder.is_relative_to(source) and (folder / TABLE).exists()]
+        outputs = [folder for folder in path.parents if folder != source and folder.is_relative_to(source) and _holds_outputs(folder)]
         if path.resolve().is_relative_to(inside) and inside.is_relative_to(source.resolve()):
             outputs.append(out)
         if path in listed:
@@ -84,7 +87,7 @@ def _without_outputs(files: list[Path], source: Path, out: Path) -> list[Path]:
             passed.add(outputs[-1])
         else:
             kept.append(path)
-    for folder in sorted(passed):
+    for folder in sorted(passed) if tell else ():
         which = f"those that its {TABLE} lists are" if folder == source else "its files are"
         log.info("%s holds outputs of a prediction: %s not taken as scans", folder, which)
     if not kept:
@@ -92,10 +95,14 @@ def _without_outputs(files: list[Path], source: Path, out: Path) -> list[Path]:
     return kept
 
 
+def _holds_outputs(folder: Path) -> bool:
+    return (folder / TABLE).exists() or (folder / LEDGER).exists()
+
+
 def _listed(source: Path) -> set[Path]:
     """Label maps and probabilities that a prediction into `source` itself has written, by its table."""
     try:
-        rows = Ledger(source / TABLE).rows
+        rows = read_table(source / TABLE)
     except ConfigError as error:  # somebody else's table of that name
         log.debug("%s", error)
         return set()
