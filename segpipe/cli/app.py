@@ -188,7 +188,7 @@ def predict(
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Give up a scan that takes longer; 0: never.")] = 0.0,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Only part I of N of the folder, for job arrays.")] = "",
     watch: Annotated[bool, typer.Option("--watch", help="Go on with scans that arrive in IN, until Ctrl-C.")] = False,
-    quiet: Annotated[float, typer.Option(metavar="SECONDS", help="With --watch: take a scan when unchanged so long.")] = 5.0,
+    still: Annotated[float, typer.Option(metavar="SECONDS", help="With --watch: take a scan when unchanged so long.")] = 5.0,
 ) -> Outcome:
     """Segment a scan, or a folder of scans with its subfolders.
 
@@ -209,13 +209,13 @@ def predict(
     _in_range("--threads", threads, 0, 1024)
     _in_range("--workers", workers, 1, 256)
     _in_range("--timeout", timeout, 0.0, 1e7)
-    _in_range("--quiet", quiet, 0.0, 1e5)
+    _in_range("--still", still, 0.0, 1e5)
     chosen: Any = _one_of("--precision", precision, ("auto", "fp32", "bf16"))
     from segpipe.commands.predict import PredictOptions
     from segpipe.commands.predict import predict as run
 
     options = PredictOptions(
-        *(device, overlap, batch, format, probabilities, overwrite, chosen, threads), *(workers, timeout, shard, watch, quiet)
+        *(device, overlap, batch, format, probabilities, overwrite, chosen, threads), *(workers, timeout, shard, watch, still)
     )
     return run(paths[:-2], paths[-2], paths[-1], options)
 

@@ -43,7 +43,7 @@ class PredictOptions:
     timeout: seconds that a scan may take, 0: any.
     shard: `3/16`, the third of sixteen parts of the folder; empty: all of it.
     watch: also segment scans that arrive later, until Ctrl-C or SIGTERM.
-    quiet: with `watch`, seconds for which a scan's files must stay as they are before it is taken.
+    still: with `watch`, seconds for which a scan's files must stay as they are before it is taken.
     """
 
     device: str = "auto"
@@ -58,7 +58,7 @@ class PredictOptions:
     timeout: float = 0.0
     shard: str = ""
     watch: bool = False
-    quiet: float = 5.0
+    still: float = 5.0
 
 
 def predict(models: list[Path], source: Path, out: Path, options: PredictOptions) -> Outcome:
@@ -86,7 +86,7 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
 
         closing = Closing()
         wanted = FolderOptions(options.format, options.probabilities, options.overwrite)
-        call = Call(crew, source, out, wanted, How(shard, options.timeout, options.watch, options.quiet), closing.add)
+        call = Call(crew, source, out, wanted, How(shard, options.timeout, options.watch, options.still), closing.add)
         advice = _precision_advice(lambda: call.bf16_is_faster)
 
         def each(row: Row) -> None:

@@ -37,13 +37,13 @@ class How:
     shard: part of the folder.
     timeout: seconds that a scan may take, 0: any.
     watch: also take scans that arrive, until a signal ends the call.
-    quiet: seconds for which the files of a scan that arrives must stay as they are.
+    still: seconds for which the files of a scan that arrives must stay as they are.
     """
 
     shard: Shard = field(default_factory=Shard)
     timeout: float = 0.0
     watch: bool = False
-    quiet: float = 5.0
+    still: float = 5.0
 
 
 @dataclass
@@ -107,7 +107,8 @@ class Call:
     def _shown(self) -> Iterator[Board]:
         if self.how.watch:
             log.info(
-                "watching %s: a scan is segmented into %s when it is quiet for %g s; Ctrl-C ends", *(self.source, self.out, self.how.quiet)
+                "watching %s: scans go into %s when unchanged for %g s; Ctrl-C ends",
+                *(self.source, self.out, self.how.still),
             )
         with board("segmenting scans" if self.how.watch else f"segmenting {self._total} scan(s)", self._total) as shown:
             yield shown
@@ -144,7 +145,7 @@ class Call:
         def find() -> list[Examination]:
             return [scan for scan in self._gather(task, tell=False) if self.how.shard.holds(scan.case)]
 
-        return Arrivals(find, self.how.quiet)
+        return Arrivals(find, self.how.still)
 
     def _more(self, task: Task, ledger: Ledger, arrivals: Arrivals, claims: Claims, shown: Board) -> Sequence[Examination]:
         """The scans that have arrived and need to be segmented; what would replace somebody's file fails alone."""

@@ -32,18 +32,18 @@ class _Seen:
 class Arrivals:
     """Args:
     find: every scan that lies in the folder now; raises DataError when there is none.
-    quiet: seconds for which a scan's files must stay as they are before it is taken.
+    still: seconds for which a scan's files must stay as they are before it is taken.
     """
 
-    def __init__(self, find: Callable[[], list[Examination]], quiet: float) -> None:
+    def __init__(self, find: Callable[[], list[Examination]], still: float) -> None:
         self._find = find
-        self._quiet = quiet
+        self._still = still
         self._seen: dict[str, _Seen] = {}
         self._told: set[str] = set()
         self._next = 0.0
 
     def look(self, busy: Callable[[str], bool]) -> list[Examination]:
-        """The scans that have come, or have changed, and are quiet now. Those whose channels have not all come are waited for.
+        """The scans that have come, or have changed, and are still now. Those whose channels have not all come are waited for.
 
         Args:
             busy: whether a case is being segmented; if it has changed meanwhile, it is taken again later.
@@ -53,7 +53,7 @@ class Arrivals:
             return []
         ready = [scan for scan in self._scans() if not busy(scan.case) and self._is_ready(scan, time.monotonic())]
         end = time.monotonic()
-        self._next = end + max(min(1.0, self._quiet / 2), _LONGEST_LOOK * (end - start))
+        self._next = end + max(min(1.0, self._still / 2), _LONGEST_LOOK * (end - start))
         return ready
 
     def _scans(self) -> list[Examination]:
@@ -71,7 +71,7 @@ class Arrivals:
         if seen is None or seen.look != look:
             self._seen[scan.case] = _Seen(look, now)
             return False
-        if seen.taken or now - seen.since < self._quiet:
+        if seen.taken or now - seen.since < self._still:
             return False
         if scan.problem:
             if scan.case not in self._told:
