@@ -62,7 +62,7 @@ def open_agenda(task: Task, ledger: Ledger, scans: Sequence[Examination], folder
             agenda.todo.append(scan)
         else:
             agenda.skipped[scan.case] = done
-    _tell_of_another_model(task, ledger, cases)
+    _tell_of_another_model(task, entries)
     ledger.begin()
     for path in sweep({(task.out / scan.case).parent for scan in scans} | {task.out}):
         log.info("%s: removed, a call that was killed has left it", path)
@@ -173,8 +173,9 @@ def _check_alone(task: Task, entries: dict[str, Entry]) -> None:
         )
 
 
-def _tell_of_another_model(task: Task, ledger: Ledger, cases: set[str]) -> None:
-    rows = [row for row in ledger.rows if row.case in cases and row.status != "failed" and row.model_sha256 != task.facts.sha256]
+def _tell_of_another_model(task: Task, entries: dict[str, Entry]) -> None:
+    known = (entry.row for entry in entries.values() if entry.row is not None)
+    rows = [row for row in known if row.status != "failed" and row.model_sha256 != task.facts.sha256]
     if rows:
         what = "%s holds %d label map(s) of another model, which are replaced (column model_sha256 of %s)"
         log.warning(what, task.out, len(rows), TABLE)

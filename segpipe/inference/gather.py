@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from collections import defaultdict
@@ -62,8 +63,7 @@ def gather(source: Path, out: Path, channels: Sequence[str], tell: bool = True) 
     elif len(channels) > 1:  # the other channels lie beside it
         files = sorted({source, *(path for path in root.iterdir() if path.is_file() and is_scan(path))})
     found: list[Examination] = []
-    for folder in sorted({path.parent for path in files}):
-        siblings = [path for path in files if path.parent == folder]
+    for folder, siblings in sorted(_by_folder(files).items()):
         prefix = folder.relative_to(root).as_posix()
         found += _in_folder(siblings, "" if prefix == "." else f"{prefix}/", channels)
     if source.is_file():
@@ -73,12 +73,20 @@ def gather(source: Path, out: Path, channels: Sequence[str], tell: bool = True) 
     return _marked_twice(sorted(found, key=lambda one: (one.case, one.images)))
 
 
+def _by_folder(files: list[Path]) -> dict[Path, list[Path]]:
+    found = defaultdict[Path, list[Path]](list)
+    for path in files:
+        found[path.parent].append(path)
+    return found
+
+
 def _without_outputs(files: list[Path], source: Path, out: Path, tell: bool) -> list[Path]:
     inside = out.resolve()
     kept, passed = [], set()
     listed = _listed(source)
+    above = functools.cache(functools.partial(_outputs_above, source))  # many files, few folders
     for path in files:
-        outputs = [folder for folder in path.parents if folder != source and folder.is_relative_to(source) and _holds_outputs(folder)]
+        outputs = list(above(path.parent))
         if path.resolve().is_relative_to(inside) and inside.is_relative_to(source.resolve()):
             outputs.append(out)
         if path in listed:
@@ -93,6 +101,11 @@ def _without_outputs(files: list[Path], source: Path, out: Path, tell: bool) -> 
     if not kept:
         raise DataError(f"{source} holds nothing but outputs of predictions: were IN and OUT swapped? Give the folder of the scans")
     return kept
+
+
+def _outputs_above(source: Path, folder: Path) -> list[Path]:
+    """Those of `folder` and the folders above it, up to `source`, that a prediction was written into."""
+    return [one for one in (folder, *folder.parents) if one != source and one.is_relative_to(source) and _holds_outputs(one)]
 
 
 def _holds_outputs(folder: Path) -> bool:

@@ -84,7 +84,7 @@ class Segmenter:
             log.debug("%s", scan.case, exc_info=True)
             reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
         log.warning("%s failed", scan.case)  # why is in the row, for whoever closes the call
-        return self.task.failed(row, known, reason)
+        return self.task.failed(row, known, _with_file(reason, scan))
 
     def _segment(self, scan: Examination, row: Row, before: Row | None, mark: Mark, told: Told) -> Row:
         if scan.problem:
@@ -120,3 +120,8 @@ class Segmenter:
         told = set_aside([path for path in known if path.name.endswith(PROBABILITIES) and path not in files])
         if told and before is not None:
             log.warning("%s: %s", before.case, told)
+
+
+def _with_file(reason: str, scan: Examination) -> str:
+    """What the network or the plan has to say of a volume does not know where it came from."""
+    return reason if any(str(path) in reason for path in scan.images) else f"{scan.images[0]}: {reason}"

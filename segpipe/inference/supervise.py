@@ -23,6 +23,8 @@ _WAIT_SECONDS = 0.5
 """For a worker to say something, before timeouts, arrivals and other calls are looked at again."""
 _LOOK_SECONDS = 1.0
 """Between looks at scans that other calls are at."""
+_STARTS = 3
+"""Workers that may end before they are ready while no other one is."""
 _TRIES = 2
 """A worker may die of a scan once because another one took the memory; it is tried again alone."""
 
@@ -42,6 +44,7 @@ class Supervisor:
     timeout: float = 0.0
     more: Callable[[], Sequence[Examination]] | None = None
     _alone: bool = False
+    _failed_starts: int = 0
     _last_look: float = 0.0
 
     def run(self) -> None:
@@ -141,7 +144,7 @@ class Supervisor:
         self.crew.dismiss(worker)
         if claim is None:
             if not worker.ready:
-                raise ConfigError(f"a worker {how_it_ended(code)}: it had not loaded the model yet")
+                self._did_not_start(how_it_ended(code))
             return
         self._leave(worker)
         self._clean(claim)
@@ -153,6 +156,14 @@ class Supervisor:
         log.warning("%s failed", claim.scan.case)
         row = self.task.failed(self.task.row(claim.scan), known, f"{reason} (the {_TRIES}nd time, alone)")
         self.claims.finish(row, set_aside=True)
+
+    def _did_not_start(self, how: str) -> None:
+        """Go on with those that are there: the memory may not suffice for more."""
+        self._failed_starts += 1
+        if not self.crew.workers and self._failed_starts >= _STARTS:
+            raise ConfigError(f"a worker {how}: it had not loaded the model yet")
+        self.crew.most = max(1, len(self.crew.workers))
+        log.warning("a worker %s; it had not loaded the model yet: %d go(es) on", how, self.crew.most)
 
     def _give_up(self) -> None:
         """On scans that take too long."""

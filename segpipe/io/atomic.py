@@ -76,7 +76,8 @@ def _try(folder: Path) -> None:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(folder)) from error
     finally:
-        probe.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only disk refuses even to remove what is not there
+            probe.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

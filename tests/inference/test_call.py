@@ -268,3 +268,29 @@ def test_a_command_that_is_killed_again_and_again_loses_nothing(model: Path, sta
         assert (out / path.name).read_bytes() == path.read_bytes()
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in (tmp_path / "whole").iterdir())
     assert np.array_equal(read_volume(out / "case_003.nii.gz").array[0] == 10, read_volume(tmp_path / "in/case_003.nii.gz").array[0] > 0.5)
+
+
+def test_memory_stays_flat_over_a_thousand_scans(model: Path, start: Start, tmp_path: Path) -> None:
+    scans(tmp_path / "in", 1)
+    data = (tmp_path / "in" / "case_000.nii.gz").read_bytes()
+    for number in range(1, 1000):
+        (tmp_path / "in" / f"case_{number:03}.nii.gz").write_bytes(data)
+    process = start("predict", model, tmp_path / "in", tmp_path / "out")
+
+    def done() -> int:
+        return sum(state == "done" for state, _ in states(tmp_path / "out").values())
+
+    wait_for(lambda: done() >= 100)
+    both = [psutil.Process(process.pid), *workers(process)]
+    assert len(both) == 2
+    early = late = [one.memory_info().rss for one in both]
+    while process.poll() is None:
+        try:
+            late = [one.memory_info().rss for one in both]
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            break
+        time.sleep(0.1)
+    process.communicate(timeout=30)
+    assert process.returncode == 0 and done() == 1000
+    grown_mb = [(after - before) / 1e6 for before, after in zip(early, late, strict=True)]
+    assert max(grown_mb) < 25, f"the command grew by {grown_mb[0]:.0f} MB, its worker by {grown_mb[1]:.0f} MB"

@@ -133,7 +133,7 @@ def test_a_fault_of_the_program_in_one_scan_does_not_stop_the_others(
 
     monkeypatch.setattr(Predictor, "predict", fails_once)
     rows = run(predictor, source, tmp_path / "out")
-    assert rows["sub/b"].reason == "unexpected ZeroDivisionError: division by zero"
+    assert rows["sub/b"].reason == f"{source / 'sub/b.nrrd'}: unexpected ZeroDivisionError: division by zero"
     assert list(statuses(rows).values()).count("done") == 2
 
 
