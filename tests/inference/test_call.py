@@ -81,6 +81,14 @@ def scans(folder: Path, count: int, first: int = 0, hang: int | None = None) -> 
         write_volume(folder / f"case_{number:03}.nii.gz", Volume(array, Grid(SHAPE, np.eye(4))))
 
 
+def copies(folder: Path, count: int) -> None:
+    """The same scan many times, which is quick to make."""
+    scans(folder, 1)
+    data = (folder / "case_000.nii.gz").read_bytes()
+    for number in range(1, count):
+        (folder / f"case_{number:03}.nii.gz").write_bytes(data)
+
+
 def table(out: Path) -> dict[str, dict[str, str]]:
     with (out / TABLE).open(newline="", encoding="utf-8") as file:
         return {row["case"]: row for row in csv.DictReader(file)}
@@ -194,16 +202,16 @@ def test_workers_end_with_a_command_that_is_killed_even_while_they_hang(model: P
 
 def test_two_commands_at_once_share_a_folder_and_both_end_with_all_of_it_done(model: Path, start: Start, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    scans(tmp_path / "in", 80)
+    copies(tmp_path / "in", 300)  # long enough for the second to come in time
     both = [start("predict", model, tmp_path / "in", out) for _ in range(2)]
     said = [process.communicate(timeout=200) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     found = states(out)
-    assert len(found) == 80 and {attempts for _, attempts in found.values()} == {1}
+    assert len(found) == 300 and {attempts for _, attempts in found.values()} == {1}
     done = [int(next(line for line in text.splitlines() if "│" in line).split("│")[1]) for text, _ in said]
-    assert sum(done) == 80 and min(done) > 0, done
-    assert {row["status"] for row in table(out).values()} <= {"done", "skipped"} and len(table(out)) == 80
-    assert len(list(out.glob("*.nii.gz"))) == 80 and not left_over(out)
+    assert sum(done) == 300 and min(done) > 0, done
+    assert {row["status"] for row in table(out).values()} <= {"done", "skipped"} and len(table(out)) == 300
+    assert len(list(out.glob("*.nii.gz"))) == 300 and not left_over(out)
 
 
 def test_shards_divide_a_folder(model: Path, start: Start, tmp_path: Path) -> None:
@@ -271,10 +279,7 @@ def test_a_command_that_is_killed_again_and_again_loses_nothing(model: Path, sta
 
 
 def test_memory_stays_flat_over_a_thousand_scans(model: Path, start: Start, tmp_path: Path) -> None:
-    scans(tmp_path / "in", 1)
-    data = (tmp_path / "in" / "case_000.nii.gz").read_bytes()
-    for number in range(1, 1000):
-        (tmp_path / "in" / f"case_{number:03}.nii.gz").write_bytes(data)
+    copies(tmp_path / "in", 1000)
     process = start("predict", model, tmp_path / "in", tmp_path / "out")
 
     def done() -> int:
