@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from segpipe.errors import SegpipeError
+from segpipe.inference.content import scan_hash
 from segpipe.inference.gather import Examination
 from segpipe.inference.ledger import Entry, Ledger
 from segpipe.inference.table import Row
@@ -114,7 +116,7 @@ class Claims:
             elif entry.state in ("waiting", "running"):
                 (self._crashed if entry.crashes else self._pending).append(case)
             elif entry.row is not None:
-                self._end(_by_another_call(entry, entry.row))
+                self._end(_by_another_call(entry, entry.row, self._open[case]))
         return bool(self._pending or self._crashed)
 
     def finish(self, row: Row, set_aside: bool = False) -> None:
@@ -148,8 +150,21 @@ def _taken(case: str, scan: Examination) -> Row:
     return Row(case, ";".join(str(path) for path in scan.images), "", "failed", reason)
 
 
-def _by_another_call(entry: Entry, row: Row) -> Row:
-    return replace(row, status="skipped", reason="done by another call meanwhile") if entry.state in ("done", "skipped") else row
+def _by_another_call(entry: Entry, row: Row, scan: Examination) -> Row:
+    if entry.state not in ("done", "skipped"):
+        return row
+    own = ";".join(str(path.resolve()) for path in scan.images)
+    if row.input != own and row.input_hash != _hash(scan):
+        reason = f"{own}: another call has written the label map of {row.input} under this name meanwhile: choose another output folder"
+        return Row(row.case, own, "", "failed", reason)
+    return replace(row, status="skipped", reason="done by another call meanwhile")
+
+
+def _hash(scan: Examination) -> str:
+    try:
+        return scan_hash(scan.images)
+    except SegpipeError:  # whoever cannot be read is not the one that was segmented
+        return ""
 
 
 class _Export:

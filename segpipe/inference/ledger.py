@@ -24,9 +24,9 @@ from segpipe.errors import ConfigError
 from segpipe.inference.columns import FIELDS, from_record, to_record
 from segpipe.inference.disk import is_local
 from segpipe.inference.lock import locked
-from segpipe.inference.table import LEDGER, TABLE, Row, check_table, read_table, to_csv
+from segpipe.inference.table import LEDGER, TABLE, Row, check_table, read_table, write_csv
 from segpipe.io.alive import is_gone
-from segpipe.io.atomic import write_text
+from segpipe.io.atomic import replacing
 
 State = Literal["waiting", "running", "done", "skipped", "failed", "set aside"]
 LEASE_SECONDS = 120.0
@@ -139,7 +139,11 @@ class Ledger:
     def rows(self) -> list[Row]:
         """What became of every case that was ever segmented, sorted by case."""
         with self._explained():
-            return [from_record(record) for record in self._connection.execute("SELECT * FROM cases WHERE status != '' ORDER BY name")]
+            return list(self._each_row())
+
+    def _each_row(self) -> Iterator[Row]:
+        for record in self._connection.execute("SELECT * FROM cases WHERE status != '' ORDER BY name"):
+            yield from_record(record)
 
     def put(self, rows: Sequence[Row]) -> None:
         """Set what became of cases that no call holds, without a claim: of those that are skipped."""
@@ -225,8 +229,16 @@ class Ledger:
         Raises:
             ConfigError: it cannot be written.
         """
-        with locked(self._out):  # so that no call puts an older table over a newer one
-            write_text(self._out / TABLE, to_csv(self.rows))
+        with locked(self._out), replacing(self._out / TABLE) as path:  # locked, so that no call puts an older table over a newer one
+            self._write_table(path)
+
+    def _write_table(self, path: Path) -> None:
+        with path.open("w", encoding="utf-8", newline="") as file, self._explained():
+            self._connection.execute("BEGIN")  # both looks see the same rows
+            try:
+                write_csv(file, self._each_row(), self._each_row())
+            finally:
+                self._connection.execute("COMMIT")
 
     def _opened(self, make: bool = False) -> sqlite3.Connection:
         """A connection to the file, or, where there is none, to a copy in memory of what the table says."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 from segpipe.errors import ConfigError
 
@@ -65,21 +65,32 @@ class Row:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """The table of `rows` in their order; a column for each label that any of them has."""
-    sizes = [
-        {_VOLUME + name: f"{ml:.6g}" for name, ml in row.volumes_ml.items()}
-        | {_PIXELS + name: f"{count:.0f}" for name, count in row.pixels.items()}
-        for row in rows
-    ]
-    columns = [*_FIRST, *(_SECONDS + phase for phase in PHASES), *dict.fromkeys(name for size in sizes for name in size), *_LAST]
+    """The table of `rows` in their order, as text."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    write_csv(text, rows, rows)
+    return text.getvalue()
+
+
+def write_csv(file: TextIO, rows: Iterable[Row], again: Iterable[Row]) -> None:
+    """Write a table with a column for each label that any row has.
+
+    Args:
+        rows: in the table's order.
+        again: the same, for a first look at their labels; both are gone through once, so that a large table needs no memory.
+    """
+    names = dict.fromkeys(name for row in again for name in _sizes(row))
+    writer = csv.DictWriter(file, [*_FIRST, *(_SECONDS + phase for phase in PHASES), *names, *_LAST], restval="", lineterminator="\n")
     writer.writeheader()
-    for row, size in zip(rows, sizes, strict=True):
+    for row in rows:
         plain = {key: getattr(row, key) for key in (*_FIRST, *_LAST)}
         seconds = {_SECONDS + phase: f"{value:.3f}" for phase, value in row.seconds.items()}
-        writer.writerow(plain | seconds | size)
-    return text.getvalue()
+        writer.writerow(plain | seconds | _sizes(row))
+
+
+def _sizes(row: Row) -> dict[str, str]:
+    """Column and text of each label's size."""
+    volumes = {_VOLUME + name: f"{ml:.6g}" for name, ml in row.volumes_ml.items()}
+    return volumes | {_PIXELS + name: f"{count:.0f}" for name, count in row.pixels.items()}
 
 
 def read_table(path: Path) -> list[Row]:

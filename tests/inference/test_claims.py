@@ -9,6 +9,7 @@ import pytest
 
 from segpipe.inference import claims as claims_module
 from segpipe.inference.claims import Claims
+from segpipe.inference.content import scan_hash
 from segpipe.inference.gather import Examination
 from segpipe.inference.lease import holding
 from segpipe.inference.ledger import Ledger
@@ -143,3 +144,20 @@ def test_what_a_call_holds_is_renewed_and_let_go_at_its_end(ledger: Ledger, monk
     assert set(renewed) == {worker}
     entry = ledger.entry("a")
     assert entry is not None and (entry.state, entry.worker) == ("waiting", "")
+
+
+def test_another_scan_of_the_same_name_is_not_taken_for_done(ledger: Ledger, tmp_path: Path) -> None:
+    other, same = tmp_path / "other.nii", tmp_path / "same.nii"
+    other.write_bytes(b"another")
+    same.write_bytes(b"the same")
+    told: list[Row] = []
+    claims = Claims(ledger, "job", A, told.append)
+    claims.add([Examination("a", (other,)), Examination("b", (same,))])
+    ledger.claim(["a"], "job", B)
+    ledger.claim(["b"], "job", B)
+    for case in "ab":
+        ledger.finish(Row(case, "/elsewhere.nii", f"{case}.nii", "done", input_hash=scan_hash((same,))), B)
+    assert claims.next() is None
+    claims.look_again()
+    assert [(row.case, row.status) for row in told] == [("a", "failed"), ("b", "skipped")]
+    assert f"{other}: another call has written the label map of /elsewhere.nii" in told[0].reason
