@@ -23,6 +23,7 @@ from typing import Literal, get_args
 from segpipe.errors import ConfigError
 from segpipe.inference.columns import FIELDS, from_record, to_record
 from segpipe.inference.disk import is_local
+from segpipe.inference.journal import choose_journal, explain
 from segpipe.inference.lock import locked
 from segpipe.inference.table import LEDGER, TABLE, Row, check_table, read_table, write_csv
 from segpipe.io.alive import is_gone
@@ -45,7 +46,6 @@ CREATE TABLE IF NOT EXISTS cases (
 ) WITHOUT ROWID"""
 _SET_ROW = ", ".join(f"{name} = :{name}" for name in FIELDS)
 _FREE = "(state = 'waiting' OR (state = 'running' AND (lease_until < :now OR gone(worker))))"
-_CURE = f"delete it ({TABLE} beside it, its readable copy, is taken in its place), or choose another output folder"
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,7 @@ class Ledger:
         if version > _VERSION:
             raise ConfigError(f"{self._path}: is of a newer segpipe (format {version}): use that one, or choose another output folder")
         if self._on_disk:
-            _choose_journal(connection, is_local(self._out))
+            choose_journal(connection, self._path, is_local(self._out), fresh=version == 0)
         if version == _VERSION:
             return
         connection.execute("BEGIN IMMEDIATE")
@@ -292,30 +292,7 @@ class Ledger:
             with self._lock:
                 yield
         except sqlite3.Error as error:
-            raise ConfigError(_line(self._path, error)) from error
-
-
-def _line(path: Path, error: sqlite3.Error) -> str:
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith("SQLITE_FULL"):
-        return f"{path}: cannot be written (the disk is full): free some space, then give the same command again"
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-        return f"{path}: cannot be written ({error}): choose a folder that you may write to"
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
-        return f"{path}: another process has held it for {_WAIT_SECONDS:.0f} s ({error}): end that one, or choose another output folder"
-    if name.startswith("SQLITE_IOERR"):
-        return f"{path}: the disk reports a fault or cannot lock files ({error}): choose an output folder on another disk"
-    return f"{path}: is damaged or no ledger of predictions ({error}): {_CURE}"
-
-
-def _choose_journal(connection: sqlite3.Connection, local: bool) -> None:
-    """The write-ahead log needs memory that all processes share, which those of two machines do not."""
-    wanted = "wal" if local else "delete"
-    if connection.execute("PRAGMA journal_mode").fetchone()[0] != wanted:
-        # Another call may be at work in the mode that is there, and a refusal to change it is no fault.
-        with contextlib.suppress(sqlite3.OperationalError):
-            connection.execute(f"PRAGMA journal_mode = {wanted}")
-    connection.execute(f"PRAGMA synchronous = {'NORMAL' if local else 'FULL'}")
+            raise ConfigError(explain(self._path, error, _WAIT_SECONDS)) from error
 
 
 def _state(row: Row) -> State:

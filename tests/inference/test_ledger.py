@@ -39,6 +39,14 @@ def waiting(ledger: Ledger, *cases: str) -> None:
     assert ledger.enqueue([(case, 0) for case in cases], JOB) == []
 
 
+def journal(folder: Path) -> str:
+    connection = sqlite3.connect(folder / LEDGER)
+    try:
+        return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+    finally:
+        connection.close()
+
+
 def dead_token() -> str:
     """Of a process of this machine that has ended."""
     code = "from segpipe.io.alive import new_token; print(new_token())"
@@ -203,7 +211,8 @@ def test_what_is_known_of_the_files_stays_while_a_case_waits_and_runs(ledger: Le
     assert claimed is not None and claimed.row == ROW
 
 
-def _work(folder: Path, name: str) -> None:
+def _work(folder: Path, name: str, local: bool) -> None:
+    ledger_module.is_local = lambda folder: local
     with Ledger(folder) as ledger:
         ledger.begin()
         while entry := ledger.claim([f"{number:03}" for number in range(60)], JOB, new_token()):
@@ -215,9 +224,10 @@ def test_two_processes_at_once_do_each_case_once(tmp_path: Path, local: bool, mo
     monkeypatch.setattr(ledger_module, "is_local", lambda folder: local)
     with Ledger(tmp_path) as ledger:
         ledger.begin()
+        assert journal(tmp_path) == ("wal" if local else "delete")
         waiting(ledger, *(f"{number:03}" for number in range(60)))
         context = multiprocessing.get_context("spawn")
-        processes = [context.Process(target=_work, args=(tmp_path, name)) for name in "ab"]
+        processes = [context.Process(target=_work, args=(tmp_path, name, local)) for name in "ab"]
         for process in processes:
             process.start()
         for process in processes:
@@ -244,14 +254,26 @@ def test_threads_may_share_one(ledger: Ledger) -> None:
     assert sorted(done) == [f"{number:03}" for number in range(60)]
 
 
-@pytest.mark.parametrize(("local", "mode"), [(True, "wal"), (False, "delete")])
-def test_a_network_disk_has_a_rollback_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: bool, mode: str) -> None:
-    monkeypatch.setattr(ledger_module, "is_local", lambda folder: local)
-    with Ledger(tmp_path) as ledger:
-        ledger.begin()
-        with sqlite3.connect(tmp_path / LEDGER) as connection:
-            assert connection.execute("PRAGMA journal_mode").fetchone()[0] == mode
-        connection.close()
+def test_a_network_disk_has_a_rollback_journal_and_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for first, local in (("local", True), ("network", False)):
+        monkeypatch.setattr(ledger_module, "is_local", lambda folder, local=local: local)
+        with Ledger(tmp_path / first) as ledger:
+            ledger.begin()
+        assert journal(tmp_path / first) == ("wal" if first == "local" else "delete")
+    for second, local in (("network", True), ("local", False)):  # now seen from the other side
+        monkeypatch.setattr(ledger_module, "is_local", lambda folder, local=local: local)
+        with Ledger(tmp_path / second):
+            assert journal(tmp_path / second) == "delete"
+
+
+def test_a_log_that_a_call_on_the_disks_own_machine_keeps_is_not_shared_over_the_network(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(ledger_module, "is_local", lambda folder: False)
+    assert ledger.rows == []
+    with pytest.raises(ConfigError, match="over a network it cannot be shared so"):
+        Ledger(tmp_path)
 
 
 def test_only_file_systems_that_are_known_are_taken_for_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
