@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -34,17 +35,88 @@ def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T
         yield from _lines(items, what, count)
 
 
-def track_parts(items: Sequence[T], what: str, parts: Callable[[T], str]) -> Iterator[tuple[T, Told]]:
-    """As `track`, for items that take long themselves: each comes with a callable that shows how far the item has come.
+@contextlib.contextmanager
+def board(what: str, total: int) -> Iterator[Board]:
+    """A place that shows how far several items have come that take long themselves, one or more at a time.
 
     Args:
-        parts: what the parts of an item are, as a user reads it: `windows of case_7`.
+        what: what is being done, as a user reads it: `segmenting 40 scan(s)`.
+        total: number of items.
     """
     if sys.stderr.isatty():
-        yield from _two_bars(items, what, parts)
+        with _bars() as progress:
+            yield _BarBoard(progress, what, total)
     else:
-        for item in _lines(items, what, len(items)):
-            yield item, _part_lines(parts(item))
+        yield _LineBoard(what, total)
+
+
+class Board(Protocol):
+    """What `board` gives."""
+
+    def advance(self) -> None:
+        """One more item is done."""
+
+    def grow(self, total: int) -> None:
+        """There are more items than was known."""
+
+    def parts(self, what: str) -> Told:
+        """A callable that shows how far one item has come.
+
+        Args:
+            what: what its parts are, as a user reads it: `windows of case_7`.
+        """
+
+    def leave(self, told: Told) -> None:
+        """The item that `told` was made for has ended."""
+
+
+class _BarBoard:
+    """A bar for all items, and one for each that takes longer than `QUIET_SECONDS`."""
+
+    def __init__(self, progress: Progress, what: str, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task(what, total=total)
+        self._inner: dict[Told, TaskID] = {}
+
+    def advance(self) -> None:
+        self._progress.advance(self._task)
+
+    def grow(self, total: int) -> None:
+        self._progress.update(self._task, total=total)
+
+    def parts(self, what: str) -> Told:
+        inner = self._progress.add_task(what, visible=False)
+        told = _part_bar(self._progress, inner)
+        self._inner[told] = inner
+        return told
+
+    def leave(self, told: Told) -> None:
+        self._progress.remove_task(self._inner.pop(told))
+
+
+class _LineBoard:
+    """A line now and then, for all items and for each."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what = what
+        self._done, self._total = 0, total
+        self._last = time.monotonic() + QUIET_SECONDS - _LINE_EVERY_SECONDS
+
+    def advance(self) -> None:
+        self._done += 1
+        now = time.monotonic()
+        if now - self._last >= _LINE_EVERY_SECONDS and self._done < self._total:
+            log.info("%s: %d of %d", self._what, self._done, self._total)
+            self._last = now
+
+    def grow(self, total: int) -> None:
+        self._total = total
+
+    def parts(self, what: str) -> Told:
+        return _part_lines(what)
+
+    def leave(self, told: Told) -> None:
+        """Lines stay."""
 
 
 def _bars() -> Progress:
@@ -60,16 +132,6 @@ def _bar(items: Iterable[T], what: str, count: int | None) -> Iterator[T]:
         task = progress.add_task(what, total=count)
         for item in items:
             yield item
-            progress.advance(task)
-
-
-def _two_bars(items: Sequence[T], what: str, parts: Callable[[T], str]) -> Iterator[tuple[T, Told]]:
-    with _bars() as progress:
-        task, inner = progress.add_task(what, total=len(items)), progress.add_task("", visible=False)
-        for item in items:
-            progress.reset(inner, description=parts(item))
-            yield item, _part_bar(progress, inner)
-            progress.update(inner, visible=False)
             progress.advance(task)
 
 

@@ -38,6 +38,12 @@ def test_settings_and_errors_import_no_torch_and_no_numpy() -> None:
     assert (run.stdout, run.returncode) == ("[]\n", 0), run.stderr
 
 
+def test_a_prediction_loads_torch_in_its_workers_alone() -> None:
+    code = "import segpipe.commands.predict, segpipe.commands.closing, segpipe.inference.call, sys; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
+    assert (run.stdout, run.returncode) == ("False\n", 0), run.stderr
+
+
 def test_every_requirement_is_pinned_within_its_range() -> None:
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from segpipe import progress
-from segpipe.progress import track_parts
+from segpipe.progress import board
 
 
 class Terminal(io.StringIO):
@@ -28,10 +28,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 
 def work(clock: list[float], seconds: dict[str, float], windows: int = 10) -> None:
     """Items of so many seconds each, in equal parts."""
-    for name, told in track_parts(list(seconds), "segmenting", lambda name: f"windows of {name}"):
-        for done in range(1, windows + 1):
-            clock[0] += seconds[name] / windows
-            told(done, windows)
+    with board("segmenting", len(seconds)) as shown:
+        for name, each in seconds.items():
+            told = shown.parts(f"windows of {name}")
+            for done in range(1, windows + 1):
+                clock[0] += each / windows
+                told(done, windows)
+            shown.leave(told)
+            shown.advance()
 
 
 def test_a_long_item_has_a_line_at_most_every_15_seconds_and_a_short_one_none(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
@@ -47,10 +51,13 @@ def test_a_terminal_has_a_second_bar_for_what_takes_long(monkeypatch: pytest.Mon
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     monkeypatch.setattr(progress, "QUIET_SECONDS", 0.0)
-    for name, told in track_parts(["[a]", "b"], "segmenting", lambda name: f"windows of {name}"):
+    with board("segmenting", 1) as shown_to:
+        told = shown_to.parts("windows of [a]")
+        shown_to.grow(2)
         told(1, 4)
-        if name == "[a]":
-            progress.time.sleep(0.3)  # a few refreshes
+        progress.time.sleep(0.3)  # a few refreshes
+        shown_to.leave(told)
+        shown_to.advance()
     shown = terminal.getvalue()
     assert "windows of [a]" in shown and "1/4" in shown and "0/2" in shown
 
@@ -58,7 +65,7 @@ def test_a_terminal_has_a_second_bar_for_what_takes_long(monkeypatch: pytest.Mon
 def test_what_ends_within_two_seconds_has_no_second_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    for _, told in track_parts(["a"], "segmenting", lambda name: f"windows of {name}"):
-        told(1, 4)
+    with board("segmenting", 1) as shown:
+        shown.parts("windows of a")(1, 4)
         progress.time.sleep(0.3)
     assert "segmenting" in terminal.getvalue() and "windows" not in terminal.getvalue()

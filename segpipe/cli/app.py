@@ -182,30 +182,48 @@ def predict(
     format: Annotated[str, typer.Option(metavar="EXT", help="nii.gz, nrrd, mha, png ...; default: each input's own.")] = "",
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write the probability of each class.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Segment scans again that are done already.")] = False,
-    precision: Annotated[str, typer.Option(metavar="NAME", help="fp32, bf16, or auto (bf16 where it is fast).")] = "fp32",
-    threads: Annotated[int, typer.Option(metavar="N", help="Processor threads; 0: all cores.")] = 0,
+    precision: Annotated[str, typer.Option(metavar="NAME", help="fp32, bf16, or auto (bf16 where it is fast and as good).")] = "auto",
+    threads: Annotated[int, typer.Option(metavar="N", help="Processor threads a worker; 0: all cores, shared.")] = 0,
     runtime: Annotated[str, typer.Option(metavar="NAME", help="torch, openvino, or auto (the quicker one that is here).")] = "auto",
+    tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored windows; its cost is told.")] = False,
+    memory_gb: Annotated[float, typer.Option(metavar="GB", help="Most memory of a worker; 0: no limit.")] = 0.0,
+    workers: Annotated[int, typer.Option(metavar="N", help="Scans at a time, each in a process of its own.")] = 1,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Give up a scan that takes longer; 0: never.")] = 0.0,
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Only part I of N of the folder, for job arrays.")] = "",
+    watch: Annotated[bool, typer.Option("--watch", help="Go on with scans that arrive in IN, until Ctrl-C.")] = False,
+    still: Annotated[float, typer.Option(metavar="SECONDS", help="With --watch: take a scan when unchanged so long.")] = 5.0,
 ) -> Outcome:
     """Segment a scan, or a folder of scans with its subfolders.
 
     \b
     segpipe predict model.ts scans/ out/
     segpipe predict fold0/model.ts fold1/model.ts scans/ out/ --probabilities
-    segpipe predict model.onnx scans/ out/ --runtime openvino --precision auto
+    segpipe predict model.ts scans/ out/ --tta --precision fp32
+    segpipe predict model.ts scans/ out/ --workers 4 --timeout 1800
+    segpipe predict model.ts scans/ out/ --shard $SLURM_ARRAY_TASK_ID/16
+    segpipe predict model.ts incoming/ out/ --watch
 
-    OUT gets a label map for each scan, on its own grid, and predictions.csv. Exit code 3 when some scans failed.
+    OUT gets a label map for each scan, on its own grid, and predictions.csv. The same command goes on after any end, and several may
+    share one OUT. Exit code 3 when some scans failed.
     """
     if len(paths) < 3:
         raise ConfigError(f"predict: got {len(paths)} path(s); must be MODEL... IN OUT: segpipe predict model.ts scans/ out/")
     _in_range("--overlap", overlap, 0.0, 0.95)
     _in_range("--batch", batch, 0, 1024)
     _in_range("--threads", threads, 0, 1024)
+    _in_range("--memory-gb", memory_gb, 0.0, 1e5)
+    _in_range("--workers", workers, 1, 256)
+    _in_range("--timeout", timeout, 0.0, 1e7)
+    _in_range("--still", still, 0.0, 1e5)
     chosen: Any = _one_of("--precision", precision, ("auto", "fp32", "bf16"))
     engine: Any = _one_of("--runtime", runtime, ("auto", "torch", "openvino"))
     from segpipe.commands.predict import PredictOptions
     from segpipe.commands.predict import predict as run
 
-    options = PredictOptions(device, overlap, batch, format, probabilities, overwrite, chosen, threads, engine)
+    options = PredictOptions(
+        *(device, overlap, batch, format, probabilities, overwrite, chosen, threads),
+        *(engine, tta, memory_gb, workers, timeout, shard, watch, still),
+    )
     return run(paths[:-2], paths[-2], paths[-1], options)
 
 

@@ -19,7 +19,7 @@ from segpipe.evaluation.plots import box_plot
 from segpipe.evaluation.report import to_csv, to_json
 from segpipe.evaluation.summary import Summaries, summarise
 from segpipe.evaluation.table import case_table, remarks, summary_table
-from segpipe.inference.ledger import TABLE
+from segpipe.inference.table import TABLE
 from segpipe.io.atomic import check_file, check_folder, write_bytes, write_text
 
 log = logging.getLogger(__name__)

@@ -1,35 +1,26 @@
-"""`segpipe predict`: label maps for a scan or a folder of scans, from model files alone."""
+"""`segpipe predict`: label maps for a scan or a folder of scans, from model files alone.
+
+The network runs in worker processes; torch is not imported here, and a worker is started before anything else is.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Sequence
+import os
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from rich.table import Table
+from typing import Literal
 
 from segpipe.commands.outcome import Outcome
 from segpipe.errors import ConfigError, DataError
-from segpipe.inference.computing import Wanted, choose_computing
-from segpipe.inference.folder import Each, FolderOptions, predict_scans
-from segpipe.inference.gather import gather
-from segpipe.inference.ledger import TABLE, Row
-from segpipe.inference.predictor import Precision, Predictor
-from segpipe.inference.request import check_request
-from segpipe.package.device import choose_device
-from segpipe.package.model_file import load_models
-from segpipe.package.precision import fast_bf16
-from segpipe.package.runtime import Runtime
+from segpipe.inference.crew import crew_of
+from segpipe.inference.messages import Order
+from segpipe.inference.shard import parse_shard
 
 log = logging.getLogger(__name__)
 
 _MODEL = "model.ts"
 _ENDINGS = (".ts", ".pt2", ".onnx")
-_LONG_SECONDS = 10.0
-"""Of the network on one scan, from which on another precision is worth a thought."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +32,17 @@ class PredictOptions:
     format: extension of the label maps, `nii.gz`, `nrrd`, `mha`, `png` ...; empty: each input's own.
     probabilities: also write the probability of each class, `<case>_probabilities.nii.gz`.
     overwrite: segment scans again that are done already.
-    precision: fp32 (the same label map on every machine), bf16 (faster where the hardware has it), auto (bf16 where fast); bf16 is
-        kept only where it gives the labels of fp32 on a window of the first scan.
-    threads: processor threads, 0: all cores.
+    precision: fp32 (the same label map on every machine), bf16 (faster where the hardware has it), auto (bf16 where it is fast and the
+        model's own evidence says that it gives the same labels).
+    threads: processor threads of each worker, 0: all cores, shared among the workers.
     runtime: what computes the network: torch, openvino (on the processor), or auto (openvino where it is installed and pays).
+    tta: average over the mirrorings that the plan allows.
+    memory_gb: most memory of a worker, 0: no limit.
+    workers: processes that segment a scan each.
+    timeout: seconds that a scan may take, 0: any.
+    shard: `3/16`, the third of sixteen parts of the folder; empty: all of it.
+    watch: also segment scans that arrive later, until Ctrl-C or SIGTERM.
+    still: with `watch`, seconds for which a scan's files must stay as they are before it is taken.
     """
 
     device: str = "auto"
@@ -53,9 +51,16 @@ class PredictOptions:
     format: str = ""
     probabilities: bool = False
     overwrite: bool = False
-    precision: Precision = "fp32"
+    precision: Literal["fp32", "bf16", "auto"] = "auto"
     threads: int = 0
-    runtime: Runtime = "auto"
+    runtime: Literal["auto", "torch", "openvino"] = "auto"
+    tta: bool = False
+    memory_gb: float = 0.0
+    workers: int = 1
+    timeout: float = 0.0
+    shard: str = ""
+    watch: bool = False
+    still: float = 5.0
 
 
 def predict(models: list[Path], source: Path, out: Path, options: PredictOptions) -> Outcome:
@@ -68,40 +73,46 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
         A closing table; exit code 0 when every scan has its label map, 3 when some failed.
 
     Raises:
-        ModelError, ConfigError, DataError: see `load_models`, `Predictor`, `choose_computing`, `predict_scans`.
+        ModelError, ConfigError, DataError: see `load_models`, `Predictor`, `Call`.
     """
     _check_order(models, source, out)
-    wanted = FolderOptions(options.format, options.probabilities, options.overwrite)
-    check_request(source, out, options.format)  # before seconds go into loading models
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    device = choose_device(options.device)
-    loaded = [model for path in models for model in load_models(path / _MODEL if path.is_dir() else path, device)]
-    Predictor(loaded, device, options.overlap, options.batch, options.precision)  # refuses models that do not fit before they are converted
-    scans = gather(source, out, [channel.name for channel in loaded[0].plan.channels])
-    computing = choose_computing(loaded, device, Wanted(options.runtime, options.precision, options.threads), scans)
-    precision: Precision = "bf16" if computing.bf16 else "fp32"
-    predictor = Predictor(computing.models, device, options.overlap, options.batch, precision)
-    rows = predict_scans(predictor, scans, out, wanted, _precision_advice(predictor))
-    failed = any(row.status == "failed" for row in rows)
-    what = f"label maps and {TABLE}" if any(row.output for row in rows) else TABLE
-    return Outcome([_table(rows), *_failures(rows), f"{what} in {out}"], DataError.exit_code if failed else 0)
+    shard = parse_shard(options.shard)
+    if options.watch and source.is_file():
+        raise ConfigError(f"--watch: {source} is a file; must be a folder in which scans arrive")
+    with crew_of(_order(models, out, options), options.workers) as crew:
+        from segpipe.commands.closing import Closing
+        from segpipe.inference.call import Call, How
+        from segpipe.inference.ending import sigterm_ends
+        from segpipe.inference.table import TABLE
+        from segpipe.inference.task import FolderOptions
+
+        closing = Closing()
+        wanted = FolderOptions(options.format, options.probabilities, options.overwrite)
+        call = Call(crew, source, out, wanted, How(shard, options.timeout, options.watch, options.still), closing.add)
+        with sigterm_ends():
+            call.run()
+    what = f"label maps and {TABLE}" if closing.files else TABLE
+    return Outcome([closing.table(), *closing.failures(), f"{what} in {out}"], DataError.exit_code if closing.failed else 0)
 
 
-def _precision_advice(predictor: Predictor) -> Each:
-    """Tells once, after the first scan that was segmented, that bf16 is faster, where it is and the scan took long."""
-    waiting = not predictor.bf16 and fast_bf16(predictor.device)
-
-    def look(row: Row) -> None:
-        nonlocal waiting
-        if not waiting or row.status != "done":
-            return
-        waiting = False
-        if row.seconds["network"] > _LONG_SECONDS:
-            told = "the network took %.0f s in fp32; this machine is faster with --precision bf16 (label maps differ in a few voxels)"
-            log.info(told, row.seconds["network"])
-
-    return look
+def _order(models: list[Path], out: Path, options: PredictOptions) -> Order:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Order(
+        models=tuple(str(path / _MODEL if path.is_dir() else path) for path in models),
+        out=str(out),
+        device=options.device,
+        overlap=options.overlap,
+        batch=options.batch,
+        precision=options.precision,
+        runtime=options.runtime,
+        tta=options.tta,
+        memory_gb=options.memory_gb,
+        threads=options.threads,
+        threads_most=max(1, cores // options.workers) if options.workers > 1 else 0,
+        format=options.format,
+        probabilities=options.probabilities,
+        level=logging.getLogger("segpipe").getEffectiveLevel(),
+    )
 
 
 def _check_order(models: list[Path], source: Path, out: Path) -> None:
@@ -114,28 +125,3 @@ def _check_order(models: list[Path], source: Path, out: Path) -> None:
 
 def _is_model(path: Path) -> bool:
     return (path / _MODEL).is_file() or (path.is_file() and path.suffix in _ENDINGS)
-
-
-def _table(rows: Sequence[Row]) -> Table:
-    counts = Counter(row.status for row in rows)
-    seconds = sum(sum(row.seconds.values()) for row in rows if row.status == "done")
-    table = Table(title=f"{len(rows)} scan(s)")
-    for column in ("done", "skipped (done before)", "failed", "seconds a scan"):
-        table.add_column(column, justify="right")
-    each = f"{seconds / counts['done']:.2f}" if counts["done"] else "-"
-    table.add_row(str(counts["done"]), str(counts["skipped"]), str(counts["failed"]), each)
-    return table
-
-
-def _failures(rows: Sequence[Row]) -> list[str]:
-    """One line a reason, with the cases that it stopped."""
-    cases: dict[str, list[str]] = {}
-    for row in rows:
-        if row.status == "failed":
-            cases.setdefault(row.reason, []).append(row.case)
-    return [f"failed  {_some(names)}: {reason}" for reason, names in cases.items()]
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest

@@ -17,6 +17,7 @@ from segpipe.errors import ModelError
 from segpipe.folds.members import Member
 from segpipe.inference import postprocess, thresholds
 from segpipe.inference.postprocess import Rule
+from segpipe.package import agreement
 from segpipe.package.ensemble_network import EnsembleNetwork
 from segpipe.package.export import export_model, export_parts
 from segpipe.plan.plan import Plan
@@ -59,6 +60,8 @@ def assemble(run_dir: Path, members: Sequence[Member], settings: Settings, metri
         document["training"]["configurations"] = list(groups)
     document |= {"metrics": metrics, postprocess.KEY: [rule.to_dict() for rule in chosen.rules]}
     document |= {thresholds.KEY: list(chosen.offsets)} if chosen.offsets else {}
+    roots = [RunFolder(member.root(run_dir)) for member in members]
+    document[agreement.KEY] = agreement.least([model_document(run.root, parts[0][1], step_of(run.last))[agreement.KEY] for run in roots])
     path = RunFolder(run_dir).model
     if len(parts) == 1:
         export_model(*parts[0], document, path)

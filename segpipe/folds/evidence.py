@@ -23,9 +23,9 @@ from segpipe.geometry.grid import Volume
 from segpipe.geometry.orient import closest_axes
 from segpipe.inference.folder import FolderOptions, predict_scans
 from segpipe.inference.gather import Examination
-from segpipe.inference.ledger import TABLE
 from segpipe.inference.postprocess import Rule, apply_rules, components, kept
 from segpipe.inference.predictor import Predictor
+from segpipe.inference.table import TABLE
 from segpipe.io.read import read_beside, read_volume
 from segpipe.package.device import choose_device
 from segpipe.package.model_file import load_model

@@ -49,7 +49,7 @@ def together(networks: Sequence[Network], readout: Readout) -> Network:
     A single network stays as it is. Of the others only one answer and the sum are in memory at a time.
 
     Args:
-        networks: windows (B, C, i, j, k) -> logits (B, N, i, j, k) float32.
+        networks: windows (B, C, i, j, k) -> logits (B, N, i, j, k), of any floating type.
     """
     if len(networks) == 1:
         return networks[0]
@@ -57,7 +57,7 @@ def together(networks: Sequence[Network], readout: Readout) -> Network:
     def mean(windows: torch.Tensor) -> torch.Tensor:
         total: torch.Tensor | None = None
         for network in networks:
-            shares = readout.probabilities(network(windows).movedim(1, 0))  # (N, B, i, j, k)
+            shares = readout.probabilities(network(windows).float().movedim(1, 0))  # (N, B, i, j, k)
             total = shares if total is None else total.add_(shares)
         if total is None:
             raise ModelError("no model was given; give at least one model file")
@@ -75,7 +75,7 @@ def with_flips(network: Network, axes: Sequence[int]) -> Network:
     def mean(windows: torch.Tensor) -> torch.Tensor:
         total: torch.Tensor | None = None
         for chosen in mirrorings:
-            logits = network(windows.flip(chosen)).flip(chosen)
+            logits = network(windows.flip(chosen)).float().flip(chosen)
             total = logits if total is None else total.add_(logits)
         return windows if total is None else total.div_(len(mirrorings))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from collections import defaultdict
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segpipe.errors import ConfigError, DataError, SegpipeError
-from segpipe.inference.ledger import PROBABILITIES, TABLE, Ledger
+from segpipe.inference.table import LEDGER, PROBABILITIES, TABLE, read_table
 from segpipe.io.find import find_scans, is_scan, split_name
 from segpipe.io.read import count_channels
 
@@ -40,7 +41,7 @@ class Examination:
         return split_name(self.images[0])[1]
 
 
-def gather(source: Path, out: Path, channels: Sequence[str]) -> list[Examination]:
+def gather(source: Path, out: Path, channels: Sequence[str], tell: bool = True) -> list[Examination]:
     """Every examination in `source`, a file or a folder, sorted by case.
 
     A model with one channel takes each file as a scan. A model with several takes files of one folder together whose names
@@ -49,18 +50,20 @@ def gather(source: Path, out: Path, channels: Sequence[str]) -> list[Examination
     more, or in an nnU-Net folder (`imagesTr`, `imagesTs`). Outputs of earlier predictions are not scans: `out` and folders
     that hold a `predictions.csv` are passed over; of `source` itself, the files that its table lists.
 
+    Args:
+        tell: say which folders are passed over.
+
     Raises:
         DataError: `source` is missing, or holds no scan.
     """
     files = find_scans(source)
     root = source.parent if source.is_file() else source
     if not source.is_file():
-        files = _without_outputs(files, source, out)
+        files = _without_outputs(files, source, out, tell)
     elif len(channels) > 1:  # the other channels lie beside it
         files = sorted({source, *(path for path in root.iterdir() if path.is_file() and is_scan(path))})
     found: list[Examination] = []
-    for folder in sorted({path.parent for path in files}):
-        siblings = [path for path in files if path.parent == folder]
+    for folder, siblings in sorted(_by_folder(files).items()):
         prefix = folder.relative_to(root).as_posix()
         found += _in_folder(siblings, "" if prefix == "." else f"{prefix}/", channels)
     if source.is_file():
@@ -70,12 +73,20 @@ def gather(source: Path, out: Path, channels: Sequence[str]) -> list[Examination
     return _marked_twice(sorted(found, key=lambda one: (one.case, one.images)))
 
 
-def _without_outputs(files: list[Path], source: Path, out: Path) -> list[Path]:
+def _by_folder(files: list[Path]) -> dict[Path, list[Path]]:
+    found = defaultdict[Path, list[Path]](list)
+    for path in files:
+        found[path.parent].append(path)
+    return found
+
+
+def _without_outputs(files: list[Path], source: Path, out: Path, tell: bool) -> list[Path]:
     inside = out.resolve()
     kept, passed = [], set()
     listed = _listed(source)
+    above = functools.cache(functools.partial(_outputs_above, source))  # many files, few folders
     for path in files:
-        outputs = [folder for folder in path.parents if folder != source and folder.is_relative_to(source) and (folder / TABLE).exists()]
+        outputs = list(above(path.parent))
         if path.resolve().is_relative_to(inside) and inside.is_relative_to(source.resolve()):
             outputs.append(out)
         if path in listed:
@@ -84,7 +95,7 @@ def _without_outputs(files: list[Path], source: Path, out: Path) -> list[Path]:
             passed.add(outputs[-1])
         else:
             kept.append(path)
-    for folder in sorted(passed):
+    for folder in sorted(passed) if tell else ():
         which = f"those that its {TABLE} lists are" if folder == source else "its files are"
         log.info("%s holds outputs of a prediction: %s not taken as scans", folder, which)
     if not kept:
@@ -92,10 +103,19 @@ def _without_outputs(files: list[Path], source: Path, out: Path) -> list[Path]:
     return kept
 
 
+def _outputs_above(source: Path, folder: Path) -> list[Path]:
+    """Those of `folder` and the folders above it, up to `source`, that a prediction was written into."""
+    return [one for one in (folder, *folder.parents) if one != source and one.is_relative_to(source) and _holds_outputs(one)]
+
+
+def _holds_outputs(folder: Path) -> bool:
+    return (folder / TABLE).exists() or (folder / LEDGER).exists()
+
+
 def _listed(source: Path) -> set[Path]:
     """Label maps and probabilities that a prediction into `source` itself has written, by its table."""
     try:
-        rows = Ledger(source / TABLE).rows
+        rows = read_table(source / TABLE)
     except ConfigError as error:  # somebody else's table of that name
         log.debug("%s", error)
         return set()

@@ -1,142 +1,308 @@
-"""`predictions.csv`: what became of each scan; written whole after every one, so that a killed run loses nothing."""
+"""`predictions.sqlite`: the state of every scan of an output folder, shared by all calls that work on it; what counts after a cut.
+
+A case is `waiting` until a call claims it, then `running` under a lease that the call renews while it lives, then `done`, `skipped`,
+`failed` or `set aside` (its worker died of it twice). What is known of its files (`Row`) stays until it is replaced, so that a case that
+waits to be done again still knows what lies on disk.
+
+The first call imports the `predictions.csv` of an earlier version. Every change is one transaction, so that the file is whole whenever a
+process ends. On a disk of this machine SQLite keeps a write-ahead log, on a network disk, whose machines share no memory, a rollback
+journal.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
-from dataclasses import dataclass, field
+import contextlib
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from segpipe.errors import ConfigError
+from segpipe.inference.columns import FIELDS, from_record, to_record
+from segpipe.inference.disk import is_local
+from segpipe.inference.journal import choose_journal, explain
 from segpipe.inference.lock import locked
-from segpipe.io.atomic import write_text
+from segpipe.inference.table import LEDGER, TABLE, Row, check_table, read_table, write_csv
+from segpipe.io.alive import is_gone
+from segpipe.io.atomic import replacing
 
-TABLE = "predictions.csv"
-"""Written into every output folder; a folder that holds one is not searched for scans."""
-PROBABILITIES = "_probabilities.nii.gz"
-"""Follows the case in the name of its probability map."""
+State = Literal["waiting", "running", "done", "skipped", "failed", "set aside"]
+LEASE_SECONDS = 120.0
+"""How long a claim holds after its last renewal: time for a machine that pauses or whose clock is a minute off."""
 
-Status = Literal["started", "done", "skipped", "failed"]
-
-_STATUS: dict[str, Status] = {"started": "started", "done": "done", "skipped": "skipped", "failed": "failed"}
-PHASES = ("read", "prepare", "network", "restore", "write")
-_FIRST = ("case", "input", "output", "status", "reason")
-_LAST = ("warning", "model_sha256", "options", "input_hash", "output_hash")
-_SECONDS = "seconds_"
-_VOLUME = "volume_ml_"
-_PIXELS = "pixels_"
+_VERSION = 1
+_WAIT_SECONDS = 60.0
+"""For another process's transaction; each takes milliseconds, on a network disk some more."""
+_MANY = 500
+"""Names in one statement; SQLite allows 32,766."""
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS cases (
+    name TEXT PRIMARY KEY, state TEXT NOT NULL, job TEXT NOT NULL DEFAULT '', worker TEXT NOT NULL DEFAULT '',
+    lease_until REAL NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0, crashes INTEGER NOT NULL DEFAULT 0,
+    revision INTEGER NOT NULL DEFAULT 1, {", ".join(f"{name} TEXT NOT NULL DEFAULT ''" for name in FIELDS)}
+) WITHOUT ROWID"""
+_SET_ROW = ", ".join(f"{name} = :{name}" for name in FIELDS)
+_FREE = "(state = 'waiting' OR (state = 'running' AND (lease_until < :now OR gone(worker))))"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One scan.
+class Entry:
+    """What the ledger knows of one case.
 
     Attributes:
-        input: absolute path of its file, several joined by `;`.
-        output: label map, relative to the output folder; empty when failed.
-        status: started: its files are being written, or the call was stopped meanwhile; done now; skipped: done by an earlier call, its
-            figures kept; failed: see `reason`.
-        reason: why it failed or was skipped.
-        seconds: by phase.
-        volumes_ml: by label name; empty for pictures.
-        pixels: by label name, of pictures, which have no millilitres.
-        warning: how the scan is unlike those that the model was trained on; empty when it is like them or nothing is known of them.
-        model_sha256: of the model file(s).
-        options: what else the label map depends on.
-        input_hash: of the content of each input file, joined by `;`; tells whether it is still the same scan.
-        output_hash: likewise of each file as it was written (see `outputs.output_files`), `*` while it is being written.
+        row: what became of it, and which files of it lie in the folder; None when it was never segmented.
+        job: what the call that put it here wants: model, options, format.
+        worker: the call that holds it (see `alive.new_token`); empty when none does.
+        held: whether a living call holds it.
+        attempts: how often it was claimed.
+        crashes: how often a worker died of it since it was last done.
+        revision: counts its changes.
     """
 
     case: str
-    input: str
-    output: str
-    status: Status
-    reason: str = ""
-    seconds: dict[str, float] = field(default_factory=dict)
-    volumes_ml: dict[str, float] = field(default_factory=dict)
-    pixels: dict[str, float] = field(default_factory=dict)
-    warning: str = ""
-    model_sha256: str = ""
-    options: str = ""
-    input_hash: str = ""
-    output_hash: str = ""
+    state: State
+    row: Row | None
+    job: str
+    worker: str
+    held: bool
+    attempts: int
+    crashes: int
+    revision: int
 
 
 class Ledger:
-    """The rows of one output folder, by case; rows of earlier calls stay until their case is done again.
-
-    Several processes may write into one folder: each row is put into the table as it is by then.
+    """The ledger of one output folder; threads may share it. Nothing is written to disk before `begin`.
 
     Raises:
-        ConfigError: the file is there but no `predictions.csv` of this program.
+        ConfigError: the ledger or the table is damaged or another program's, or the disk cannot lock files.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._rows = {row.case: row for row in _read(path)}
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._path = out / LEDGER
+        self._lock = threading.RLock()
+        check_table(out / TABLE)
+        self._connection = self._opened()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the file to others; the last one to leave takes the write-ahead log away."""
+        with self._lock:
+            self._connection.close()
+
+    def begin(self) -> None:
+        """Make the file where there is none yet.
+
+        Raises:
+            ConfigError: the folder cannot be written to.
+        """
+        with self._lock:
+            if self._on_disk:
+                return
+            self._connection.close()
+            self._out.mkdir(parents=True, exist_ok=True)
+            self._connection = self._opened(make=True)
+
+    def read_again(self) -> None:
+        """Turn to the file where there was none yet and another call has made one."""
+        if not self._on_disk and self._path.exists():
+            self.begin()
 
     def get(self, case: str) -> Row | None:
-        return self._rows.get(case)
+        """What became of a case; None when it was never segmented."""
+        entry = self.entry(case)
+        return entry.row if entry else None
+
+    def entry(self, case: str) -> Entry | None:
+        """Everything known of a case."""
+        return self.entries([case]).get(case)
+
+    def entries(self, cases: Sequence[str]) -> dict[str, Entry]:
+        """Everything known of those of `cases` that are here."""
+        found: dict[str, Entry] = {}
+        with self._explained():
+            for start in range(0, len(cases), _MANY):
+                some = cases[start : start + _MANY]
+                sql = f"SELECT *, (state = 'running' AND gone(worker)) AS gone FROM cases WHERE name IN ({','.join('?' * len(some))})"
+                found |= {record["name"]: _entry(record) for record in self._connection.execute(sql, some)}
+        return found
 
     @property
     def rows(self) -> list[Row]:
-        return list(self._rows.values())
+        """What became of every case that was ever segmented, sorted by case."""
+        with self._explained():
+            return list(self._each_row())
 
-    def put(self, row: Row) -> None:
-        """Set the row of its case and write the file.
+    def _each_row(self) -> Iterator[Row]:
+        for record in self._connection.execute("SELECT * FROM cases WHERE status != '' ORDER BY name"):
+            yield from_record(record)
+
+    def put(self, rows: Sequence[Row]) -> None:
+        """Set what became of cases that no call holds, without a claim: of those that are skipped."""
+        sql = f"""INSERT INTO cases (name, state, {", ".join(FIELDS)}) VALUES (:name, :state, {", ".join(f":{name}" for name in FIELDS)})
+            ON CONFLICT (name) DO UPDATE SET state = :state, {_SET_ROW}, revision = revision + 1
+            WHERE state != 'running' OR lease_until < :now OR gone(worker)"""
+        with self._changing() as connection:
+            connection.executemany(sql, [{**to_record(row), "state": _state(row), "now": time.time()} for row in rows])
+
+    def enqueue(self, cases: Sequence[tuple[str, int]], job: str) -> list[str]:
+        """Let cases wait for `job`, unless they have changed since they were looked at.
+
+        Args:
+            cases: each with the revision that was seen; 0 for one that was not here.
+
+        Returns:
+            Those that somebody else has changed, as they were.
+        """
+        sql = f"""INSERT INTO cases (name, state, job) VALUES (:name, 'waiting', :job)
+            ON CONFLICT (name) DO UPDATE SET state = 'waiting', job = :job, worker = '', revision = revision + 1
+            WHERE revision = :revision AND (state != 'running' OR {_FREE})"""
+        with self._changing() as connection:
+            values = [{"name": name, "job": job, "revision": revision, "now": time.time()} for name, revision in cases]
+            return [str(value["name"]) for value in values if connection.execute(sql, value).rowcount == 0]
+
+    def claim(self, cases: Sequence[str], job: str, worker: str, crashed: bool = False) -> Entry | None:
+        """Hold the first of `cases` (500 at most) that waits for `job`, or whose call has died; None when there is none.
+
+        Args:
+            crashed: take one of those that a worker has died of, which are else passed over.
+        """
+        names = ",".join(f":n{number}" for number in range(len(cases)))
+        find = f"SELECT name FROM cases WHERE name IN ({names}) AND job = :job AND crashes {'>' if crashed else '='} 0 AND {_FREE}"
+        values = {f"n{number}": name for number, name in enumerate(cases)} | {"job": job, "now": time.time()}
+        with self._changing() as connection:
+            free = {record["name"] for record in connection.execute(find, values)}
+            name = next((name for name in cases if name in free), None)
+            if name is None:
+                return None
+            sql = """UPDATE cases SET state = 'running', worker = ?, lease_until = ?, attempts = attempts + 1, revision = revision + 1
+                WHERE name = ?"""
+            connection.execute(sql, (worker, time.time() + LEASE_SECONDS, name))
+        return self.entry(name)
+
+    def renew(self, worker: str) -> None:
+        """Everything that `worker` holds stays its own for another `LEASE_SECONDS`."""
+        with self._changing() as connection:
+            sql = "UPDATE cases SET lease_until = ? WHERE state = 'running' AND worker = ?"
+            connection.execute(sql, (time.time() + LEASE_SECONDS, worker))
+
+    def mark(self, row: Row, worker: str) -> bool:
+        """Note which files of a case are about to be written; False, and nothing is noted, when `worker` no longer holds it."""
+        return self._owned(row, worker, _SET_ROW)
+
+    def finish(self, row: Row, worker: str, set_aside: bool = False) -> bool:
+        """Note what became of a case and let it go; False, and nothing is noted, when `worker` no longer holds it."""
+        crashes = "crashes" if row.status == "failed" else "0"
+        state = "set aside" if set_aside else _state(row)
+        return self._owned(row, worker, f"{_SET_ROW}, state = '{state}', lease_until = 0, crashes = {crashes}")
+
+    def _owned(self, row: Row, worker: str, what: str) -> bool:
+        sql = f"UPDATE cases SET {what}, revision = revision + 1 WHERE name = :name AND state = 'running' AND worker = :worker"
+        with self._changing() as connection:
+            return connection.execute(sql, {**to_record(row), "worker": worker}).rowcount == 1
+
+    def crashed(self, case: str, worker: str) -> None:
+        """Note that a process died of a case that `worker` holds; it waits again."""
+        with self._changing() as connection:
+            sql = """UPDATE cases SET state = 'waiting', worker = '', crashes = crashes + 1, revision = revision + 1
+                WHERE name = ? AND state = 'running' AND worker = ?"""
+            connection.execute(sql, (case, worker))
+
+    def release(self, worker: str) -> None:
+        """Let everything wait again that `worker` holds."""
+        with self._changing() as connection:
+            sql = """UPDATE cases SET state = 'waiting', worker = '', lease_until = 0, attempts = attempts - 1, revision = revision + 1
+                WHERE state = 'running' AND worker = ?"""
+            connection.execute(sql, (worker,))
+
+    def export(self) -> None:
+        """Write `predictions.csv`.
 
         Raises:
             ConfigError: it cannot be written.
         """
-        with locked(self._path.parent):
-            self.read_again()
-            self._rows[row.case] = row
-            write_text(self._path, _to_csv(sorted(self._rows.values(), key=lambda one: one.case)))
+        with locked(self._out), replacing(self._out / TABLE) as path:  # locked, so that no call puts an older table over a newer one
+            self._write_table(path)
 
-    def read_again(self) -> None:
-        """Take over what other processes have put since.
+    def _write_table(self, path: Path) -> None:
+        with path.open("w", encoding="utf-8", newline="") as file, self._explained():
+            self._connection.execute("BEGIN")  # both looks see the same rows
+            try:
+                write_csv(file, self._each_row(), self._each_row())
+            finally:
+                self._connection.execute("COMMIT")
 
-        Raises:
-            ConfigError: as for a new one.
-        """
-        self._rows |= {row.case: row for row in _read(self._path)}
+    def _opened(self, make: bool = False) -> sqlite3.Connection:
+        """A connection to the file, or, where there is none, to a copy in memory of what the table says."""
+        self._on_disk = make or self._path.exists()
+        rows = [] if self._path.exists() else read_table(self._out / TABLE)
+        with self._explained():
+            where = self._path if self._on_disk else ":memory:"
+            connection = sqlite3.connect(where, _WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+            try:
+                self._set_up(connection, rows)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
+    def _set_up(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+        connection.row_factory = sqlite3.Row
+        connection.create_function("gone", 1, is_gone)
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version > _VERSION:
+            raise ConfigError(f"{self._path}: is of a newer segpipe (format {version}): use that one, or choose another output folder")
+        if self._on_disk:
+            choose_journal(connection, self._path, is_local(self._out), fresh=version == 0)
+        if version == _VERSION:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        if int(connection.execute("PRAGMA user_version").fetchone()[0]) == 0:  # no other call was faster
+            connection.execute(_SCHEMA)
+            sql = f"INSERT INTO cases (name, state, {', '.join(FIELDS)}) VALUES (:name, :state, {', '.join(f':{name}' for name in FIELDS)})"
+            connection.executemany(sql, [{**to_record(row), "state": _state(row)} for row in rows])
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
+        connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of it or, when the block raises, nothing."""
+        with self._explained():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """One thread at a time; what SQLite raises becomes one line with a cure."""
+        try:
+            with self._lock:
+                yield
+        except sqlite3.Error as error:
+            raise ConfigError(explain(self._path, error, _WAIT_SECONDS)) from error
 
 
-def _to_csv(rows: list[Row]) -> str:
-    sizes = [
-        {_VOLUME + name: f"{ml:.6g}" for name, ml in row.volumes_ml.items()}
-        | {_PIXELS + name: f"{count:.0f}" for name, count in row.pixels.items()}
-        for row in rows
-    ]
-    columns = [*_FIRST, *(_SECONDS + phase for phase in PHASES), *dict.fromkeys(name for size in sizes for name in size), *_LAST]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    for row, size in zip(rows, sizes, strict=True):
-        plain = {key: getattr(row, key) for key in (*_FIRST, *_LAST)}
-        seconds = {_SECONDS + phase: f"{value:.3f}" for phase, value in row.seconds.items()}
-        writer.writerow(plain | seconds | size)
-    return text.getvalue()
+def _state(row: Row) -> State:
+    """Of a case that nobody holds, by what became of it; one that was being written when its call ended waits."""
+    return "waiting" if row.status == "started" else row.status
 
 
-def _read(path: Path) -> list[Row]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            return [_row(values) for values in reader]
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path} is no table of earlier predictions ({error}): delete it, or choose another output folder") from error
-
-
-def _row(values: dict[str, str]) -> Row:
-    status = _STATUS[values["status"]]
-    seconds, volumes, pixels = (
-        {key.removeprefix(start): float(value) for key, value in values.items() if key.startswith(start) and value}
-        for start in (_SECONDS, _VOLUME, _PIXELS)
-    )
-    values = {"warning": "", "input_hash": "", "output_hash": "", **values}  # tables of earlier versions have no such columns
-    texts = {key: values[key] for key in (*_FIRST, *_LAST) if key != "status"}
-    return Row(status=status, seconds=seconds, volumes_ml=volumes, pixels=pixels, **texts)
+def _entry(record: sqlite3.Row) -> Entry:
+    if record["state"] not in get_args(State):
+        raise sqlite3.DatabaseError(f"state {record['state']!r} of {record['name']}")
+    held = record["state"] == "running" and record["lease_until"] >= time.time() and not record["gone"]
+    plain = {key: record[key] for key in ("state", "job", "worker", "attempts", "crashes", "revision")}
+    return Entry(case=record["name"], row=from_record(record) if record["status"] else None, held=held, **plain)

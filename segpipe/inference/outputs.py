@@ -9,7 +9,7 @@ from typing import Literal
 
 from segpipe.errors import DataError
 from segpipe.inference.content import file_hash
-from segpipe.inference.ledger import PROBABILITIES, Row
+from segpipe.inference.table import PROBABILITIES, Row
 
 WRITING = "*"
 """Stands for the hash of a file that is being written: a call that was stopped leaves it so, and whatever lies there is ours."""

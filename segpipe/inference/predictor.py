@@ -18,11 +18,12 @@ from segpipe.errors import ConfigError, ModelError
 from segpipe.geometry.grid import Box, Volume
 from segpipe.inference.ensemble import check_agreement, seeing_alike, together, with_flips
 from segpipe.inference.memory import memory_guard
+from segpipe.inference.need import Asked, need_of
 from segpipe.inference.postprocess import apply_rules, rules_of
 from segpipe.inference.thresholds import offsets_of
 from segpipe.inference.unlike import differences, known_of, odd_volumes
 from segpipe.package.model_file import Model
-from segpipe.package.precision import Compute, fast_bf16, on_windows
+from segpipe.package.precision import Compute, fast_bf16, lay_out, on_windows
 from segpipe.package.torchscript import Network
 from segpipe.patches.sliding_window import Empty, sliding_blocks
 from segpipe.plan.plan import Label, Plan
@@ -35,6 +36,7 @@ from segpipe.progress import Told
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_WORTH_TELLING = 1.5
 _CERTAIN = 20.0
 """Logit of what is not asked about."""
 _ROUNDING = 1e-4
@@ -72,6 +74,7 @@ class Predictor:
         precision: of the network; sums over windows are always fp32.
         offsets: added to the score of each output before the label is chosen; None: those of the models.
         flips: average over the mirrorings that each model's plan allows (test-time augmentation).
+        memory_gb: most memory of the process; the batch is made smaller to keep it, and scans that do not fit are refused; 0: no limit.
 
     Raises:
         ModelError: models that disagree on labels or channels, or a damaged document.
@@ -87,6 +90,7 @@ class Predictor:
         precision: Precision = "fp32",
         offsets: tuple[float, ...] | None = None,
         flips: bool = False,
+        memory_gb: float = 0.0,
     ) -> None:
         check_agreement(models)
         if not 0.0 <= overlap < 1.0:
@@ -104,6 +108,10 @@ class Predictor:
         self.overlap = overlap
         self.batch = batch
         self.flips = flips
+        self.memory_gb = memory_gb
+        self._told_gb = 0.0
+        for model in models:
+            lay_out(model.network, model.plan.dims, self.device)
         self.bf16 = precision == "bf16" or (precision == "auto" and fast_bf16(self.device))
 
     @property
@@ -152,8 +160,9 @@ class Predictor:
             DataError: wrong channels, NaN or infinite voxels, out of memory.
             ModelError: the network gives NaN or infinity.
         """
-        clock = _Clock(self.device, self.batch)
         groups = seeing_alike(self.models)
+        batch = self._batch(volume, groups, probabilities)
+        clock = _Clock(self.device, batch)
         each = _told_of_each(told, len(groups))
         if len(groups) == 1 and not probabilities:
             indices, shares = self._labels(volume, groups[0], clock, next(each)), None
@@ -164,6 +173,17 @@ class Predictor:
             voxels = _voxels(indices, self.plan.labels)
             values = to_values(indices, self.plan.labels)
         return Prediction(values, shares if probabilities else None, clock.seconds, voxels)
+
+    def _batch(self, volume: Volume, groups: Sequence[Sequence[Model]], probabilities: bool) -> int:
+        """Windows a forward pass; what the scan takes in memory is told where it is more than for the scans before."""
+        if volume.channels != len(self.plan.channels) or self.device.type != "cpu":
+            return self.batch  # `prepare` refuses the one; on a GPU the memory is another, and known only when it is full
+        asked = Asked(self.batch, self.overlap, self.bf16, probabilities, self.memory_gb)
+        need = need_of([[model.plan for model in group] for group in groups], volume, asked)
+        if need.gb > _WORTH_TELLING * self._told_gb:
+            self._told_gb = need.gb
+            log.info("a scan of %s voxels takes about %.2g GB of memory", " x ".join(map(str, volume.grid.shape)), need.gb)
+        return need.batch if self.memory_gb else self.batch
 
     def _labels(self, volume: Volume, group: Sequence[Model], clock: _Clock, told: Told | None) -> NDArray[Any]:
         """(I, J, K) class indices on the scan's grid; of the logits only some blocks are ever in memory."""
@@ -182,7 +202,7 @@ class Predictor:
         total: NDArray[np.float32] | None = None
         for group in groups:
             prepared = clock.timed("prepare", lambda group=group: prepare(volume, group[0].plan))  # type: ignore[misc]
-            with memory_guard("restore", self.device, self.batch):
+            with memory_guard("restore", self.device, clock.batch):
                 filled = ProbabilitiesOnScan(prepared.trace, self._readout, self.plan.outputs)
             self._fill(filled, group, prepared, clock, next(each))
             with clock.phase("restore"):
@@ -199,7 +219,7 @@ class Predictor:
     def _fill(
         self, target: LabelsOnScan | ProbabilitiesOnScan, group: Sequence[Model], prepared: Prepared, clock: _Clock, told: Told | None
     ) -> None:
-        blocks = iter(self._blocks(group, prepared, told))
+        blocks = iter(self._blocks(group, prepared, clock.batch, told))
         while True:
             found = clock.timed("network", lambda: next(blocks, None))
             if found is None:
@@ -207,20 +227,20 @@ class Predictor:
             clock.timed("restore", lambda found=found: target.put(*found))  # type: ignore[misc]
             del found  # before the next windows are computed
 
-    def _blocks(self, group: Sequence[Model], prepared: Prepared, told: Told | None) -> Iterator[tuple[Box, torch.Tensor]]:
+    def _blocks(self, group: Sequence[Model], prepared: Prepared, batch: int, told: Told | None) -> Iterator[tuple[Box, torch.Tensor]]:
         """Scores of the group's models together, as `sliding_blocks` gives them."""
         plan = group[0].plan
         networks = [self._network(model) for model in group]
         image = prepared.image.to(self.device)
         predict = torch.inference_mode()(together(networks, self._readout))
         before, empty = blended(prepared.trace), _empty(plan, self._readout)
-        for box, scores in sliding_blocks(image, predict, plan.patch_size, self.overlap, self.batch, told, before, empty):
+        for box, scores in sliding_blocks(image, predict, plan.patch_size, self.overlap, batch, told, before, empty):
             if not bool(torch.isfinite(scores.sum())):
                 raise ModelError(f"{group[0].path}: the network gives NaN or infinity on this scan: check its intensities, or train again")
             yield box, scores
 
     def _network(self, model: Model) -> Network:
-        """(B, C, i, j, k) -> (B, N, i, j, k) float32."""
+        """(B, C, i, j, k) -> (B, N, i, j, k)."""
         network = on_windows(model.network, model.plan.dims, Compute(str(self.device), self.bf16))
         return with_flips(network, _flipped(model.plan)) if self.flips else network
 
@@ -274,7 +294,7 @@ class _Clock:
     def __init__(self, device: torch.device, batch: int) -> None:
         self.seconds = {"prepare": 0.0, "network": 0.0, "restore": 0.0}
         self._device = device
-        self._batch = batch
+        self.batch = batch
 
     def timed(self, name: str, work: Callable[[], _T]) -> _T:
         """What `work` gives, its time added to a phase."""
@@ -284,7 +304,7 @@ class _Clock:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
-        with memory_guard(name, self._device, self._batch):
+        with memory_guard(name, self._device, self.batch):
             yield
             if self._device.type == "cuda":
                 torch.cuda.synchronize(self._device)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from segpipe.errors import ConfigError, DataError
-from segpipe.inference.ledger import TABLE, Ledger
+from segpipe.inference.ledger import Ledger
 from segpipe.io.atomic import check_folder
 from segpipe.io.find import PICTURES, SUFFIXES, split_name
 from segpipe.io.write import label_suffix
-from segpipe.plan.plan import Plan
 
 
 def check_request(source: Path, out: Path, name: str) -> None:
@@ -25,7 +24,7 @@ def check_request(source: Path, out: Path, name: str) -> None:
     format_suffix(name)
     _check_places(source, out)
     check_folder(out)
-    Ledger(out / TABLE)
+    Ledger(out).close()
 
 
 def format_suffix(name: str) -> str:
@@ -41,13 +40,16 @@ def format_suffix(name: str) -> str:
     return suffix
 
 
-def check_format(suffix: str, plan: Plan) -> None:
+def check_format(suffix: str, pictures: bool) -> None:
     """Refuse pictures for volumes: they hold neither slices nor millimetres. The label map of a picture goes into any format.
+
+    Args:
+        pictures: whether the model is for pictures.
 
     Raises:
         ConfigError: no label map of the model can be written so.
     """
-    if suffix in PICTURES and not plan.pictures:
+    if suffix in PICTURES and not pictures:
         raise ConfigError(
             f"--format is {suffix[1:]}, a picture; the model was trained on volumes, whose label maps no picture can hold: "
             "give nii.gz, nrrd or mha, or leave --format out"

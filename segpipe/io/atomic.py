@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
+import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from segpipe.errors import ConfigError
+from segpipe.io.alive import TOKEN, is_gone, new_token
 from segpipe.io.find import split_name
 
 _CURES = {
@@ -28,6 +30,9 @@ _CURES = {
 }
 _PROBE_BYTES = 4096
 """One block, so that a full disk is noticed."""
+_TEMPORARY = re.compile(rf"\.(?:.*\.)?(?P<token>{TOKEN})(?:\..+)?")
+_OLD_SECONDS = 24 * 3600.0
+"""Nobody writes one file for a day: what a process of another machine left so long ago will never be renamed."""
 
 
 def check_file(path: Path) -> None:
@@ -65,13 +70,14 @@ def _try(folder: Path) -> None:
         folder = folder.parent
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
-    probe = folder / f".{_token()}"
+    probe = folder / f".{new_token()}"
     try:
         probe.write_bytes(bytes(_PROBE_BYTES))
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(folder)) from error
     finally:
-        probe.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only disk refuses even to remove what is not there
+            probe.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -84,7 +90,7 @@ def replacing(path: Path) -> Iterator[Path]:
         ConfigError: the folder cannot be written to: no space, no permission, read-only.
     """
     stem, suffix = split_name(path)
-    temporary = path.with_name(f".{stem[:100]}.{_token()}{suffix}")
+    temporary = path.with_name(f".{stem[:100]}.{new_token()}{suffix}")
     with _explained(path):
         _check_kind(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +117,7 @@ def replacing_all(*paths: Path) -> Iterator[Path]:
         ConfigError: as for `replacing`.
     """
     folder = paths[-1].parent
-    temporary = folder / f".{_token()}"
+    temporary = folder / f".{new_token()}"
     with _explained(paths[-1]):
         folder.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
@@ -127,6 +133,39 @@ def replacing_all(*paths: Path) -> Iterator[Path]:
         _flush_folder(folder)
 
 
+def sweep(folders: Iterable[Path]) -> list[Path]:
+    """Remove temporary files that processes left in `folders` when they were killed; those of living processes stay.
+
+    Returns:
+        What was removed. A file that may not be removed stays.
+    """
+    removed = []
+    for folder in folders:
+        with contextlib.suppress(OSError):  # it is not there yet, or may not be listed
+            removed += [path for path in sorted(folder.iterdir()) if _is_left_over(path) and _removed(path)]
+    return removed
+
+
+def _is_left_over(path: Path) -> bool:
+    match = _TEMPORARY.fullmatch(path.name)
+    if match is None:
+        return False
+    try:
+        return is_gone(match["token"]) or time.time() - path.lstat().st_mtime > _OLD_SECONDS
+    except FileNotFoundError:  # renamed meanwhile
+        return False
+
+
+def _removed(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        return True
+    return False
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` in UTF-8; see `replacing`."""
     write_bytes(path, text.encode("utf-8"))
@@ -136,10 +175,6 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write `data`; see `replacing`."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
-
-
-def _token() -> str:
-    return f"{os.getpid()}-{secrets.token_hex(4)}"
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from segpipe.package import agreement
 from segpipe.plan.plan import Plan
 from segpipe.training.run_folder import RunFolder
 
@@ -29,6 +30,7 @@ def model_document(root: Path, plan: Plan, step: int) -> dict[str, Any]:
     return {
         "task": plan.task,
         "metrics": {key: validation.get(key) for key in ("cases", "dice", "mean_dice", "checkpoint")},
+        agreement.KEY: validation.get(agreement.KEY),
         "training_data": _training_data(_json(run.fingerprint)),
         "training": {key: schedule.get(key) for key in ("steps", "seconds", "schedule")},
         "provenance": {

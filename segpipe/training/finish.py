@@ -15,6 +15,7 @@ from torch import Tensor
 
 from segpipe.dataset.split import load_split
 from segpipe.io.atomic import write_text
+from segpipe.package import agreement
 from segpipe.package.export import export_model
 from segpipe.package.precision import Compute
 from segpipe.plan.plan import IGNORED, Plan
@@ -27,7 +28,7 @@ from segpipe.training.module import SegmentationModule
 from segpipe.training.pictures import Overlay, cut_overlay, draw_curves, draw_overlay, spared
 from segpipe.training.run_folder import MetricsFile, RunFolder
 from segpipe.training.stop import OrderlyStop
-from segpipe.training.validation import CaseDice, class_means, mean_dice, validate
+from segpipe.training.validation import CaseDice, bf16_agreement, class_means, mean_dice, validate
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,8 @@ def finish(
     stop.turn_to("writing the model file")
     names = list(plan.targets)
     steps = len(module.budget.rates)
-    write_text(run.validation, json.dumps({"step": steps} | _report(names, scores), indent=1))
+    same = None if stop.asked else bf16_agreement(network, chosen, plan, settings.inference, compute.device)
+    write_text(run.validation, json.dumps({"step": steps} | _report(names, scores) | {agreement.KEY: same}, indent=1))
     means, mean = dict(zip(names, class_means(scores), strict=False)), mean_dice(scores)
     spent = {"step": len(module.budget.rates), "seconds": round(module.budget.elapsed_seconds, 2)}
     record.add(spent | {"dice mean": mean} | {f"dice {name}": value for name, value in means.items()}, module)

@@ -14,13 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segpipe.evaluation.overlap import dice_per_class
-from segpipe.package.precision import Compute, on_windows
+from segpipe.package.agreement import agreement
+from segpipe.package.precision import Compute, fast_bf16, on_windows
 from segpipe.patches.sliding_window import sliding_window
 from segpipe.plan.plan import IGNORED, Plan
 from segpipe.prepare.readout import readout_of
 from segpipe.settings import InferenceSettings
 from segpipe.training.data import TrainingCase
 from segpipe.training.memory import memory_advice, smaller_scan
+
+_MOST_COMPARED, _COMPARE_SECONDS = 10, 20.0
+"""Cases on which bf16 is compared with fp32, and the time after which no further one is begun."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,25 @@ def validate(
     finally:
         network.train(was_training)
     return scores
+
+
+def bf16_agreement(
+    network: nn.Module, cases: Sequence[TrainingCase], plan: Plan, window: InferenceSettings, device: str
+) -> dict[str, Any] | None:
+    """How well the label maps in bf16 agree with those in fp32, for the document of the model: the smallest cases, as many as a few seconds
+    suffice for; None where nothing can be told, because the hardware is slow at bf16, or no label was found.
+    """
+    if not fast_bf16(device):
+        return None
+    started = time.monotonic()
+    scores: list[CaseDice] = []
+    for case in sorted(cases, key=lambda one: one.prepared.image.numel())[:_MOST_COMPARED]:
+        if scores and time.monotonic() - started > _COMPARE_SECONDS:
+            break
+        full, half = (predict_indices(network, case, plan, window, Compute(device, bf16)).numpy() for bf16 in (False, True))
+        scores.append(CaseDice(case.name, dice_per_class(half, full, plan.classes)))
+    known = [value for value in class_means(scores) if not math.isnan(value)]
+    return agreement(round(min(known), 6), len(scores)) if known else None
 
 
 def _dice(indices: NDArray[Any], truth: NDArray[np.uint8], plan: Plan) -> list[float]:

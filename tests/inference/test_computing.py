@@ -1,90 +1,92 @@
-"""The first scan decides on runtime and precision, and only what agrees with fp32 is kept."""
+"""Which runtime and precision a call uses."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from segpipe.errors import ModelError
-from segpipe.geometry.grid import Grid, Volume
-from segpipe.inference import computing
 from segpipe.inference.computing import Wanted, choose_computing
-from segpipe.inference.gather import Examination
-from segpipe.io.write import write_volume
-from segpipe.package.extra import installed
-from tests.inference.conftest import MakeModel, blocks
+from segpipe.package.agreement import KEY, agreement
+from segpipe.package.model_file import Model
+
+from .conftest import MakeModel
 
 CPU = torch.device("cpu")
-needs_openvino = pytest.mark.skipif(not installed("openvino"), reason="needs the extra `cpu`")
 
 
 @pytest.fixture
-def scans(tmp_path: Path) -> list[Examination]:
-    """One that cannot be read, and one with labels in its middle."""
-    (tmp_path / "broken.nii.gz").write_bytes(b"no")
-    path = tmp_path / "scan.nii.gz"
-    write_volume(path, Volume(blocks((20, 18, 12)), Grid((20, 18, 12), np.eye(4))))
-    return [Examination("broken", (tmp_path / "broken.nii.gz",)), Examination("scan", (path,))]
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor that is fast at bf16."""
+    monkeypatch.setattr("segpipe.inference.computing.fast_bf16", lambda device: True)
+    monkeypatch.setattr("segpipe.inference.computing.knows_bf16", lambda: True)
 
 
-@needs_openvino
-def test_openvino_is_kept_where_it_gives_the_logits_of_torch(make_model: MakeModel, scans: list[Examination]) -> None:
-    model = make_model()
-    found = choose_computing([model], CPU, Wanted("openvino"), scans)
-    assert (found.models[0].runtime, found.bf16) == ("openvino", False)
-    image = torch.randn(2, 1, 8, 8, 8)
-    with torch.inference_mode():
-        assert torch.allclose(found.models[0].network(image), model.network(image), atol=1e-4)
+def telling(model: Model, dice: float | None) -> Model:
+    """The model with a document that tells how well bf16 agreed."""
+    return dataclasses.replace(model, document={**model.document, KEY: None if dice is None else agreement(dice, 10)})
 
 
-@needs_openvino
+def test_openvino_is_kept_where_it_gives_the_logits_of_torch(make_model: MakeModel) -> None:
+    pytest.importorskip("openvino")
+    computing = choose_computing([make_model()], CPU, Wanted(runtime="openvino"))
+    assert [model.runtime for model in computing.models] == ["openvino"]
+    assert not computing.bf16
+
+
 def test_openvino_that_gives_other_numbers_is_left_or_refused(
-    make_model: MakeModel, scans: list[Examination], monkeypatch: pytest.MonkeyPatch, caplog: Any
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = make_model()
-    wrong = replace(model, network=lambda windows: model.network(windows) + 1, runtime="openvino")
-    monkeypatch.setattr(computing, "in_runtime", lambda *arguments: wrong)
-    caplog.set_level(logging.INFO)
-    assert choose_computing([model], CPU, Wanted("auto"), scans).models == (model,)
-    assert "runs in torch: OpenVINO gives other numbers" in caplog.text
-    with pytest.raises(ModelError, match="gives other numbers than torch: use --runtime torch"):
-        choose_computing([model], CPU, Wanted("openvino"), scans)
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("segpipe.inference.computing.same_logits", lambda found, expected: False)
+    monkeypatch.setattr("segpipe.package.runtime._TINY", 0.0)
+    with pytest.raises(ModelError, match=r"model.ts: OpenVINO gives other numbers than torch: use --runtime torch"):
+        choose_computing([make_model()], CPU, Wanted(runtime="openvino"))
+    with caplog.at_level(logging.INFO, logger="segpipe"):
+        assert choose_computing([make_model()], CPU, Wanted()).models[0].runtime == "torch"
+    assert "runs in torch: OpenVINO gives other numbers than torch" in caplog.text
 
 
-@pytest.mark.parametrize(("error", "kept"), [(0.0, True), (0.6, False)])
-def test_bf16_is_kept_where_it_gives_the_label_map_of_fp32(
-    make_model: MakeModel, scans: list[Examination], monkeypatch: pytest.MonkeyPatch, caplog: Any, error: float, kept: bool
+@pytest.mark.parametrize(("dice", "taken"), [(1.0, True), (0.999, True), (0.9989, False), (None, False)])
+def test_bf16_is_taken_by_itself_only_where_the_training_says_that_it_agrees(
+    make_model: MakeModel, quick: None, caplog: pytest.LogCaptureFixture, dice: float | None, taken: bool
 ) -> None:
-    logits = computing._logits
-    monkeypatch.setattr(computing, "_logits", lambda model, window, device, bf16: logits(model, window + error * bf16, device, False))
-    caplog.set_level(logging.INFO)
-    assert choose_computing([make_model()], CPU, Wanted("torch", "bf16"), scans).bf16 is kept
-    assert ("fp32 is used: on the first scan bf16 agrees with it on" in caplog.text) is not kept
+    with caplog.at_level(logging.INFO, logger="segpipe"):
+        assert choose_computing([telling(make_model(), dice)], CPU, Wanted(runtime="torch")).bf16 is taken
+    assert ("fp32 is used" in caplog.text) is not taken
 
 
-def test_without_a_label_there_is_nothing_to_compare_and_fp32_is_used(make_model: MakeModel, tmp_path: Path, caplog: Any) -> None:
-    path = tmp_path / "empty.nii.gz"
-    write_volume(path, Volume(np.zeros((1, 9, 9, 9), np.float32), Grid((9, 9, 9), np.eye(4))))
-    caplog.set_level(logging.INFO)
-    assert not choose_computing([make_model()], CPU, Wanted("torch", "bf16"), [Examination("empty", (path,))]).bf16
-    assert "has no label on which bf16 could be compared" in caplog.text
-
-
-def test_nothing_is_decided_where_no_scan_can_be_read(make_model: MakeModel, scans: list[Examination]) -> None:
+def test_the_model_that_agrees_least_decides(make_model: MakeModel, quick: None) -> None:
     model = make_model()
-    found = choose_computing([model], CPU, Wanted("torch", "bf16"), scans[:1])
-    assert (found.models, found.bf16) == ((model,), False)
+    for values, taken in (((1.0, 0.9995), True), ((1.0, 0.9), False), ((0.9, 1.0), False), ((1.0, None), False), ((None, 1.0), False)):
+        models = [telling(model, value) for value in values]
+        assert choose_computing(models, CPU, Wanted(runtime="torch")).bf16 is taken
 
 
-@needs_openvino
-def test_models_of_several_dimensions_keep_their_order(make_model: MakeModel, scans: list[Examination]) -> None:
-    models = [make_model("a.ts"), make_model("b.ts", dims=2), make_model("c.ts")]
-    found = choose_computing(models, CPU, Wanted("openvino"), scans)
-    assert [model.path for model in found.models] == [model.path for model in models]
-    assert {model.runtime for model in found.models} == {"openvino"}
+def test_bf16_by_hand_is_taken_and_what_speaks_against_it_is_told(
+    make_model: MakeModel, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segpipe.inference.computing.fast_bf16", lambda device: False)
+    for dice, word in ((0.95, "a Dice of 0.9500"), (None, "no training has compared"), (1.0, "")):
+        caplog.clear()
+        assert choose_computing([telling(make_model(), dice)], CPU, Wanted("torch", "bf16")).bf16
+        assert word in caplog.text
+        assert bool(caplog.text) is bool(word)
+    assert not choose_computing([telling(make_model(), 1.0)], CPU, Wanted("torch", "auto")).bf16  # the processor is slow at it
+
+
+@pytest.mark.parametrize("damaged", [{"dice": "1.0"}, {"dice": True}, {}, [], 3])
+def test_a_document_that_does_not_tell_as_it_must_tells_nothing(make_model: MakeModel, quick: None, damaged: Any) -> None:
+    model = make_model()
+    model = dataclasses.replace(model, document={**model.document, KEY: damaged})
+    assert not choose_computing([model], CPU, Wanted(runtime="torch")).bf16
+
+
+def test_models_of_several_dimensions_keep_their_order(make_model: MakeModel) -> None:
+    models = [make_model("flat.ts", dims=2, axes=(2, 0, 1)), make_model("solid.ts")]
+    computing = choose_computing(models, CPU, Wanted())
+    assert [model.path.name for model in computing.models] == ["flat.ts", "solid.ts"]

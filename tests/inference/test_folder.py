@@ -20,8 +20,9 @@ from segpipe.errors import ConfigError, DataError, GeometryError
 from segpipe.geometry.grid import Grid, Volume
 from segpipe.inference.folder import FolderOptions, predict_folder, predict_scans
 from segpipe.inference.gather import gather
-from segpipe.inference.ledger import Ledger, Row
+from segpipe.inference.ledger import Ledger
 from segpipe.inference.predictor import Prediction, Predictor
+from segpipe.inference.table import Row
 from segpipe.io.read import read_volume
 from segpipe.io.write import write_label_map, write_volume
 from segpipe.plan.plan import Channel, Label
@@ -72,7 +73,7 @@ def test_each_label_map_has_its_scans_place_name_format_and_grid(predictor: Pred
         assert label.array.dtype == np.uint8
     assert np.array_equal(nib.load(out / "a.nii.gz").affine, nib.load(source / "a.nii.gz").affine)
     assert statuses(rows) == {"a": "done", "sub/b": "done", "sub/deep/c": "done"}
-    assert sorted(path.name for path in out.iterdir()) == ["a.nii.gz", "labels.json", "predictions.csv", "sub"]
+    assert sorted(path.name for path in out.iterdir()) == ["a.nii.gz", "labels.json", "predictions.csv", "predictions.sqlite", "sub"]
 
 
 def test_the_table_tells_status_seconds_volumes_and_model(predictor: Predictor, source: Path, tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ def test_a_fault_of_the_program_in_one_scan_does_not_stop_the_others(
 
     monkeypatch.setattr(Predictor, "predict", fails_once)
     rows = run(predictor, source, tmp_path / "out")
-    assert rows["sub/b"].reason == "unexpected ZeroDivisionError: division by zero"
+    assert rows["sub/b"].reason == f"{source / 'sub/b.nrrd'}: unexpected ZeroDivisionError: division by zero"
     assert list(statuses(rows).values()).count("done") == 2
 
 
@@ -326,7 +327,7 @@ def test_a_full_disk_stops_the_run_with_the_place_and_no_half_file(
     def full(path: Path, array: object, grid: Grid) -> None:
         raise ConfigError(f"{path}: cannot be written (No space left on device)")
 
-    monkeypatch.setattr("segpipe.inference.folder.write_label_map", full)
+    monkeypatch.setattr("segpipe.inference.segment.write_label_map", full)
     with pytest.raises(ConfigError, match="No space left"):
         run(predictor, source, tmp_path / "out")
     assert not [path for path in (tmp_path / "out").rglob("*") if path.suffix in (".gz", ".nrrd", ".mha")]
@@ -338,7 +339,7 @@ def test_out_of_memory_fails_one_scan_and_says_what_to_lower(
     def too_much(self: Predictor, *args: object) -> torch.Tensor:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: you tried to allocate")
 
-    monkeypatch.setattr(Predictor, "_logits", too_much)
+    monkeypatch.setattr(Predictor, "_network", too_much)
     rows = run(predictor, source, tmp_path / "out")
     assert all("out of memory on cpu in the phase 'network': use --batch 1" in row.reason for row in rows.values())
 
@@ -515,7 +516,7 @@ def test_a_call_that_was_stopped_while_it_wrote_goes_on(
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("segpipe.inference.folder.write_label_map", stopped)
+    monkeypatch.setattr("segpipe.inference.segment.write_label_map", stopped)
     with pytest.raises(KeyboardInterrupt):
         run(predictor, source, tmp_path / "out", probabilities=True)
     assert table(tmp_path / "out")["sub/b"]["status"] == "started"
@@ -529,7 +530,7 @@ def test_a_failure_while_writing_leaves_nothing_that_the_next_call_refuses(
     def fails(path: Path, array: NDArray[Any], grid: Grid) -> None:
         raise GeometryError(f"{path}: would move voxels")
 
-    monkeypatch.setattr("segpipe.inference.folder.write_label_map", fails)
+    monkeypatch.setattr("segpipe.inference.segment.write_label_map", fails)
     rows = run(predictor, source, tmp_path / "out", probabilities=True)
     assert set(statuses(rows).values()) == {"failed"} and rows["a"].reason.endswith("is now a_probabilities.nii.gz.outdated")
     monkeypatch.undo()

@@ -5,12 +5,14 @@ import errno
 import os
 import resource
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from segpipe.errors import ConfigError, DataError
-from segpipe.io.atomic import check_file, check_folder, replacing, replacing_all, write_bytes, write_text
+from segpipe.io.atomic import check_file, check_folder, replacing, replacing_all, sweep, write_bytes, write_text
 
 
 def names(folder):
@@ -193,3 +195,35 @@ def test_a_full_disk_is_noticed_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(ConfigError, match="No space left"):
         check_folder(tmp_path / "out")
+
+
+def test_temporary_files_of_killed_processes_are_swept_and_those_of_living_ones_stay(tmp_path):
+    code = f"""
+import os, signal
+from pathlib import Path
+from segpipe.io.atomic import replacing, replacing_all
+folder = Path({str(tmp_path)!r})
+with replacing(folder / "a.nii.gz") as temporary, replacing_all(folder / "b.raw", folder / "b.mhd") as other:
+    temporary.write_bytes(b"half")
+    (other / "b.raw").write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    (tmp_path / ".hidden.nii.gz").write_bytes(b"mine")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert len(left) == 3
+    with replacing(tmp_path / "c.nii.gz") as alive:
+        removed = sweep([tmp_path, tmp_path / "not there"])
+        assert {path.name for path in removed} == left - {".hidden.nii.gz"}
+        assert alive.exists()
+        alive.write_bytes(b"whole")
+    assert {path.name for path in tmp_path.iterdir()} == {".hidden.nii.gz", "c.nii.gz"}
+
+
+def test_what_another_machine_left_is_swept_after_a_day(tmp_path):
+    old, new = (tmp_path / f".a.00000000-1-0000000{number}.nii.gz" for number in (0, 1))
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (0, 0))
+    assert sweep([tmp_path]) == [old]
+    assert new.exists()

@@ -1,0 +1,172 @@
+"""One `segpipe predict`: the scans of a folder, or those that arrive in it, segmented by workers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from segpipe.errors import ConfigError
+from segpipe.inference.agenda import Agenda, enter, judge, open_agenda
+from segpipe.inference.claims import Claims
+from segpipe.inference.crew import Crew, how_it_ended
+from segpipe.inference.ending import table_at_end, tell_stopped
+from segpipe.inference.gather import Examination, gather
+from segpipe.inference.lease import holding
+from segpipe.inference.ledger import Ledger
+from segpipe.inference.messages import Message, error_from_json
+from segpipe.inference.packing import facts_from_json
+from segpipe.inference.request import check_request, format_suffix
+from segpipe.inference.shard import Shard
+from segpipe.inference.supervise import Supervisor
+from segpipe.inference.table import Row
+from segpipe.inference.task import FolderOptions, Task, inputs_of
+from segpipe.inference.watch import Arrivals
+from segpipe.io.atomic import check_folder, sweep
+from segpipe.progress import Board, board
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class How:
+    """Attributes:
+    shard: part of the folder.
+    timeout: seconds that a scan may take, 0: any.
+    watch: also take scans that arrive, until a signal ends the call.
+    still: seconds for which the files of a scan that arrives must stay as they are.
+    """
+
+    shard: Shard = field(default_factory=Shard)
+    timeout: float = 0.0
+    watch: bool = False
+    still: float = 5.0
+
+
+@dataclass
+class Call:
+    """Attributes:
+    each: told the row of each scan at its end.
+    """
+
+    crew: Crew
+    source: Path
+    out: Path
+    options: FolderOptions
+    how: How
+    each: Callable[[Row], None]
+    _ended: int = 0
+    _total: int = 0
+
+    def run(self) -> None:
+        """Until every scan has ended; with `watch`, until a signal.
+
+        Raises:
+            DataError, ConfigError, ModelError: see `check_request`, `gather`, `open_agenda`, and what workers refuse.
+        """
+        check_request(self.source, self.out, self.options.format)
+        task = self._task()
+        folder = [] if self.how.watch else self._gather(task, tell=True)
+        scans = [scan for scan in folder if self.how.shard.holds(scan.case)]
+        check_folder(self.out)
+        self._total = len(scans)
+        with Ledger(self.out) as ledger:
+            agenda = open_agenda(task, ledger, scans, folder)
+            try:
+                with table_at_end(ledger, self._stopped), self._shown() as shown, holding(ledger) as worker:
+                    self._segment(task, ledger, agenda, shown, worker)
+            except (KeyboardInterrupt, SystemExit):
+                if not self.how.watch:
+                    raise
+
+    def _task(self) -> Task:
+        """What is asked of every scan, once a worker has loaded the model."""
+        ready: Message | None = None
+        while ready is None:
+            event = self.crew.event(1.0)
+            if event is None:
+                continue
+            worker, message = event
+            if message is None:
+                raise ConfigError(f"a worker {how_it_ended(worker.code())}: it had not loaded the model yet")
+            if "refused" in message:
+                raise error_from_json(message["refused"])
+            worker.ready, ready = True, message
+        if ready["passes"] > 1:
+            log.info(
+                "each window goes through networks %d times (models and mirrorings), and takes about as many times as long", ready["passes"]
+            )
+        return Task(facts_from_json(ready["ready"]), self.out, format_suffix(self.options.format), self.options)
+
+    def _gather(self, task: Task, tell: bool) -> list[Examination]:
+        return gather(self.source, self.out, task.facts.channels, tell)
+
+    @contextmanager
+    def _shown(self) -> Iterator[Board]:
+        if self.how.watch:
+            log.info(
+                "watching %s: scans go into %s when unchanged for %g s; Ctrl-C ends",
+                *(self.source, self.out, self.how.still),
+            )
+        with board("segmenting scans" if self.how.watch else f"segmenting {self._total} scan(s)", self._total) as shown:
+            yield shown
+
+    def _segment(self, task: Task, ledger: Ledger, agenda: Agenda, shown: Board, worker: str) -> None:
+        ended = partial(self._end, shown)
+        for row in agenda.skipped.values():
+            ended(row)
+        claims = Claims(ledger, task.job, worker, ended)
+        claims.add(agenda.todo)
+        arrivals = self._arrivals(task)
+        more = partial(self._more, task, ledger, arrivals, claims, shown) if self.how.watch else None
+        try:
+            Supervisor(task, self.crew, claims, shown, self.how.timeout, more).run()
+        finally:
+            left = {(self.out / one.claim.scan.case).parent for one in self.crew.workers if one.claim is not None}
+            self.crew.close()  # before the claims are let go: nobody writes a file that another call may write
+            sweep(left)
+
+    def _end(self, shown: Board, row: Row) -> None:
+        self._ended += 1
+        shown.advance()
+        if self.how.watch:
+            log.info("%s: %s", row.case, row.status if row.status == "done" else f"{row.status}: {row.reason}")
+        self.each(row)
+
+    def _stopped(self) -> None:
+        if self.how.watch:
+            log.info("no longer watching %s; the same command goes on", self.source)
+        else:
+            tell_stopped(self._ended, self._total, self.out, self.options.overwrite)
+
+    def _arrivals(self, task: Task) -> Arrivals:
+        def find() -> list[Examination]:
+            return [scan for scan in self._gather(task, tell=False) if self.how.shard.holds(scan.case)]
+
+        return Arrivals(find, self.how.still)
+
+    def _more(self, task: Task, ledger: Ledger, arrivals: Arrivals, claims: Claims, shown: Board) -> Sequence[Examination]:
+        """The scans that have arrived and need to be segmented; what would replace somebody's file fails alone."""
+        todo: list[Examination] = []
+        for scan in arrivals.look(claims.has):
+            self._total += 1
+            shown.grow(self._total)
+            entries = ledger.entries([scan.case])
+            agenda = Agenda(todo=[scan])
+            try:
+                done = judge(task, ledger, scan, entries.get(scan.case), inputs_of([scan]))
+            except ConfigError as error:
+                self._end(shown, Row(scan.case, ";".join(map(str, scan.images)), "", "failed", str(error)))
+                continue
+            if done is None:
+                enter(task, ledger, agenda, entries, inputs_of([scan]))
+                todo += agenda.todo
+            else:
+                agenda.skipped[scan.case] = done
+            ledger.put(list(agenda.skipped.values()))
+            for row in agenda.skipped.values():
+                self._end(shown, row)
+        return todo

@@ -1,0 +1,167 @@
+"""The worker processes of a command: started, spoken to, and ended with it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from segpipe.inference.messages import Message, Order, send
+
+if TYPE_CHECKING:
+    from segpipe.inference.claims import Claim
+    from segpipe.inference.table import Row
+    from segpipe.progress import Told
+
+log = logging.getLogger(__name__)
+
+_CODE = "import sys; sys.path[:] = {path!r}; from segpipe.inference.worker import main; main()"
+"""Not `-m`, which would import a folder `segpipe` of the current directory before the program that was started."""
+
+
+class Worker:
+    """One process, at most one scan at a time.
+
+    Attributes:
+        ready: it has loaded the model.
+        claim: the scan that it is at.
+        since: when it got it, in seconds of `time.monotonic`.
+        known: what is known of the scan's files.
+        told: shows its windows.
+    """
+
+    def __init__(self, order: Order, events: queue.Queue[tuple[Worker, Message | None]]) -> None:
+        self.ready = False
+        self.claim: Claim | None = None
+        self.since = 0.0
+        self.known: Row | None = None
+        self.told: Told | None = None
+        self._events = events
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _CODE.format(path=sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # so that Ctrl-C in a terminal reaches the command alone, which then ends in order
+        )
+        self._reader = threading.Thread(target=self._read, name="worker", daemon=True)
+        self._reader.start()
+        self.send({"order": {**dataclasses.asdict(order), "parent": os.getpid()}})
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
+    def send(self, message: Message) -> None:
+        """Say something; a worker that has ended hears nothing, and its end is an event of its own."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                send(cast(BinaryIO, self._process.stdin), message)
+
+    def end(self) -> int:
+        """Kill it, if it still runs; returns its exit code, negative for the signal that ended it."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        code = self._process.wait()
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+        return code
+
+    def code(self) -> int:
+        """The exit code of a worker that has closed its pipe."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_LAST_SECONDS)
+        return self.end()
+
+    def _read(self) -> None:
+        if self._process.stdout is None:
+            return
+        for line in self._process.stdout:
+            with contextlib.suppress(ValueError):  # the last line of a process that was killed while it spoke
+                self._events.put((self, json.loads(line)))
+        self._events.put((self, None))
+
+
+_LAST_SECONDS = 5.0
+"""Between the end of a process's pipe and its own."""
+
+
+class Crew:
+    """Workers with the same order.
+
+    Args:
+        most: workers at a time.
+    """
+
+    def __init__(self, order: Order, most: int) -> None:
+        self._order = order
+        self.most = most
+        self.workers: list[Worker] = []
+        self._events: queue.Queue[tuple[Worker, Message | None]] = queue.Queue()
+
+    def start(self, count: int) -> None:
+        """Have `count` workers, as far as `most` allows."""
+        while len(self.workers) < min(count, self.most):
+            self.workers.append(Worker(self._order, self._events))
+
+    def event(self, seconds: float) -> tuple[Worker, Message | None] | None:
+        """The next thing that a worker has said, None for its end; None when nobody says anything for so long.
+
+        Messages of workers that were ended are passed over, log messages are logged.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                worker, message = self._events.get(timeout=max(0.0, end - time.monotonic()))
+            except queue.Empty:
+                return None
+            if worker not in self.workers:
+                continue
+            if message is None or "log" not in message:
+                return worker, message
+            name, level, text = message["log"]
+            logging.getLogger(name).log(level, "%s", text)
+
+    def dismiss(self, worker: Worker) -> None:
+        """End one of them."""
+        self.workers.remove(worker)
+        worker.end()
+
+    def close(self) -> None:
+        """End them all."""
+        while self.workers:
+            self.dismiss(self.workers[-1])
+
+
+@contextlib.contextmanager
+def crew_of(order: Order, most: int) -> Iterator[Crew]:
+    """A crew whose first worker starts at once, and of whom none is left behind."""
+    crew = Crew(order, most)
+    try:
+        crew.start(1)
+        yield crew
+    finally:
+        crew.close()
+
+
+def how_it_ended(code: int) -> str:
+    """The exit code of a worker, as a cause and a cure."""
+    if code == -signal.SIGKILL:
+        return "was killed (SIGKILL), most often by the system because the memory was full: lower --batch or --workers"
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        return f"crashed ({name}), as a damaged file may let a decoder do: copy or export the scan again"
+    return f"ended by itself (exit code {code}): run again with --debug"

@@ -1,0 +1,37 @@
+"""Scans, rows and facts as `messages` hold them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from segpipe.inference.columns import from_record, to_record
+from segpipe.inference.gather import Examination
+from segpipe.inference.messages import Message
+from segpipe.inference.table import Row
+from segpipe.inference.task import Facts
+
+
+def scan_to_json(scan: Examination) -> Message:
+    """A scan as a message holds it."""
+    return {"case": scan.case, "images": [str(path) for path in scan.images], "problem": scan.problem}
+
+
+def scan_from_json(value: Message) -> Examination:
+    """The scan again."""
+    return Examination(value["case"], tuple(Path(path) for path in value["images"]), value["problem"])
+
+
+def row_to_json(row: Row | None) -> Message | None:
+    """A row as a message holds it."""
+    return None if row is None else dict(to_record(row))
+
+
+def row_from_json(value: Message | None) -> Row | None:
+    """The row again."""
+    return None if value is None else from_record(value)
+
+
+def facts_from_json(value: Message) -> Facts:
+    """What a worker has told of its model."""
+    labels = tuple((int(number), str(name)) for number, name in value["labels"])
+    return Facts(tuple(value["channels"]), labels, value["pictures"], value["sha256"], value["options"])

@@ -1,0 +1,130 @@
+"""One scan -> its label map on disk and its row."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from segpipe.errors import ConfigError, DataError, SegpipeError
+from segpipe.geometry.grid import Volume
+from segpipe.inference.content import scan_hash
+from segpipe.inference.gather import Examination
+from segpipe.inference.outputs import WRITING, hashes, known_files, set_aside
+from segpipe.inference.predictor import Predictor
+from segpipe.inference.table import PROBABILITIES, Row
+from segpipe.inference.task import Facts, FolderOptions, Task
+from segpipe.io.find import is_picture
+from segpipe.io.read import read_channels, read_volume
+from segpipe.io.write import write_label_map, write_volume
+from segpipe.progress import Told
+
+log = logging.getLogger(__name__)
+
+Mark = Callable[[Row], None]
+"""Is told which files are about to be written; returns when the ledger knows it. Raises when they must not be written."""
+
+
+class LeaseLostError(Exception):
+    """Another worker segments the scan meanwhile: what this one has found is not wanted any more."""
+
+
+def facts_of(predictor: Predictor) -> Facts:
+    """What a call must know of the predictor."""
+    plan = predictor.plan
+    labels = tuple((label.value, label.name) for label in plan.labels)
+    return Facts(tuple(channel.name for channel in plan.channels), labels, plan.pictures, predictor.sha256, _options(predictor))
+
+
+def _options(predictor: Predictor) -> str:
+    precision = "bf16" if predictor.bf16 else "fp32"
+    runtimes = ",".join(sorted({model.runtime for model in predictor.models}))
+    runtime = "" if runtimes == "torch" else f" runtime={runtimes}"
+    flips = " tta" if predictor.flips else ""
+    moved = " offsets=" + ",".join(f"{offset:g}" for offset in predictor.offsets) if predictor.offsets else ""
+    return f"overlap={predictor.overlap:g} precision={precision}{runtime}{flips}{moved}"
+
+
+class Segmenter:
+    """Segments the scans of a call, one after the other.
+
+    Args:
+        out, suffix, options: see `Task`.
+    """
+
+    def __init__(self, predictor: Predictor, out: Path, suffix: str, options: FolderOptions) -> None:
+        self.predictor = predictor
+        self.task = Task(facts_of(predictor), out, suffix, options)
+
+    def segment(self, scan: Examination, before: Row | None, mark: Mark, told: Told) -> Row:
+        """The scan's row, its files written, or why they are not.
+
+        Args:
+            before: what is known of the files that earlier calls have written of it.
+            told: see `Predictor.predict`.
+
+        Raises:
+            ConfigError: the output cannot be written; every further scan would fail likewise.
+            LeaseLostError: from `mark`.
+        """
+        row, known = self.task.row(scan), before
+
+        def marked(started: Row) -> None:
+            nonlocal known
+            mark(started)
+            known = started
+
+        try:
+            row = replace(row, input_hash=scan_hash(scan.images))
+            return self._segment(scan, row, before, marked, told)
+        except (ConfigError, LeaseLostError):
+            raise
+        except SegpipeError as error:
+            reason = str(error)
+        except Exception as error:  # a fault in one scan must not stop a night's work on the others
+            log.debug("%s", scan.case, exc_info=True)
+            reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
+        log.warning("%s failed", scan.case)  # why is in the row, for whoever closes the call
+        return self.task.failed(row, known, _with_file(reason, scan))
+
+    def _segment(self, scan: Examination, row: Row, before: Row | None, mark: Mark, told: Told) -> Row:
+        if scan.problem:
+            raise DataError(scan.problem)
+        start = time.perf_counter()
+        volume = read_volume(scan.images[0]) if len(scan.images) == 1 else read_channels(scan.images)
+        read = time.perf_counter()
+        self.task.check_kind(scan)
+        unlike = self.predictor.unlike(volume)
+        prediction = self.predictor.predict(volume, self.task.options.probabilities, told)
+        predicted = time.perf_counter()
+        files = self.task.files(row)
+        self._set_aside_probabilities(before, files)
+        mark(replace(row, status="started", output_hash=";".join(WRITING for _ in files)))
+        if prediction.probabilities is not None:
+            write_volume(files[-1], Volume(prediction.probabilities, volume.grid))
+        write_label_map(files[0], prediction.labels, volume.grid)
+        seconds = {"read": read - start, **prediction.seconds, "write": time.perf_counter() - predicted}
+        voxels = {name: float(count) for name, count in prediction.voxels.items()}
+        row = replace(row, status="done", seconds=seconds, output_hash=hashes(files))
+        if is_picture(scan.images[0]):
+            row = replace(row, pixels=voxels)
+        else:
+            row = replace(row, volumes_ml={name: count * volume.grid.voxel_volume_ml for name, count in voxels.items()})
+            unlike += self.predictor.odd_volumes(row.volumes_ml)
+        if unlike and self.task.options.tell_unlike:
+            log.warning("%s is unlike the training scans, look at its label map: %s", scan.case, "; ".join(unlike))
+        return replace(row, warning="; ".join(unlike))
+
+    def _set_aside_probabilities(self, before: Row | None, files: list[Path]) -> None:
+        """Probabilities that this call does not write again would be those of another label map."""
+        known = known_files(self.task.out, before)
+        told = set_aside([path for path in known if path.name.endswith(PROBABILITIES) and path not in files])
+        if told and before is not None:
+            log.warning("%s: %s", before.case, told)
+
+
+def _with_file(reason: str, scan: Examination) -> str:
+    """What the network or the plan has to say of a volume does not know where it came from."""
+    return reason if any(str(path) in reason for path in scan.images) else f"{scan.images[0]}: {reason}"

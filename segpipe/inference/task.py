@@ -1,0 +1,114 @@
+"""What is asked of every scan of a call: by which model, with which options, into which files. Needs no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from segpipe.errors import DataError
+from segpipe.inference.gather import Examination
+from segpipe.inference.outputs import known_files, output_files, set_aside, state
+from segpipe.inference.table import Row
+from segpipe.io.find import is_picture
+from segpipe.io.write import label_suffix
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """Attributes:
+    format: extension of the label maps (`nii.gz`, `nrrd`, `mha`, `png` ...); empty: each input's own.
+    probabilities: also write `<case>_probabilities.nii.gz` (float32, one component a class, background first).
+    overwrite: segment scans again that are done already.
+    tell_unlike: say of each scan that is unlike the training scans; the table holds it all the same.
+    """
+
+    format: str = ""
+    probabilities: bool = False
+    overwrite: bool = False
+    tell_unlike: bool = True
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a call must know of the model(s) without loading them.
+
+    Attributes:
+        channels: names, in their order.
+        labels: value and name of each, the background first.
+        pictures: for pictures, not volumes.
+        sha256: of the model file(s).
+        options: what else the label map depends on.
+    """
+
+    channels: tuple[str, ...]
+    labels: tuple[tuple[int, str], ...]
+    pictures: bool
+    sha256: str
+    options: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is the same for every scan of a call.
+
+    Attributes:
+        suffix: of the label maps; empty: each input's own.
+    """
+
+    facts: Facts
+    out: Path
+    suffix: str
+    options: FolderOptions
+
+    @property
+    def job(self) -> str:
+        """Tells calls apart that want other files, 16 hexadecimal digits."""
+        words = (self.facts.sha256, self.facts.options, self.suffix, str(self.options.probabilities))
+        return hashlib.blake2b("\0".join(words).encode(), digest_size=8).hexdigest()
+
+    def row(self, scan: Examination) -> Row:
+        """The scan's row before anything is known of it."""
+        return Row(
+            case=scan.case,
+            input=";".join(str(path.resolve()) for path in scan.images),
+            output=scan.case + (self.suffix or label_suffix(scan.suffix)),
+            status="failed",
+            model_sha256=self.facts.sha256,
+            options=self.facts.options,
+        )
+
+    def files(self, row: Row) -> list[Path]:
+        """What is written of a scan, see `output_files`."""
+        return output_files(self.out, row.case, row.output, self.options.probabilities)
+
+    def failed(self, row: Row, before: Row | None, reason: str) -> Row:
+        """The row of a scan that failed. What calls before, or this one before it failed, have written of it is set aside; what was
+        changed by hand stays.
+
+        Args:
+            before: what is known of its files.
+        """
+        known = known_files(self.out, before)
+        told = set_aside([path for path in known if state(path, known) == "ours"])
+        return replace(row, status="failed", output="", output_hash="", reason="; ".join(part for part in (reason, told) if part))
+
+    def check_kind(self, scan: Examination) -> None:
+        """A picture has neither millimetres nor the axes of a patient: what a model of volumes sees of it is turned and scaled anyhow.
+
+        Raises:
+            DataError: a picture for a model of volumes, or the other way round.
+        """
+        image = scan.images[0]
+        if is_picture(image) and not self.facts.pictures:
+            raise DataError(
+                f"{image}: is a picture, without millimetres; the model was trained on volumes: give the volume that it was made from"
+            )
+        if self.facts.pictures and not is_picture(image):
+            raise DataError(f"{image}: is a volume; the model was trained on pictures: give pictures like those of its training")
+
+
+def inputs_of(scans: Sequence[Examination]) -> frozenset[Path]:
+    """Every file of `scans`, which no output may replace."""
+    return frozenset(path.resolve() for scan in scans for path in scan.images)

@@ -1,0 +1,137 @@
+"""A process that segments scans for `segpipe predict`: loads the model once, then takes one scan after the other (see `messages`).
+
+It ends when its command does: the system tells it so where it can (Linux), and everywhere the pipe from the command then closes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from typing import Any, BinaryIO
+
+from segpipe.errors import SegpipeError
+from segpipe.inference.gather import Examination
+from segpipe.inference.messages import Message, Order, error_to_json, send
+from segpipe.inference.packing import row_from_json, row_to_json, scan_from_json
+from segpipe.inference.table import Row
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serve the command at the other end of standard input and output, until it closes them."""
+    outbox = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is no message
+    inbox: queue.Queue[Message] = queue.Queue()
+    threading.Thread(target=_listen, args=(sys.stdin.buffer, inbox), name="inbox", daemon=True).start()
+    order = Order(**inbox.get()["order"])
+    _end_with(order.parent)
+    try:
+        _serve(order, inbox, outbox)
+    except BrokenPipeError:  # the command has gone
+        os._exit(1)
+
+
+def _listen(stream: BinaryIO, inbox: queue.Queue[Message]) -> None:
+    for line in stream:
+        inbox.put(json.loads(line))
+    os._exit(0)
+
+
+def _end_with(parent: int) -> None:
+    """Be killed at the moment when `parent` ends: a decoder that hangs in C reads no pipe. Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it had ended before
+            os._exit(1)
+
+
+def _serve(order: Order, inbox: queue.Queue[Message], outbox: BinaryIO) -> None:
+    talk = _Talk(inbox, outbox)
+    _log_to(talk, order.level)
+    try:
+        from segpipe.inference.serve import make_segmenter
+
+        segmenter, ready = make_segmenter(order)
+        talk.send(ready)
+        while True:
+            wanted = inbox.get()["segment"]
+            scan, before = scan_from_json(wanted["scan"]), row_from_json(wanted["before"])
+            talk.segment(segmenter, scan, before)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        logging.getLogger(__name__).debug("%s", traceback.format_exc())
+        talk.send({"refused": error_to_json(error, _out_of_memory(error))})
+        threading.Event().wait()  # until the command closes the pipe, so that it reads this and not an end
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if isinstance(error, SegpipeError):
+        return False
+    from segpipe.package.device import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
+class _Talk:
+    """The worker's side of the pipe."""
+
+    def __init__(self, inbox: queue.Queue[Message], outbox: BinaryIO) -> None:
+        self._inbox = inbox
+        self._outbox = outbox
+        self._lock = threading.Lock()
+
+    def send(self, message: Message) -> None:
+        """Say one thing; threads may call it at once."""
+        with self._lock:
+            send(self._outbox, message)
+
+    def segment(self, segmenter: Any, scan: Examination, before: Row | None) -> None:
+        """Do one scan and say how it ended."""
+        from segpipe.inference.segment import LeaseLostError
+
+        def mark(row: Row) -> None:
+            self.send({"mark": row_to_json(row)})
+            if not self._inbox.get()["go"]:
+                raise LeaseLostError
+
+        def told(done: int, total: int) -> None:
+            self.send({"windows": [done, total]})
+
+        try:
+            row = segmenter.segment(scan, before, mark, told)
+        except LeaseLostError:
+            self.send({"lost": scan.case})
+        else:
+            self.send({"end": row_to_json(row)})
+
+
+class _Handler(logging.Handler):
+    """Says every record to the command, which shows it as its own."""
+
+    def __init__(self, talk: _Talk) -> None:
+        super().__init__()
+        self._talk = talk
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._talk.send({"log": [record.name, record.levelno, self.format(record)]})
+
+
+def _log_to(talk: _Talk, level: int) -> None:
+    """Libraries are heard in debugging alone."""
+    own, root = logging.getLogger("segpipe"), logging.getLogger()
+    own.setLevel(level)
+    own.propagate = False
+    handler = _Handler(talk)
+    own.addHandler(handler)
+    root.addHandler(handler if level <= logging.DEBUG else logging.NullHandler())
+    logging.captureWarnings(True)
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # brings a handler of its own

@@ -1,0 +1,46 @@
+"""The last lines of `segpipe predict`."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from segpipe.commands.closing import Closing
+from segpipe.inference.table import Row
+
+
+def failed(case: str, reason: str) -> Row:
+    return Row(case, f"/in/{case}.nii", "", "failed", reason)
+
+
+def test_one_line_a_kind_of_failure_the_most_frequent_first() -> None:
+    closing = Closing()
+    closing.add(failed("odd", "/in/odd.nii: has no voxels"))
+    for number in range(1000):
+        closing.add(failed(f"case_{number}", f"/in/case_{number}.nii: is empty"))
+    closing.add(Row("a", "/in/a.nii", "a.nii", "done", seconds={"read": 1.0, "network": 2.0}))
+    closing.add(Row("b", "/in/b.nii", "b.nii", "skipped", "done before", seconds={"network": 99.0}))
+    assert closing.failures() == [
+        "failed  case_0, case_1, case_2 and 997 more: /in/case_0.nii: is empty",
+        "failed  odd: /in/odd.nii: has no voxels",
+    ]
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(closing.table())
+    text = console.export_text()
+    assert "1003 scan(s)" in text and "3.00" in text
+    assert closing.failed and closing.files
+
+
+def test_many_kinds_are_cut_short_with_the_number_of_the_rest() -> None:
+    closing = Closing()
+    for number in range(50):
+        closing.add(failed("x", f"reason {number}"))
+    lines = closing.failures()
+    assert len(lines) == 21 and lines[-1] == "failed  30 more: see the column reason of predictions.csv"
+
+
+def test_nothing_failed() -> None:
+    closing = Closing()
+    closing.add(Row("a", "/in/a.nii", "a.nii", "done"))
+    assert not closing.failed and closing.failures() == []
