@@ -4,24 +4,23 @@
 
 The volume: 512 x 512 x 300 voxels of 0.8 x 0.8 x 1.25 mm, a body of soft tissue with organs in it and air around it. The model: a 3D
 U-Net of six stages, 32 to 320 features, on a grid of 1.5 mm, in windows of 128^3 that overlap by half, without mirroring. Its weights are
-random (time and memory do not depend on them); with seed 0 the model file is the same on every machine. The peak is that of the whole
-process, read from the system when it ends.
+random (time and memory do not depend on them); with seed 0 the model file is the same on every machine. The peak is that of all
+processes of the command, each at its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
-import os
-import resource
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 
@@ -71,18 +70,26 @@ def plan_of(classes: int) -> Plan:
 
 
 def run(words: list[str]) -> dict[str, float]:
-    """Seconds and peak memory (GB) of a command."""
+    """Seconds of a command, and the peak memory (GB) of it and its workers together, each at its own peak."""
     begun = time.perf_counter()
-    process = subprocess.Popen(words)
-    _, status, usage = _wait(process)
-    if status:
-        raise SystemExit(f"{words[:4]} ended with status {status}")
-    return {"seconds": time.perf_counter() - begun, "peak_gb": usage.ru_maxrss * 1024 / 1e9}
+    peaks: dict[int, float] = {}
+    process = psutil.Popen(words)
+    while process.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+            for one in (process, *process.children(recursive=True)):
+                peaks[one.pid] = max(peaks.get(one.pid, 0.0), highest_gb(one.pid))
+        time.sleep(0.05)
+    if process.returncode:
+        raise SystemExit(f"{words[:4]} ended with {process.returncode}")
+    return {"seconds": time.perf_counter() - begun, "peak_gb": sum(peaks.values())}
 
 
-def _wait(process: subprocess.Popen[bytes]) -> tuple[int, int, resource.struct_rusage]:
-
-    return os.wait4(process.pid, 0)
+def highest_gb(pid: int) -> float:
+    """Highest resident memory of a process until now, by the system's own count."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e9
+    return 0.0
 
 
 def measure(classes: int, out: Path, options: list[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from segpipe.errors import ModelError
 from segpipe.inference.predictor import Precision
 from segpipe.package.agreement import LEAST_DICE, bf16_dice
 from segpipe.package.model_file import Model
-from segpipe.package.openvino_network import knows_bf16
+from segpipe.package.openvino_network import OpenVinoNetwork, knows_bf16
 from segpipe.package.precision import Compute, fast_bf16, on_windows
 from segpipe.package.runtime import Runtime, in_bf16, in_runtime, same_logits
 
@@ -71,6 +71,8 @@ def _checked(before: Model, device: torch.device, wanted: Wanted) -> Model:
     try:
         window = _noise(before)
         if same_logits(_logits(after, window, device), _logits(before, window, device)):
+            if isinstance(after.network, OpenVinoNetwork):
+                after.network.forget()
             return after
         reason = "OpenVINO gives other numbers than torch: use --runtime torch"
     except ModelError as error:

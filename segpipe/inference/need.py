@@ -21,8 +21,8 @@ _COPIES = {"unet": 7.5, "vnet": 14.0}
 torch 2.13 and OpenVINO 2026.4 on a processor, for windows of 64 to 128 voxels along each axis: 5.2 to 7.4, and 13.8 to 16.6."""
 _BF16_VNET = 4
 """Times as much as its bf16 numbers take: its kernels of 5 x 5 x 5 are unfolded."""
-_PREPARING = 3
-"""Copies of a scan in float32 while it is prepared: its own, the normalised one, and what is being computed."""
+_PREPARING = 1.5
+"""Copies of a scan in float32 while it is prepared: its own, and what is being computed."""
 
 
 @dataclass(frozen=True)

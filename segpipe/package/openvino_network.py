@@ -41,7 +41,6 @@ class OpenVinoNetwork:
         self._threads = threads
         self._bf16 = bf16
         self._core = openvino().Core()
-        self._models: dict[Shape, Any] = {}
         self._compiled: dict[Shape, Any] = {}
 
     def __call__(self, windows: Tensor) -> Tensor:
@@ -56,10 +55,12 @@ class OpenVinoNetwork:
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def in_bf16(self) -> OpenVinoNetwork:
-        """The same network in bfloat16; what was converted is shared."""
-        other = OpenVinoNetwork(self._model_of, self._threads, True)
-        other._models = self._models
-        return other
+        """The same network in bfloat16."""
+        return OpenVinoNetwork(self._convert, self._threads, True)
+
+    def forget(self) -> None:
+        """Give back the memory of what was compiled: another shape comes next."""
+        self._compiled.clear()
 
     def _for(self, shape: Shape) -> Any:
         if shape not in self._compiled:
@@ -73,12 +74,11 @@ class OpenVinoNetwork:
         return self._compiled[shape]
 
     def _model_of(self, shape: Shape) -> Any:
-        if shape not in self._models:
-            try:
-                self._models[shape] = self._convert(shape)
-            except Exception as error:  # torch's tracer and OpenVINO's readers have errors of many kinds
-                raise ModelError(f"OpenVINO cannot take the network: {_reason(error)}: use --runtime torch") from error
-        return self._models[shape]
+        """Not kept: what is compiled of it has its own copy of the weights."""
+        try:
+            return self._convert(shape)
+        except Exception as error:  # torch's tracer and OpenVINO's readers have errors of many kinds
+            raise ModelError(f"OpenVINO cannot take the network: {_reason(error)}: use --runtime torch") from error
 
 
 def knows_bf16() -> bool:

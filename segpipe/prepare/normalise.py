@@ -14,7 +14,8 @@ _FLAT = 1e-6
 
 
 def normalise(image: torch.Tensor, plan: Plan) -> torch.Tensor:
-    """A new normalised image; the mean and standard deviation of `zscore` are the scan's own.
+    """The image itself, normalised in place: a large scan fits into memory once more often. Mean and standard deviation of `zscore` are the
+    scan's own.
 
     With `plan.nonzero` they are taken over the voxels at which any channel is non-zero, and all others become 0 there,
     which is the mean (after Isensee et al. 2021, Suppl. 2).
@@ -31,43 +32,47 @@ def normalise(image: torch.Tensor, plan: Plan) -> torch.Tensor:
     for number, channel in enumerate(plan.channels):
         _check_finite(image[number], channel.name)
     inside = (image != 0).any(dim=0) if plan.nonzero else None  # (I, J, K)
-    result = torch.empty_like(image)
     for number, channel in enumerate(plan.channels):
-        result[number] = _NORMALISE[channel.normalisation](image[number], channel, inside)
-    return result
+        _NORMALISE[channel.normalisation](image[number], channel, inside)
+    return image
 
 
 def _check_finite(values: torch.Tensor, name: str) -> None:
+    if bool(torch.isfinite(torch.stack(torch.aminmax(values))).all()):  # NaN comes through; no copy of a large scan
+        return
     bad = values.numel() - int(torch.isfinite(values).sum())
     if bad:
         raise DataError(f"channel {name} holds {bad} NaN or infinite voxels; all must be finite numbers: repair or leave out the scan")
 
 
-def _zscore(values: torch.Tensor, channel: Channel, inside: torch.Tensor | None) -> torch.Tensor:
+def _zscore(values: torch.Tensor, channel: Channel, inside: torch.Tensor | None) -> None:
     sample = values if inside is None else values[inside]
     if sample.numel() == 0:
-        return torch.zeros_like(values)
+        values.zero_()
+        return
     variance, mean = torch.var_mean(sample, correction=0)
     deviation = float(variance) ** 0.5
-    if deviation <= _FLAT * float(sample.abs().max()):
-        return torch.zeros_like(values)
-    scaled: torch.Tensor = (values - mean) / deviation
-    return scaled if inside is None else scaled.where(inside, 0.0)
+    if deviation <= _FLAT * max(float(sample.max()), -float(sample.min())):
+        values.zero_()
+        return
+    values.sub_(mean).div_(deviation)
+    if inside is not None:
+        values.masked_fill_(~inside, 0.0)
 
 
-def _ct(values: torch.Tensor, channel: Channel, inside: torch.Tensor | None) -> torch.Tensor:
-    return (values.clamp(channel.lower, channel.upper) - channel.mean) / (channel.std or 1.0)
+def _ct(values: torch.Tensor, channel: Channel, inside: torch.Tensor | None) -> None:
+    values.clamp_(channel.lower, channel.upper).sub_(channel.mean).div_(channel.std or 1.0)
 
 
-def _rescale(values: torch.Tensor, channel: Channel, inside: torch.Tensor | None) -> torch.Tensor:
-    return (values - channel.lower) / ((channel.upper - channel.lower) or 1.0)
+def _rescale(values: torch.Tensor, channel: Channel, inside: torch.Tensor | None) -> None:
+    values.sub_(channel.lower).div_((channel.upper - channel.lower) or 1.0)
 
 
-def _none(values: torch.Tensor, channel: Channel, inside: torch.Tensor | None) -> torch.Tensor:
-    return values
+def _none(values: torch.Tensor, channel: Channel, inside: torch.Tensor | None) -> None:
+    """As it is."""
 
 
-_NORMALISE: dict[str, Callable[[torch.Tensor, Channel, torch.Tensor | None], torch.Tensor]] = {
+_NORMALISE: dict[str, Callable[[torch.Tensor, Channel, torch.Tensor | None], None]] = {
     "zscore": _zscore,
     "ct": _ct,
     "rescale": _rescale,
