@@ -17,6 +17,7 @@ from segpipe.package.model_file import Model
 from segpipe.package.openvino_network import OpenVinoNetwork, knows_bf16
 from segpipe.package.precision import Compute, fast_bf16, on_windows
 from segpipe.package.runtime import Runtime, in_bf16, in_runtime, same_logits
+from segpipe.package.trunk import without_head
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,8 @@ def choose_computing(models: Sequence[Model], device: torch.device, wanted: Want
     Raises:
         ConfigError, ModelError: see `in_runtime`; or OpenVINO was asked for, and cannot take the network or gives other numbers.
     """
-    changed = tuple(_checked(model, device, wanted) for model in models)
+    parts = [without_head(model) for model in models] if len(models) == 1 else models  # several only meet behind their heads
+    changed = tuple(_checked(model, device, wanted) for model in parts)
     bf16 = _bf16(changed, device, wanted.precision)
     return Computing(tuple(in_bf16(model) for model in changed) if bf16 else changed, bf16)
 

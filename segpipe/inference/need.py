@@ -94,8 +94,9 @@ def _computing(group: Sequence[Plan], scan: Volume, asked: Asked, batch: int) ->
     window = batch * math.prod(plan.patch_size)
     number = 2 if asked.bf16 else 4
     maps = max(_maps(one, window, number) for one in group)
-    answers = plan.outputs * window * (number + 4 * (2 if len(group) > 1 else 1))
-    kept = 4 * plan.outputs * most_kept(shape, plan.patch_size, asked.overlap)
+    numbers = min(plan.outputs, plan.network.features[0]) if len(group) == 1 else plan.outputs  # see `package.trunk`
+    answers = numbers * window * (number + 4 * (2 if len(group) > 1 else 1))
+    kept = 4 * numbers * most_kept(shape, plan.patch_size, asked.overlap)
     return 4 * scan.channels * math.prod(shape) + kept + max(maps, answers)
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from segpipe.errors import ConfigError, ModelError
 from segpipe.geometry.grid import Box, Volume
+from segpipe.inference.air import UNSEEN, behind, empty_windows
 from segpipe.inference.ensemble import check_agreement, seeing_alike, together, with_flips
 from segpipe.inference.memory import memory_guard
 from segpipe.inference.need import Asked, need_of
@@ -37,10 +38,6 @@ from segpipe.progress import Told
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _WORTH_TELLING = 1.5
-_CERTAIN = 20.0
-"""Logit of what is not asked about."""
-_ROUNDING = 1e-4
-"""What resampling may add to a value that all neighbours have, in units of the normalised image."""
 
 Precision = Literal["fp32", "bf16", "auto"]
 """fp32: the same label map on every machine; bf16: faster where the hardware has it; auto: bf16 where it is fast, else fp32."""
@@ -233,8 +230,11 @@ class Predictor:
         networks = [self._network(model) for model in group]
         image = prepared.image.to(self.device)
         predict = torch.inference_mode()(together(networks, self._readout))
-        before, empty = blended(prepared.trace), _empty(plan, self._readout)
-        for box, scores in sliding_blocks(image, predict, plan.patch_size, self.overlap, batch, told, before, empty):
+        before, empty = blended(prepared.trace), empty_windows(plan, self._readout)
+        head = group[0].head
+        kept = Empty(empty.at_most, (UNSEEN,) * head.features) if head is not None and empty is not None else empty
+        for box, found in sliding_blocks(image, predict, plan.patch_size, self.overlap, batch, told, before, kept):
+            scores = found if head is None else behind(head, found, empty)
             if not bool(torch.isfinite(scores.sum())):
                 raise ModelError(f"{group[0].path}: the network gives NaN or infinity on this scan: check its intensities, or train again")
             yield box, scores
@@ -243,15 +243,6 @@ class Predictor:
         """(B, C, i, j, k) -> (B, N, i, j, k)."""
         network = on_windows(model.network, model.plan.dims, Compute(str(self.device), self.bf16))
         return with_flips(network, _flipped(model.plan)) if self.flips else network
-
-
-def _empty(plan: Plan, readout: Readout) -> Empty | None:
-    """Windows of nothing but air, where the plan says that the network is not asked about them: certainly background."""
-    if not plan.skip_empty:
-        return None
-    clipped = tuple((channel.lower - channel.mean) / (channel.std or 1.0) + _ROUNDING for channel in plan.channels)
-    first = -_CERTAIN if readout.paint else _CERTAIN
-    return Empty(clipped, (first, *(-_CERTAIN for _ in range(plan.outputs - 1))))
 
 
 def _flipped(plan: Plan) -> list[int]:

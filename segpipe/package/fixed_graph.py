@@ -24,7 +24,7 @@ def fixed_graph(module: nn.Module, shape: tuple[int, ...]) -> GraphModule:
     Raises:
         RuntimeError, TypeError, ValueError: its way depends on what the voxels are, or it cannot be followed.
     """
-    device = "cuda" if isinstance(module, torch.jit.ScriptModule) else "cpu"
+    device = "cuda" if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()) else "cpu"
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with warnings.catch_warnings(), mode, torch.no_grad():
         warnings.simplefilter("ignore")

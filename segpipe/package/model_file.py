@@ -19,6 +19,7 @@ from torch import nn
 
 from segpipe.errors import ModelError
 from segpipe.package.archive import checked_records, rewritten
+from segpipe.package.head import Head
 from segpipe.package.onnx_file import read_onnx, with_text
 from segpipe.package.openvino_network import from_onnx
 from segpipe.package.parts_network import parts_of
@@ -57,6 +58,7 @@ class Model:
         part: its number among the networks of its file.
         kind: of file.
         runtime: what computes `network`: torch or openvino.
+        head: what makes logits (N, i, j, k) of features (F, i, j, k), where `network` gives features; None: it gives logits.
     """
 
     plan: Plan
@@ -67,6 +69,7 @@ class Model:
     part: int = 0
     kind: Kind = "ts"
     runtime: str = "torch"
+    head: Head | None = None
 
 
 def load_models(path: Path, device: torch.device | str = "cpu") -> tuple[Model, ...]:

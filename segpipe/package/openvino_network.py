@@ -26,7 +26,7 @@ Convert = Callable[[Shape], Any]
 
 
 class OpenVinoNetwork:
-    """(B, C, *spatial) -> logits (B, N, *spatial) float32, on the CPU.
+    """(B, C, *spatial) -> logits (B, N, *spatial) float32, on the CPU; of a single image they are good until the next call.
 
     Images go through one by one: the network is compiled once a spatial size, whatever the batch, and the threads share the work on each.
 
@@ -49,7 +49,9 @@ class OpenVinoNetwork:
         """
         compiled = self._for((1, *windows.shape[1:]))
         try:
-            outputs = [torch.from_numpy(compiled(one.contiguous().numpy())[0]) for one in windows.detach().float().split(1)]
+            shared = windows.shape[0] == 1  # the answer stays in OpenVINO's memory, and is good until the next one
+            images = windows.detach().float().split(1)
+            outputs = [torch.from_numpy(compiled(one.contiguous().numpy(), share_outputs=shared)[0]) for one in images]
         except RuntimeError as error:
             raise ModelError(f"OpenVINO fails on an input of {tuple(windows.shape)}: {_reason(error)}: use --runtime torch") from error
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
