@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 - the name of SimpleITK's own documentation
 from numpy.typing import NDArray
 
 from segpipe.errors import DataError
@@ -30,6 +29,13 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SPACE = 3
 
 
+def simple_itk() -> Any:
+    """SimpleITK, loaded when the first file needs it: it takes 0.1 GB and a third of a second, and most scans are NIfTI."""
+    import SimpleITK
+
+    return SimpleITK
+
+
 def read(path: Path) -> Volume:
     """The whole file: (C, I, J, K), integers in the file's own type, else float32."""
     with _quiet():
@@ -37,7 +43,7 @@ def read(path: Path) -> Volume:
         grid, channels = _grid(reader, path)
         if _is_meta(path):
             metaimage.check_voxels(path)
-        array = _real(sitk.GetArrayFromImage(reader.Execute()))
+        array = _real(simple_itk().GetArrayFromImage(reader.Execute()))
     if reader.GetNumberOfComponents() > 1:
         array = np.moveaxis(array, -1, 0)  # (C, [T,] K, J, I)
     array = array.reshape(channels, *reversed(grid.shape))
@@ -60,10 +66,10 @@ def read_grids(path: Path) -> list[Grid]:
         return [_grid(_opened(path), path)[0]]
 
 
-def _opened(path: Path) -> sitk.ImageFileReader:
+def _opened(path: Path) -> Any:
     if _is_meta(path):
         metaimage.check_header(path)
-    reader = sitk.ImageFileReader()
+    reader = simple_itk().ImageFileReader()
     reader.SetImageIO(_READERS[split_name(path)[1]])
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
@@ -74,7 +80,7 @@ def _is_meta(path: Path) -> bool:
     return _READERS[split_name(path)[1]] == "MetaImageIO"
 
 
-def _grid(reader: sitk.ImageFileReader, path: Path) -> tuple[Grid, int]:
+def _grid(reader: Any, path: Path) -> tuple[Grid, int]:
     """Grid and number of channels."""
     sizes = list(reader.GetSize())
     components = reader.GetNumberOfComponents()
@@ -95,6 +101,7 @@ def _grid(reader: sitk.ImageFileReader, path: Path) -> tuple[Grid, int]:
 def write(path: Path, volume: Volume) -> None:
     """Write compressed, except .mhd, whose voxels go uncompressed into a .raw file beside it."""
     array: NDArray[Any] = volume.array.transpose(0, 3, 2, 1)  # (C, K, J, I)
+    sitk = simple_itk()
     image = sitk.GetImageFromArray(array[0]) if volume.channels == 1 else sitk.GetImageFromArray(np.moveaxis(array, 0, -1), isVector=True)
     affine = _LPS_TO_RAS @ volume.grid.affine
     spacing = volume.grid.spacing_mm
@@ -118,6 +125,7 @@ def reason(error: Exception) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep ITK's warnings from the terminal; what matters is checked here."""
+    sitk = simple_itk()
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 - the name of SimpleITK's own documentation
 from numpy.typing import NDArray
 from PIL import Image
 
 from segpipe.errors import DataError, GeometryError
 from segpipe.geometry.grid import Grid, Volume
 from segpipe.io.find import split_name
+from segpipe.io.itk import simple_itk
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +102,7 @@ def _is_16_bit(image: Image.Image) -> bool:
 
 
 def _deep_colour(path: Path) -> NDArray[Any]:
+    sitk = simple_itk()
     array: NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     return array[..., :_COLOURS]
 
