@@ -14,19 +14,17 @@ from segpipe.errors import ConfigError, ModelError
 from segpipe.package.extra import installed, needed
 from segpipe.package.model_file import Model
 from segpipe.package.openvino_network import OpenVinoNetwork, from_torch
-from segpipe.package.proof import label_dice
 
 log = logging.getLogger(__name__)
 
 Runtime = Literal["auto", "torch", "openvino"]
 """auto: OpenVINO where it is installed, the device is the processor, the network is not tiny and OpenVINO takes it; else torch."""
 
-LEAST_DICE = 0.999
-"""Of each label, between the label maps of two ways of computing, from which the quicker one may stand for the other."""
 LARGEST_GAP = 1e-3
 """Of fp32 logits, absolute plus relative: ten times what kernels that add up in other orders came to over deep networks."""
-_TINY = 1e9
-"""Weights times voxels of a window (a measure of its multiplications) below which OpenVINO would take longer to load than to save.
+_TINY = 5e12
+"""Weights times voxels of a window (a measure of its multiplications) below which torch is as quick once its weights are laid out for the
+processor, and OpenVINO would take longer to load: measured at 5e11 (torch quicker by a sixth to a third) and 6e13 (OpenVINO).
 
 Of the file, not of the clock or of the number of scans, so that a call that goes on with a folder chooses as the one before."""
 
@@ -62,12 +60,6 @@ def in_bf16(model: Model) -> Model:
 def same_logits(found: Tensor, expected: Tensor) -> bool:
     """Whether fp32 logits of one shape are equal within `LARGEST_GAP`."""
     return bool(((found - expected).abs() <= LARGEST_GAP + LARGEST_GAP * expected.abs()).all())
-
-
-def worst_label(found: Tensor, expected: Tensor, model: Model) -> tuple[str, float]:
-    """Name and Dice of the label that two (N, i, j, k) logits agree on least."""
-    dice = label_dice(found, expected, model.plan)
-    return min(dice.items(), key=lambda item: item[1], default=("", 1.0))
 
 
 def _is_tiny(model: Model) -> bool:

@@ -12,7 +12,7 @@ from segpipe.errors import ConfigError, ModelError
 from segpipe.package import runtime
 from segpipe.package.export import export_model
 from segpipe.package.model_file import Model, load_model
-from segpipe.package.runtime import in_bf16, in_runtime, same_logits, worst_label
+from segpipe.package.runtime import in_bf16, in_runtime
 from segpipe.plan.plan import Plan
 
 CPU = torch.device("cpu")
@@ -45,14 +45,3 @@ def test_openvino_is_refused_on_a_gpu_and_where_it_is_not_installed(model: Model
 
 def test_a_network_of_torch_gets_its_bf16_from_autocast(model: Model) -> None:
     assert in_bf16(model).network is model.network
-
-
-def test_logits_and_label_maps_are_compared(model: Model) -> None:
-    logits = torch.zeros(3, 10, 10, 10)
-    logits[1, :5], logits[2, 9] = 1, 1
-    moved = logits.clone()
-    moved[1, 4, 0, 0] = -1
-    assert same_logits(logits + 1e-4, logits) and not same_logits(moved, logits)
-    name, dice = worst_label(moved, logits, model)
-    assert (name, dice) == ("organ", 2 * 499 / 999)
-    assert worst_label(torch.zeros(3, 4, 4, 4), torch.zeros(3, 4, 4, 4), model)[1] == 1.0

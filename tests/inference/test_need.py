@@ -1,0 +1,57 @@
+"""The memory of a scan, told before it is segmented."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from segpipe.errors import DataError
+from segpipe.geometry.grid import Grid, Volume
+from segpipe.inference.need import Asked, need_of
+from segpipe.inference.predictor import Predictor
+
+from .conftest import MakeModel, blocks_volume
+
+
+def scan_of(*shape: int) -> Volume:
+    return Volume(np.zeros((1, *shape), dtype=np.int16), Grid((shape[0], shape[1], shape[2]), np.eye(4)))
+
+
+def test_larger_scans_probabilities_and_several_models_need_more(make_model: MakeModel) -> None:
+    one, other = make_model("a.ts").plan, make_model("b.ts", spacing_mm=(0.5, 0.5, 0.5)).plan
+    small, large = scan_of(60, 60, 60), scan_of(300, 300, 300)
+    asked, shares = Asked(1, 0.5, False, False), Asked(1, 0.5, False, True)
+    needs = [
+        need_of([[one]], small, asked),
+        need_of([[one]], large, asked),
+        need_of([[one]], large, shares),
+        need_of([[one], [other]], large, asked),
+    ]
+    assert [need.gb for need in needs] == sorted(need.gb for need in needs)
+    assert needs[0].gb < 0.7 < needs[2].gb
+
+
+def test_the_batch_is_made_smaller_to_keep_a_limit_and_a_scan_that_does_not_fit_is_refused(make_model: MakeModel) -> None:
+    plan, scan = make_model(patch_size=(64, 64, 64)).plan, scan_of(100, 100, 100)
+    free = need_of([[plan]], scan, Asked(64, 0.5, False, False))
+    assert free.batch == 64
+    limit = need_of([[plan]], scan, Asked(8, 0.5, False, False)).gb
+    kept = need_of([[plan]], scan, Asked(64, 0.5, False, False, limit))
+    assert 1 <= kept.batch <= 8
+    assert kept.gb <= limit
+    with pytest.raises(DataError, match=r"takes about .* GB to segment, and --memory-gb is 0.1: give more"):
+        need_of([[plan]], scan, Asked(64, 0.5, False, False, 0.1))
+
+
+def test_a_prediction_keeps_the_limit_and_tells_what_it_takes(make_model: MakeModel, caplog: pytest.LogCaptureFixture) -> None:
+    model = make_model()
+    with caplog.at_level(logging.INFO, logger="segpipe"):
+        predictor = Predictor([model], memory_gb=8.0)
+        first = predictor.predict(blocks_volume()).labels
+        predictor.predict(blocks_volume())
+    assert caplog.text.count("of memory") == 1
+    assert np.array_equal(first, Predictor([model]).predict(blocks_volume()).labels)
+    with pytest.raises(DataError, match="--memory-gb"):
+        Predictor([model], memory_gb=0.01).predict(blocks_volume())
