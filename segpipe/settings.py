@@ -155,7 +155,7 @@ class NetworkSettings:
     along an axis while it is long and fine enough. The number of stages follows; a patch set by hand must be a multiple of their
     product."""
     kernel_size: int = _in(0, 9, 0)
-    """Kernel size, odd; auto: 3 (U-Net), 5 (V-Net); 1 along an axis that is still too coarse."""
+    """Kernel size, odd; auto: 3 (the published V-Net has 5); 1 along an axis that is still too coarse."""
     kernels: list[list[int]] = _in(1, 9, [])
     """Kernel sizes, odd, for each stage, finest first, and along each axis of the network; auto: by `kernel_size`."""
     convolutions: int = _in(1, 4, 2)

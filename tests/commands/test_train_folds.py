@@ -56,10 +56,15 @@ def test_every_case_is_held_out_once_and_scored(data: Path, run: tuple[Path, str
     scores = json.loads((folder / "cross_validation.json").read_text())
     assert sorted({row["case"] for row in scores["cases"]}) == sorted(held[0] + held[1])
     assert [row["member"] for row in scores["members"]] == ["fold_0", "fold_1"]
+    validated = []
     for fold in (0, 1):
         for row in json.loads((folder / f"fold_{fold}/validation.json").read_text())["each"]:
+            own = float(np.mean(list(row["dice"].values())))
+            validated.append(own)
             dice = [one["dice"] for one in scores["cases"] if one["case"] == row["case"]]
-            assert np.nanmean([np.nan if d is None else d for d in dice]) == pytest.approx(np.mean(list(row["dice"].values())), abs=0.1)
+            assert np.nanmean([np.nan if d is None else d for d in dice]) > own - 0.1  # thresholds and rules may move it up by more
+    # what was there before any choice: the file's labels on the scan's grid, against the training's on the network's
+    assert scores["thresholds"][0]["before"] == pytest.approx(np.mean(validated), abs=0.03)
     assert [one["output"] for one in scores["thresholds"]] == label_names(folder)
     assert "largest component" in printed and "Thresholds: " in printed and "the mean of 2 networks" in printed
 

@@ -57,6 +57,8 @@ def model(make_model: MakeModel) -> Path:
 def start() -> Iterator[Start]:
     """Start the program; what still runs at the end of the test is killed."""
     running: list[subprocess.Popen[str]] = []
+    # tests in the background of a shell have inherited that it is ignored, and would hand that on
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def begin(*words: str | Path) -> subprocess.Popen[str]:
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
@@ -66,6 +68,7 @@ def start() -> Iterator[Start]:
         return process
 
     yield begin
+    signal.signal(signal.SIGINT, before)
     for process in running:
         process.kill()
         process.communicate()

@@ -116,9 +116,9 @@ def test_scans_with_large_margins_are_cropped() -> None:
     assert make_plan("b", data(nonzero_share=0.3), settings()).nonzero
 
 
-def test_the_v_net_gets_wide_kernels_and_narrow_stages() -> None:
+def test_the_v_net_gets_narrow_stages() -> None:
     network = make_plan("h", data(), settings(network={"name": "vnet"})).network
-    assert network.kernels[0] == (5, 5, 5)
+    assert network.kernels[0] == (3, 3, 3)
     assert network.features == (8, 16, 32, 64)
 
 
