@@ -105,7 +105,7 @@ def plan_table(made: Plan, configuration: str = "") -> Table:
     for key, value in values.items():
         table.add_row(key, value, made.reasons.get(key, ""))
     if made.skip_empty:
-        table.add_row("skip_empty", "windows of air", made.reasons.get("skip_empty", ""))
+        table.add_row("skip_empty", "windows clipped throughout", made.reasons.get("skip_empty", ""))
     table.add_row("kernels", _stages(network.kernels), made.reasons.get("kernels", ""))
     table.add_row("strides", _stages(network.strides), made.reasons.get("strides", ""))
     if "memory" in made.reasons:

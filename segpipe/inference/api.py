@@ -10,22 +10,26 @@ prediction = segpipe.predict_volume(model, segpipe.Volume(array, grid))
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from segpipe.errors import ConfigError
+from segpipe.errors import ConfigError, DataError
 from segpipe.geometry.grid import Volume
 from segpipe.inference import folder
 from segpipe.inference.computing import Wanted, choose_computing
 from segpipe.inference.predictor import Precision, Prediction, Predictor
 from segpipe.inference.table import Row
 from segpipe.inference.task import FolderOptions
+from segpipe.io.find import is_picture
 from segpipe.io.read import read_channels, read_volume
 from segpipe.io.write import write_label_map
 from segpipe.package.device import choose_device
 from segpipe.package.model_file import load_models
 from segpipe.package.runtime import Runtime
+
+log = logging.getLogger(__name__)
 
 Source = str | Path
 
@@ -80,15 +84,24 @@ def predict_file(model: Predictor, source: Source | Sequence[Source], target: So
         target: label map to write, in the format of its name; a file that is there is replaced.
 
     Raises:
-        DataError, GeometryError: the scan cannot be read or segmented.
+        DataError, GeometryError: the scan cannot be read or segmented, or is a picture where volumes are wanted, or the other way round.
         ConfigError: the label map cannot be written, or would replace the scan.
     """
-    images = [Path(source)] if isinstance(source, (str, Path)) else [Path(one) for one in source]
-    if Path(target).resolve() in [image.resolve() for image in images]:
+    images, out = [Path(source)] if isinstance(source, (str, Path)) else [Path(one) for one in source], Path(target)
+    if out.exists() and any(image.exists() and out.samefile(image) for image in images):
         raise ConfigError(f"{target} is the scan, and would be overwritten: choose another file")
+    if is_picture(images[0]) != model.plan.pictures:
+        kinds = ("a picture", "volumes") if is_picture(images[0]) else ("a volume", "pictures")
+        raise DataError(f"{images[0]}: is {kinds[0]}; the model was trained on {kinds[1]}: give what it was trained on")
     volume = read_volume(images[0]) if len(images) == 1 else read_channels(images)
     prediction = model.predict(volume)
-    write_label_map(Path(target), prediction.labels, volume.grid)
+    unlike = model.unlike(volume)
+    if not model.plan.pictures:
+        ml = volume.grid.voxel_volume_ml
+        unlike += model.odd_volumes({name: count * ml for name, count in prediction.voxels.items()})
+    if unlike:
+        log.warning("%s is unlike the training scans, look at its label map: %s", images[0], "; ".join(unlike))
+    write_label_map(out, prediction.labels, volume.grid)
     return prediction
 
 

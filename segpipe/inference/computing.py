@@ -6,11 +6,12 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from segpipe.errors import ModelError
+from segpipe.errors import ConfigError, ModelError
 from segpipe.inference.predictor import Precision
 from segpipe.package.agreement import LEAST_DICE, bf16_dice
 from segpipe.package.model_file import Model
@@ -21,6 +22,8 @@ from segpipe.package.trunk import without_head
 
 log = logging.getLogger(__name__)
 
+_FARTHER, _NEAR = 2.0, 1e-3
+"""OpenVINO's error in bf16 may be so many times torch's, and so much more, in units of the logits."""
 _PROBE = 32
 """Most voxels along an axis of the window on which two runtimes are compared."""
 
@@ -36,6 +39,14 @@ class Wanted:
     runtime: Runtime = "auto"
     precision: Precision = "auto"
     threads: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises:
+        ConfigError: an unknown word, which must not be taken for another one.
+        """
+        for name, word, known in (("runtime", self.runtime, get_args(Runtime)), ("precision", self.precision, get_args(Precision))):
+            if word not in known:
+                raise ConfigError(f"{name} is {word!r}; must be one of {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -59,10 +70,33 @@ def choose_computing(models: Sequence[Model], device: torch.device, wanted: Want
     Raises:
         ConfigError, ModelError: see `in_runtime`; or OpenVINO was asked for, and cannot take the network or gives other numbers.
     """
-    parts = [without_head(model) for model in models] if len(models) == 1 else models  # several only meet behind their heads
+    parts = [_cut(model, device) for model in models] if len(models) == 1 else models  # several only meet behind their heads
     changed = tuple(_checked(model, device, wanted) for model in parts)
-    bf16 = _bf16(changed, device, wanted.precision)
+    bf16 = _bf16(changed, device, wanted.precision) and all(
+        _as_near(model, part, device) for model, part in zip(changed, parts, strict=True) if model.runtime != part.runtime
+    )
     return Computing(tuple(in_bf16(model) for model in changed) if bf16 else changed, bf16)
+
+
+def _cut(model: Model, device: torch.device) -> Model:
+    """The model without its head where that makes no difference."""
+    cut = without_head(model)
+    if cut.head is None:
+        return model
+    window = _noise(model)
+    same = same_logits(cut.head(_logits(cut, window, device).to(device)).cpu(), _logits(model, window, device))
+    return cut if same else model
+
+
+def _as_near(after: Model, before: Model, device: torch.device) -> bool:
+    """Whether OpenVINO's bf16 is about as near to fp32 as torch's, of which the document tells."""
+    window = _noise(before)
+    full = _logits(before, window, device)
+    theirs, ours = (float((_logits(one, window, device, True) - full).abs().mean()) for one in (before, in_bf16(after)))
+    near = ours <= _FARTHER * theirs + _NEAR
+    if not near:
+        log.info("fp32 is used: in bf16 OpenVINO is %.2g away from it, torch %.2g: --runtime torch may use bf16", ours, theirs)
+    return near
 
 
 def _checked(before: Model, device: torch.device, wanted: Wanted) -> Model:
@@ -91,10 +125,10 @@ def _noise(model: Model) -> Tensor:
     return torch.randn((1, len(model.plan.channels), *size), generator=torch.Generator().manual_seed(0))
 
 
-def _logits(model: Model, window: Tensor, device: torch.device) -> Tensor:
-    """(N, i, j, k) float32, on the processor."""
+def _logits(model: Model, window: Tensor, device: torch.device, bf16: bool = False) -> Tensor:
+    """(N, i, j, k) float32, on the processor; features where the model has a head."""
     with torch.inference_mode():
-        return on_windows(model.network, model.plan.dims, Compute(str(device), False))(window.to(device))[0].float().cpu()
+        return on_windows(model.network, model.plan.dims, Compute(str(device), bf16))(window.to(device))[0].float().cpu().clone()
 
 
 def _bf16(models: Sequence[Model], device: torch.device, precision: Precision) -> bool:

@@ -38,7 +38,7 @@ def seeing_alike(models: Sequence[Model]) -> list[list[Model]]:
     groups: dict[object, list[Model]] = {}
     for model in models:
         plan = model.plan
-        seen = (plan.orient, plan.axes, plan.spacing_mm, plan.nearest, plan.nonzero, plan.channels, plan.patch_size)
+        seen = (plan.orient, plan.axes, plan.spacing_mm, plan.nearest, plan.nonzero, plan.channels, plan.patch_size, plan.skip_empty)
         groups.setdefault(seen, []).append(model)
     return list(groups.values())
 

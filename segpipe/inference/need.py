@@ -16,6 +16,7 @@ from segpipe.prepare.prepare import network_shape
 
 PROCESS_GB = 0.5
 """Python, torch and the other libraries, with nothing read yet."""
+_OPENVINO_GB = 0.15
 _COPIES = {"unet": 7.5, "vnet": 14.0}
 """Numbers that a network holds at a time for each that its first stage puts out, what its convolutions work in included. Measured with
 torch 2.13 and OpenVINO 2026.4 on a processor, for windows of 64 to 128 voxels along each axis: 5.2 to 7.4, and 13.8 to 16.6."""
@@ -34,6 +35,8 @@ class Asked:
         overlap: of neighbouring windows.
         bf16: whether the networks compute in it.
         probabilities: whether they are asked for.
+        passes: whether a window goes through networks more than once, so that one answer waits while the next is computed.
+        openvino: whether it computes; it keeps its own copy of the weights, and the memory of a window from one to the next.
         limit_gb: most that may be taken; 0: no limit.
     """
 
@@ -41,6 +44,8 @@ class Asked:
     overlap: float
     bf16: bool
     probabilities: bool
+    passes: bool = False
+    openvino: bool = False
     limit_gb: float = 0.0
 
 
@@ -79,7 +84,7 @@ def need_of(groups: Sequence[Sequence[Plan]], scan: Volume, asked: Asked) -> Nee
 def _gb(groups: Sequence[Sequence[Plan]], scan: Volume, asked: Asked, batch: int) -> float:
     voxels = math.prod(scan.grid.shape)
     weights = sum(weight_numbers(plan.network) for group in groups for plan in group) * (6 if asked.bf16 else 4)
-    always = PROCESS_GB * 1e9 + weights + scan.array.nbytes
+    always = PROCESS_GB * 1e9 + (_OPENVINO_GB * 1e9 + weights if asked.openvino else 0) + weights + scan.array.nbytes
     preparing = _PREPARING * 4 * scan.channels * voxels
     outputs = groups[0][0].outputs
     on_scan = 4 * outputs * voxels * (1 if len(groups) == 1 else 2) if asked.probabilities or len(groups) > 1 else voxels
@@ -97,7 +102,8 @@ def _computing(group: Sequence[Plan], scan: Volume, asked: Asked, batch: int) ->
     numbers = min(plan.outputs, plan.network.features[0]) if len(group) == 1 else plan.outputs  # see `package.trunk`
     answers = numbers * window * (number + 4 * (2 if len(group) > 1 else 1))
     kept = 4 * numbers * most_kept(shape, plan.patch_size, asked.overlap)
-    return 4 * scan.channels * math.prod(shape) + kept + max(maps, answers)
+    at_once = maps + answers if asked.passes or asked.openvino else max(maps, answers)
+    return float(4 * scan.channels * math.prod(shape) + kept + at_once)
 
 
 def _maps(plan: Plan, voxels: int, number: int) -> float:

@@ -40,7 +40,7 @@ _T = TypeVar("_T")
 _WORTH_TELLING = 1.5
 
 Precision = Literal["fp32", "bf16", "auto"]
-"""fp32: the same label map on every machine; bf16: faster where the hardware has it; auto: bf16 where it is fast, else fp32."""
+"""fp32: in torch, the same label map on every machine; bf16: faster where the hardware has it; auto: bf16 where it is fast, else fp32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +175,8 @@ class Predictor:
         """Windows a forward pass; what the scan takes in memory is told where it is more than for the scans before."""
         if volume.channels != len(self.plan.channels) or self.device.type != "cpu":
             return self.batch  # `prepare` refuses the one; on a GPU the memory is another, and known only when it is full
-        asked = Asked(self.batch, self.overlap, self.bf16, probabilities, self.memory_gb)
+        openvino = any(model.runtime == "openvino" for model in self.models)
+        asked = Asked(self.batch, self.overlap, self.bf16, probabilities, self.passes > 1, openvino, self.memory_gb)
         need = need_of([[model.plan for model in group] for group in groups], volume, asked)
         if need.gb > _WORTH_TELLING * self._told_gb:
             self._told_gb = need.gb

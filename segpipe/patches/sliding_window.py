@@ -8,6 +8,7 @@ returned.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -126,6 +127,7 @@ def sliding_blocks(
         yield from blocks.finished(None, empty)
 
 
+@functools.lru_cache(maxsize=64)  # many scans of one protocol have one shape
 def most_kept(shape: Shape, window: Shape, overlap: float) -> int:
     """Most voxels whose logits `sliding_blocks` keeps at a time, those of the window in hand not counted."""
     lead = [max(w - n, 0) // 2 for w, n in zip(window, shape, strict=True)]

@@ -226,7 +226,7 @@ def _decide_skip_empty(channels: Sequence[Channel], reasons: dict[str, str]) -> 
     skip = all(channel.normalisation == "ct" for channel in channels)
     if skip:
         told = ", ".join(f"{channel.lower:.4g}" for channel in channels)
-        reasons["skip_empty"] = f"windows without a voxel above {told} are air: all of it is clipped to one value, and taken as background"
+        reasons["skip_empty"] = f"windows without a voxel above {told}, the lower clip, are a constant to the network: background"
     return skip
 
 

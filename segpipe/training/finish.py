@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from segpipe.dataset.split import load_split
 from segpipe.io.atomic import write_text
@@ -87,10 +87,10 @@ def finish(
         if stop.asked:
             break
         scores += validate(network, [case], plan, settings.inference, compute, cut)
-    stop.turn_to("writing the model file")
     names = list(plan.targets)
     steps = len(module.budget.rates)
-    same = None if stop.asked else bf16_agreement(network, chosen, plan, settings.inference, compute.device)
+    same = _agreement(network, chosen, settings, plan, compute, stop)
+    stop.turn_to("writing the model file")
     write_text(run.validation, json.dumps({"step": steps} | _report(names, scores) | {agreement.KEY: same}, indent=1))
     means, mean = dict(zip(names, class_means(scores), strict=False)), mean_dice(scores)
     spent = {"step": len(module.budget.rates), "seconds": round(module.budget.elapsed_seconds, 2)}
@@ -106,6 +106,19 @@ def finish(
             "only %d steps fitted into the time; the model is hardly trained: give more training.max_minutes or a free machine", steps
         )
     return Finished(run.root, run.model, means, mean, len(scores), split.held_out, steps, module.stopped_by, early)
+
+
+def _agreement(
+    network: nn.Module, cases: Sequence[TrainingCase], settings: Settings, plan: Plan, compute: Compute, stop: OrderlyStop
+) -> dict[str, Any] | None:
+    """That of bf16 with fp32; no fault in it may cost the model, which is not written yet."""
+    if stop.asked:
+        return None
+    try:
+        return bf16_agreement(network, cases, plan, settings.inference, compute.device, lambda: stop.asked)
+    except Exception as error:  # out of memory in fp32, or a kernel that bf16 does not have
+        log.warning("bf16 was not compared with fp32 (%s: %s): predict will use fp32", type(error).__name__, " ".join(str(error).split()))
+        return None
 
 
 def _report(names: list[str], scores: Sequence[CaseDice]) -> dict[str, Any]:

@@ -77,22 +77,36 @@ def validate(
 
 
 def bf16_agreement(
-    network: nn.Module, cases: Sequence[TrainingCase], plan: Plan, window: InferenceSettings, device: str
+    network: nn.Module,
+    cases: Sequence[TrainingCase],
+    plan: Plan,
+    window: InferenceSettings,
+    device: str,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any] | None:
     """How well the label maps in bf16 agree with those in fp32, for the document of the model: the smallest cases, as many as a few seconds
-    suffice for; None where nothing can be told, because the hardware is slow at bf16, or no label was found.
+    suffice for; the network stays as it is. None where not all is told: the hardware is slow at bf16, or a label was found in no case.
+
+    Args:
+        stopped: whether no further case is to be begun.
     """
     if not fast_bf16(device):
         return None
-    started = time.monotonic()
+    started, was_training = time.monotonic(), network.training
+    network.eval()  # or statistics of batches would change, and chance come in
     scores: list[CaseDice] = []
-    for case in sorted(cases, key=lambda one: one.prepared.image.numel())[:_MOST_COMPARED]:
-        if scores and time.monotonic() - started > _COMPARE_SECONDS:
-            break
-        full, half = (predict_indices(network, case, plan, window, Compute(device, bf16)).numpy() for bf16 in (False, True))
-        scores.append(CaseDice(case.name, dice_per_class(half, full, plan.classes)))
-    known = [value for value in class_means(scores) if not math.isnan(value)]
-    return agreement(round(min(known), 6), len(scores)) if known else None
+    try:
+        for case in sorted(cases, key=lambda one: one.prepared.image.numel())[:_MOST_COMPARED]:
+            if (scores and time.monotonic() - started > _COMPARE_SECONDS) or stopped():
+                break
+            full, half = (predict_indices(network, case, plan, window, Compute(device, bf16)).numpy() for bf16 in (False, True))
+            scores.append(CaseDice(case.name, dice_per_class(half, full, plan.classes)))
+    finally:
+        network.train(was_training)
+    means = class_means(scores)
+    if not means or any(math.isnan(value) for value in means):
+        return None
+    return agreement(round(min(means), 6), len(scores))
 
 
 def _dice(indices: NDArray[Any], truth: NDArray[np.uint8], plan: Plan) -> list[float]:

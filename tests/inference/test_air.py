@@ -89,3 +89,25 @@ def test_what_blows_up_is_told_and_not_taken_for_air(tmp_path: Path, volume: Vol
     broken = dataclasses.replace(model, network=lambda x: network(x) * float("inf"))
     with pytest.raises(ModelError, match="NaN or infinity"):
         Predictor([broken]).predict(volume)
+
+
+def test_a_network_that_does_more_behind_its_head_is_left_whole(tmp_path: Path) -> None:
+    from segpipe.network.build import build_network as build
+    from segpipe.network.segmenter import Segmenter
+
+    class Warmer(Segmenter):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            maps: list[torch.Tensor] = self.backbone(self.padded(x))
+            logits = maps[0]
+            for index, head in enumerate(self.heads):
+                if index == 0:
+                    logits = head(logits)
+            return 3.0 * self.cropped(logits, x, 0)
+
+    model = model_of(tmp_path / "model.ts")
+    network = build(model.plan.network, 1, CLASSES, 3)
+    network.__class__ = Warmer
+    export_model(network, model.plan, {}, tmp_path / "warmer.ts")
+    warmer = load_model(tmp_path / "warmer.ts")
+    assert choose_computing([model], torch.device("cpu"), Wanted("torch", "fp32")).models[0].head is not None
+    assert choose_computing([warmer], torch.device("cpu"), Wanted("torch", "fp32")).models[0].head is None

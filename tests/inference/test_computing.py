@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from segpipe.errors import ModelError
+from segpipe.errors import ConfigError, ModelError
 from segpipe.inference.computing import Wanted, choose_computing
 from segpipe.package.agreement import KEY, agreement
 from segpipe.package.model_file import Model
@@ -90,3 +90,22 @@ def test_models_of_several_dimensions_keep_their_order(make_model: MakeModel) ->
     models = [make_model("flat.ts", dims=2, axes=(2, 0, 1)), make_model("solid.ts")]
     computing = choose_computing(models, CPU, Wanted())
     assert [model.path.name for model in computing.models] == ["flat.ts", "solid.ts"]
+
+
+@pytest.mark.parametrize(("name", "word"), [("precision", "float32"), ("runtime", "onnx")])
+def test_a_word_that_is_not_known_is_not_taken_for_another_one(name: str, word: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{name} is '{word}'; must be one of "):
+        Wanted(**{name: word})  # type: ignore[arg-type]
+
+
+def test_openvino_in_bf16_must_be_about_as_near_to_fp32_as_torch_is(
+    make_model: MakeModel, quick: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("openvino")
+    model = telling(make_model(), 1.0)
+    assert choose_computing([model], CPU, Wanted(runtime="openvino")).bf16
+    monkeypatch.setattr("segpipe.inference.computing._FARTHER", 0.0)
+    monkeypatch.setattr("segpipe.inference.computing._NEAR", -1.0)
+    with caplog.at_level(logging.INFO, logger="segpipe"):
+        assert not choose_computing([model], CPU, Wanted(runtime="openvino")).bf16
+    assert "in bf16 OpenVINO is" in caplog.text

@@ -38,11 +38,11 @@ def test_the_batch_is_made_smaller_to_keep_a_limit_and_a_scan_that_does_not_fit_
     free = need_of([[plan]], scan, Asked(64, 0.5, False, False))
     assert free.batch == 64
     limit = need_of([[plan]], scan, Asked(8, 0.5, False, False)).gb
-    kept = need_of([[plan]], scan, Asked(64, 0.5, False, False, limit))
+    kept = need_of([[plan]], scan, Asked(64, 0.5, False, False, limit_gb=limit))
     assert 1 <= kept.batch <= 8
     assert kept.gb <= limit
     with pytest.raises(DataError, match=r"takes about .* GB to segment, and --memory-gb is 0.1: give more"):
-        need_of([[plan]], scan, Asked(64, 0.5, False, False, 0.1))
+        need_of([[plan]], scan, Asked(64, 0.5, False, False, limit_gb=0.1))
 
 
 def test_a_prediction_keeps_the_limit_and_tells_what_it_takes(make_model: MakeModel, caplog: pytest.LogCaptureFixture) -> None:

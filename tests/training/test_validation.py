@@ -12,7 +12,7 @@ from segpipe.package.precision import Compute
 from segpipe.plan.plan import Label, Plan, Region
 from segpipe.settings import InferenceSettings
 from segpipe.training.data import TrainingCase
-from segpipe.training.validation import CaseDice, class_means, mean_dice, validate
+from segpipe.training.validation import CaseDice, bf16_agreement, class_means, mean_dice, validate
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -88,3 +88,32 @@ def test_regions_are_validated_as_they_are_painted(make_plan: Callable[[int], Pl
     scores = validate(Nested(), [changed], plan, InferenceSettings(), Compute("cpu", False), lambda _, indices: seen.append(indices))
     assert scores[0].dice == [1.0, 1.0] and list(plan.targets) == ["whole", "inner"]
     assert torch.equal(seen[0].to(label.dtype), label)
+
+
+def test_bf16_is_compared_with_fp32_on_the_network_as_it_is_used(
+    network: nn.Module, make_plan: Callable[[int], Plan], make_case: Callable[[str], TrainingCase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segpipe.training.validation.fast_bf16", lambda device: True)
+    window, cases = InferenceSettings(0.5, 2), [make_case("a"), make_case("b")]
+    whole = nn.Sequential(nn.BatchNorm3d(1, affine=False), nn.Dropout(0.5), network).train()
+    before = {name: value.clone() for name, value in whole.state_dict().items()}
+    told = bf16_agreement(whole, cases, make_plan(3), window, "cpu")
+    assert told is not None
+    assert told["cases"] == 2
+    assert told["dice"] > 0.99  # without dropout: both are the same network
+    assert whole.training and all(torch.equal(value, before[name]) for name, value in whole.state_dict().items())
+    assert bf16_agreement(whole, cases, make_plan(3), window, "cpu", stopped=lambda: True) is None
+
+
+def test_nothing_is_told_of_bf16_where_a_label_was_never_found_or_the_hardware_is_slow(
+    network: nn.Module, make_plan: Callable[[int], Plan], make_case: Callable[[str], TrainingCase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segpipe.training.validation.fast_bf16", lambda device: True)
+    plan = make_plan(3)
+    more = dataclasses.replace(plan, labels=(*plan.labels, Label(len(plan.labels), 99, "never there")))
+    window, cases = InferenceSettings(0.5, 2), [make_case("a")]
+    assert bf16_agreement(network, cases, plan, window, "cpu") is not None
+    assert bf16_agreement(network, cases, more, window, "cpu") is None
+    assert bf16_agreement(network, [], plan, window, "cpu") is None
+    monkeypatch.setattr("segpipe.training.validation.fast_bf16", lambda device: False)
+    assert bf16_agreement(network, cases, plan, window, "cpu") is None
