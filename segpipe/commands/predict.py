@@ -32,8 +32,8 @@ class PredictOptions:
     format: extension of the label maps, `nii.gz`, `nrrd`, `mha`, `png` ...; empty: each input's own.
     probabilities: also write the probability of each class, `<case>_probabilities.nii.gz`.
     overwrite: segment scans again that are done already.
-    precision: fp32 (with runtime torch the same label map on every machine), bf16 (faster where the hardware has it), auto (bf16 where it is fast and the
-        model's own evidence says that it gives the same labels).
+    precision: fp32 (with runtime torch the same label map on every machine), bf16 (faster where the hardware has it), auto (bf16 where
+        it is fast and the training has measured that it gives the same labels).
     threads: processor threads of each worker, 0: all cores, shared among the workers.
     runtime: what computes the network: torch, openvino (on the processor), or auto (openvino where it is installed and pays).
     tta: average over the mirrorings that the plan allows.
