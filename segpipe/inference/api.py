@@ -15,14 +15,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from segpipe.errors import ConfigError, DataError
+from segpipe.errors import ConfigError
 from segpipe.geometry.grid import Volume
 from segpipe.inference import folder
 from segpipe.inference.computing import Wanted, choose_computing
 from segpipe.inference.predictor import Precision, Prediction, Predictor
 from segpipe.inference.table import Row
-from segpipe.inference.task import FolderOptions
-from segpipe.io.find import is_picture
+from segpipe.inference.task import FolderOptions, check_kind
 from segpipe.io.read import read_channels, read_volume
 from segpipe.io.write import write_label_map
 from segpipe.package.device import choose_device
@@ -90,9 +89,7 @@ def predict_file(model: Predictor, source: Source | Sequence[Source], target: So
     images, out = [Path(source)] if isinstance(source, (str, Path)) else [Path(one) for one in source], Path(target)
     if out.exists() and any(image.exists() and out.samefile(image) for image in images):
         raise ConfigError(f"{target} is the scan, and would be overwritten: choose another file")
-    if is_picture(images[0]) != model.plan.pictures:
-        kinds = ("a picture", "volumes") if is_picture(images[0]) else ("a volume", "pictures")
-        raise DataError(f"{images[0]}: is {kinds[0]}; the model was trained on {kinds[1]}: give what it was trained on")
+    check_kind(images[0], model.plan.pictures)
     volume = read_volume(images[0]) if len(images) == 1 else read_channels(images)
     prediction = model.predict(volume)
     unlike = model.unlike(volume)

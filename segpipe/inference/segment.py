@@ -15,7 +15,7 @@ from segpipe.inference.gather import Examination
 from segpipe.inference.outputs import WRITING, hashes, known_files, set_aside
 from segpipe.inference.predictor import Predictor
 from segpipe.inference.table import PROBABILITIES, Row
-from segpipe.inference.task import Facts, FolderOptions, Task
+from segpipe.inference.task import Facts, FolderOptions, Task, check_kind
 from segpipe.io.find import is_picture
 from segpipe.io.read import read_channels, read_volume
 from segpipe.io.write import write_label_map, write_volume
@@ -95,7 +95,7 @@ class Segmenter:
         start = time.perf_counter()
         volume = read_volume(scan.images[0]) if len(scan.images) == 1 else read_channels(scan.images)
         read = time.perf_counter()
-        self.task.check_kind(scan)
+        check_kind(scan.images[0], self.task.facts.pictures)
         unlike = self.predictor.unlike(volume)
         prediction = self.predictor.predict(volume, self.task.options.probabilities, told)
         predicted = time.perf_counter()

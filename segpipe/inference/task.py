@@ -94,19 +94,22 @@ class Task:
         told = set_aside([path for path in known if state(path, known) == "ours"])
         return replace(row, status="failed", output="", output_hash="", reason="; ".join(part for part in (reason, told) if part))
 
-    def check_kind(self, scan: Examination) -> None:
-        """A picture has neither millimetres nor the axes of a patient: what a model of volumes sees of it is turned and scaled anyhow.
 
-        Raises:
-            DataError: a picture for a model of volumes, or the other way round.
-        """
-        image = scan.images[0]
-        if is_picture(image) and not self.facts.pictures:
-            raise DataError(
-                f"{image}: is a picture, without millimetres; the model was trained on volumes: give the volume that it was made from"
-            )
-        if self.facts.pictures and not is_picture(image):
-            raise DataError(f"{image}: is a volume; the model was trained on pictures: give pictures like those of its training")
+def check_kind(image: Path, pictures: bool) -> None:
+    """A picture has neither millimetres nor the axes of a patient: what a model of volumes sees of it is turned and scaled anyhow.
+
+    Args:
+        pictures: whether the model was trained on them.
+
+    Raises:
+        DataError: a picture for a model of volumes, or the other way round.
+    """
+    if is_picture(image) and not pictures:
+        raise DataError(
+            f"{image}: is a picture, without millimetres; the model was trained on volumes: give the volume that it was made from"
+        )
+    if pictures and not is_picture(image):
+        raise DataError(f"{image}: is a volume; the model was trained on pictures: give pictures like those of its training")
 
 
 def inputs_of(scans: Sequence[Examination]) -> frozenset[Path]:

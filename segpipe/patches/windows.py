@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -42,12 +40,6 @@ def window_starts(size: int, window: int, overlap: float) -> list[int]:
     most = size - window
     count = math.ceil(most / step) + 1 if most > 0 else min(size, 1)
     return [(2 * number * most + count - 1) // (2 * (count - 1)) for number in range(count)] if count > 1 else [0] * count
-
-
-def window_places(shape: Sequence[int], window: Shape, overlap: float) -> list[tuple[slice, ...]]:
-    """Where the windows lie in a volume that is nowhere smaller than one, the last axis fastest."""
-    starts = [window_starts(n, w, overlap) for n, w in zip(shape, window, strict=True)]
-    return [tuple(slice(s, s + w) for s, w in zip(start, window, strict=True)) for start in itertools.product(*starts)]
 
 
 def gaussian_weights(window: Shape) -> Tensor:

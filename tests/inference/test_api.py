@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import segpipe
-from segpipe.errors import ConfigError
+from segpipe.errors import ConfigError, DataError
+from segpipe.geometry.grid import Grid
 from segpipe.io.read import read_volume
-from segpipe.io.write import write_volume
+from segpipe.io.write import write_label_map, write_volume
 
 from .conftest import MakeModel, blocks_volume, expected_labels
 
@@ -54,3 +55,11 @@ def test_importing_segpipe_loads_no_torch_and_knows_no_other_names() -> None:
     code = "import segpipe, sys; print('torch' in sys.modules, segpipe.__all__, hasattr(segpipe, 'train'))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert run.stdout == "False ['Volume', 'load_model', 'predict_file', 'predict_folder', 'predict_volume'] False\n"
+
+
+def test_a_picture_is_no_scan_for_a_model_of_volumes(make_model: MakeModel, tmp_path: Path) -> None:
+    picture = tmp_path / "scan.png"
+    write_label_map(picture, np.zeros((8, 8, 1), dtype=np.uint8), Grid((8, 8, 1), np.eye(4)))
+    with pytest.raises(DataError, match=r"scan.png: is a picture, without millimetres"):
+        segpipe.predict_file(segpipe.load_model(make_model().path, "cpu"), picture, tmp_path / "labels.nii.gz")
+    assert not (tmp_path / "labels.nii.gz").exists()
