@@ -19,7 +19,8 @@ from segpipe.errors import ConfigError
 from segpipe.geometry.grid import Volume
 from segpipe.inference import folder
 from segpipe.inference.computing import Wanted, choose_computing
-from segpipe.inference.predictor import Precision, Prediction, Predictor
+from segpipe.inference.predictor import Precision, Predictor
+from segpipe.inference.restoration import Prediction
 from segpipe.inference.table import Row
 from segpipe.inference.task import FolderOptions, check_kind
 from segpipe.io.read import read_channels, read_volume
@@ -92,7 +93,7 @@ def predict_file(model: Predictor, source: Source | Sequence[Source], target: So
     check_kind(images[0], model.plan.pictures)
     volume = read_volume(images[0]) if len(images) == 1 else read_channels(images)
     prediction = model.predict(volume)
-    unlike = model.unlike(volume)
+    unlike = model.preparation.unlike(volume)
     if not model.plan.pictures:
         ml = volume.grid.voxel_volume_ml
         unlike += model.odd_volumes({name: count * ml for name, count in prediction.voxels.items()})

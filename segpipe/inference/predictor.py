@@ -3,61 +3,41 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
+from functools import cached_property, partial
 from typing import Any, Literal, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from segpipe.errors import ConfigError, ModelError
 from segpipe.geometry.grid import Box, Volume
 from segpipe.inference.air import UNSEEN, behind, empty_windows
+from segpipe.inference.clock import Clock
 from segpipe.inference.ensemble import check_agreement, seeing_alike, together, with_flips
-from segpipe.inference.memory import memory_guard
-from segpipe.inference.need import Asked, need_of
-from segpipe.inference.postprocess import apply_rules, rules_of
+from segpipe.inference.need import Asked
+from segpipe.inference.postprocess import rules_of
+from segpipe.inference.preparation import Preparation, Ready
+from segpipe.inference.restoration import Prediction, Reading, Restoration
 from segpipe.inference.thresholds import offsets_of
-from segpipe.inference.unlike import differences, known_of, odd_volumes
+from segpipe.inference.unlike import known_of, odd_volumes
 from segpipe.package.model_file import Model
 from segpipe.package.precision import Compute, fast_bf16, lay_out, on_windows
 from segpipe.package.torchscript import Network
 from segpipe.patches.sliding_window import Empty, sliding_blocks
-from segpipe.plan.plan import Label, Plan
-from segpipe.prepare.labels import to_values
-from segpipe.prepare.prepare import prepare
+from segpipe.plan.plan import Plan
 from segpipe.prepare.prepared import Prepared
-from segpipe.prepare.readout import Readout, readout_of
-from segpipe.prepare.restore import LabelsOnScan, ProbabilitiesOnScan, blended
+from segpipe.prepare.readout import readout_of
+from segpipe.prepare.restore import blended
 from segpipe.progress import Told
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-_WORTH_TELLING = 1.5
+Part = tuple[int, Box, torch.Tensor]
+"""Number of a group of networks, box of a block on its prepared grid, scores (N, i, j, k) float32 in it."""
 
 Precision = Literal["fp32", "bf16", "auto"]
 """fp32: in torch, the same label map on every machine; bf16: faster where the hardware has it; auto: bf16 where it is fast, else fp32."""
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What is known of one scan, on its own grid.
-
-    Attributes:
-        labels: (I, J, K) of the user's label values, smallest integer type.
-        probabilities: (N, I, J, K) float32, background first (or the regions in their order), where they were asked for.
-        seconds: of the phases `prepare`, `network`, `restore`.
-        voxels: number of voxels (pixels of a picture) of each label but the background, by name.
-    """
-
-    labels: NDArray[Any]
-    probabilities: NDArray[np.float32] | None
-    seconds: dict[str, float]
-    voxels: dict[str, int]
 
 
 class Predictor:
@@ -106,7 +86,7 @@ class Predictor:
         self.batch = batch
         self.flips = flips
         self.memory_gb = memory_gb
-        self._told_gb = 0.0
+        self._groups = seeing_alike(models)
         for model in models:
             lay_out(model.network, model.plan.dims, self.device)
         self.bf16 = precision == "bf16" or (precision == "auto" and fast_bf16(self.device))
@@ -131,14 +111,20 @@ class Predictor:
         """Added to the score of each output before the label is chosen; empty: none."""
         return self._readout.offsets
 
-    def unlike(self, volume: Volume) -> list[str]:
-        """How the volume differs from the scans that the models were trained on, one phrase each, so that its label map is doubtful."""
-        if volume.channels != len(self.plan.channels):
-            return []  # `predict` refuses it
-        pairs = zip(self.models, self._known, strict=True)
-        return list(
-            dict.fromkeys(phrase for model, known in pairs if known is not None for phrase in differences(volume, model.plan, known))
-        )
+    @cached_property
+    def preparation(self) -> Preparation:
+        """The first stage of a scan, which needs no network."""
+        openvino = any(model.runtime == "openvino" for model in self.models)
+        asked = Asked(self.batch, self.overlap, self.bf16, False, self.passes > 1, openvino, self.memory_gb)
+        plans = [[model.plan for model in group] for group in self._groups]
+        known = [(model.plan, one) for model, one in zip(self.models, self._known, strict=True) if one is not None]
+        return Preparation(plans, known, self.device, asked)
+
+    def restoration(self, ready: Ready) -> Restoration:
+        """The last stage of a scan, which is given what the networks say of it."""
+        shares = tuple(len(group) / len(self.models) for group in self._groups)
+        reading = Reading(self._readout, self.plan.outputs, shares, self._rules, self.plan.labels)
+        return Restoration(ready, reading, self.device)
 
     def odd_volumes(self, volumes_ml: dict[str, float]) -> list[str]:
         """Labels whose predicted volume is far from those of the training, by the first model that tells them; one phrase each."""
@@ -157,73 +143,33 @@ class Predictor:
             DataError: wrong channels, NaN or infinite voxels, out of memory.
             ModelError: the network gives NaN or infinity.
         """
-        groups = seeing_alike(self.models)
-        batch = self._batch(volume, groups, probabilities)
-        clock = _Clock(self.device, batch)
-        each = _told_of_each(told, len(groups))
-        if len(groups) == 1 and not probabilities:
-            indices, shares = self._labels(volume, groups[0], clock, next(each)), None
-        else:
-            indices, shares = self._with_probabilities(volume, groups, clock, each)
-        with clock.phase("restore"):
-            indices = apply_rules(indices, self._rules, volume.grid.voxel_volume_ml)
-            voxels = _voxels(indices, self.plan.labels)
-            values = to_values(indices, self.plan.labels)
-        return Prediction(values, shares if probabilities else None, clock.seconds, voxels)
+        ready = self.preparation.prepare(volume, probabilities)
+        clock, restoration = Clock(self.device, ready.batch), self.restoration(ready)
+        for part in self.parts(ready, clock, told):
+            restoration.put(*part)
+        return restoration.prediction(clock.seconds)
 
-    def _batch(self, volume: Volume, groups: Sequence[Sequence[Model]], probabilities: bool) -> int:
-        """Windows a forward pass; what the scan takes in memory is told where it is more than for the scans before."""
-        if volume.channels != len(self.plan.channels) or self.device.type != "cpu":
-            return self.batch  # `prepare` refuses the one; on a GPU the memory is another, and known only when it is full
-        openvino = any(model.runtime == "openvino" for model in self.models)
-        asked = Asked(self.batch, self.overlap, self.bf16, probabilities, self.passes > 1, openvino, self.memory_gb)
-        need = need_of([[model.plan for model in group] for group in groups], volume, asked)
-        if need.gb > _WORTH_TELLING * self._told_gb:
-            self._told_gb = need.gb
-            log.info("a scan of %s voxels takes about %.2g GB of memory", " x ".join(map(str, volume.grid.shape)), need.gb)
-        return need.batch if self.memory_gb else self.batch
+    def parts(self, ready: Ready, clock: Clock, told: Told | None = None) -> Iterator[Part]:
+        """The second stage: what each group of networks says of a scan, block by block, as soon as it is known.
 
-    def _labels(self, volume: Volume, group: Sequence[Model], clock: _Clock, told: Told | None) -> NDArray[Any]:
-        """(I, J, K) class indices on the scan's grid; of the logits only some blocks are ever in memory."""
-        prepared = clock.timed("prepare", lambda: prepare(volume, group[0].plan))
-        labels = LabelsOnScan(prepared.trace, self._readout, self.plan.outputs)
-        self._fill(labels, group, prepared, clock, told)
-        return clock.timed("restore", labels.array)
+        Args:
+            clock: is told how long the networks take.
+            told: see `predict`.
 
-    def _with_probabilities(
-        self, volume: Volume, groups: Sequence[Sequence[Model]], clock: _Clock, each: Iterator[Told | None]
-    ) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        """Class indices on the scan's grid, and probabilities, for which classes x scan must fit into memory, twice where models differ.
-
-        Models that see different windows (2D and 3D, other spacings) only meet on the scan's grid.
+        Raises:
+            DataError: out of memory.
+            ModelError: the network gives NaN or infinity.
         """
-        total: NDArray[np.float32] | None = None
-        for group in groups:
-            prepared = clock.timed("prepare", lambda group=group: prepare(volume, group[0].plan))  # type: ignore[misc]
-            with memory_guard("restore", self.device, clock.batch):
-                filled = ProbabilitiesOnScan(prepared.trace, self._readout, self.plan.outputs)
-            self._fill(filled, group, prepared, clock, next(each))
-            with clock.phase("restore"):
-                shares = filled.array()
-                del filled
-                if len(groups) > 1:
-                    shares *= np.float32(len(group) / len(self.models))
-                total = shares if total is None else np.add(total, shares, out=total)
-        if total is None:
-            raise ModelError("no model was given; give at least one model file")
-        with clock.phase("restore"):
-            return _likeliest(total, self._readout), total
-
-    def _fill(
-        self, target: LabelsOnScan | ProbabilitiesOnScan, group: Sequence[Model], prepared: Prepared, clock: _Clock, told: Told | None
-    ) -> None:
-        blocks = iter(self._blocks(group, prepared, clock.batch, told))
-        while True:
-            found = clock.timed("network", lambda: next(blocks, None))
-            if found is None:
-                return
-            clock.timed("restore", lambda found=found: target.put(*found))  # type: ignore[misc]
-            del found  # before the next windows are computed
+        each = _told_of_each(told, len(self._groups))
+        for number, (group, prepared) in enumerate(zip(self._groups, ready.prepared, strict=True)):
+            blocks = self._blocks(group, prepared, ready.batch, next(each))
+            while True:
+                with clock.phase("network"):
+                    found = next(blocks, None)
+                if found is None:
+                    break
+                yield number, *found
+                del found  # before the next windows are computed
 
     def _blocks(self, group: Sequence[Model], prepared: Prepared, batch: int, told: Told | None) -> Iterator[tuple[Box, torch.Tensor]]:
         """Scores of the group's models together, as `sliding_blocks` gives them."""
@@ -278,43 +224,3 @@ def _common(
         log.warning("the models have different %s: none are applied to what they predict together", what)
         return ()
     return each[0]
-
-
-class _Clock:
-    """Seconds of each phase, added up over the models; a failed allocation is told by phase."""
-
-    def __init__(self, device: torch.device, batch: int) -> None:
-        self.seconds = {"prepare": 0.0, "network": 0.0, "restore": 0.0}
-        self._device = device
-        self.batch = batch
-
-    def timed(self, name: str, work: Callable[[], _T]) -> _T:
-        """What `work` gives, its time added to a phase."""
-        with self.phase(name):
-            return work()
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        with memory_guard(name, self._device, self.batch):
-            yield
-            if self._device.type == "cuda":
-                torch.cuda.synchronize(self._device)
-        self.seconds[name] += time.perf_counter() - start
-
-
-def _likeliest(shares: NDArray[np.float32], readout: Readout) -> NDArray[Any]:
-    """(I, J, K) class indices of probabilities (N, I, J, K)."""
-    dtype = np.min_scalar_type(max(readout.paint, default=shares.shape[0] - 1))
-    planes = (readout.indices(readout.scores(torch.from_numpy(plane.copy()))) for plane in np.moveaxis(shares, 1, 0))
-    return np.stack([plane.numpy().astype(dtype) for plane in planes])
-
-
-def _voxels(indices: NDArray[Any], labels: tuple[Label, ...]) -> dict[str, int]:
-    counts = np.zeros(len(labels), dtype=np.int64)
-    for plane in indices:
-        counts += np.bincount(plane.ravel(), minlength=len(labels))
-    voxels: dict[str, int] = {}
-    for label in labels[1:]:
-        voxels[label.name] = voxels.get(label.name, 0) + int(counts[label.index])
-    return voxels

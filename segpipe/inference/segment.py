@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from segpipe.errors import ConfigError, DataError, SegpipeError
 from segpipe.geometry.grid import Volume
+from segpipe.inference.clock import Clock
 from segpipe.inference.content import scan_hash
 from segpipe.inference.gather import Examination
 from segpipe.inference.outputs import WRITING, hashes, known_files, set_aside
-from segpipe.inference.predictor import Predictor
+from segpipe.inference.predictor import Part, Predictor
+from segpipe.inference.preparation import Ready
+from segpipe.inference.restoration import Restoration
 from segpipe.inference.table import PROBABILITIES, Row
 from segpipe.inference.task import Facts, FolderOptions, Task, check_kind
 from segpipe.io.find import is_picture
@@ -47,8 +51,50 @@ def _options(predictor: Predictor) -> str:
     return f"overlap={predictor.overlap:g} precision={precision}{runtime}{flips}{moved}"
 
 
+class Attempt:
+    """One scan on its way through the stages.
+
+    Args:
+        row: of the scan, before anything is known of it.
+        before: what is known of the files that earlier calls have written of it.
+
+    Attributes:
+        reason: why it has failed; empty while it has not.
+        ready: what the first stage has made of it.
+        restoration: its label map, growing.
+    """
+
+    def __init__(self, scan: Examination, row: Row, before: Row | None) -> None:
+        self.scan, self.row, self.before, self.known = scan, row, before, before
+        self.reason = ""
+        self.ready: Ready | None = None
+        self.restoration: Restoration | None = None
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self) -> Iterator[None]:
+        """Keep a fault of this scan from stopping a night's work on the others.
+
+        Raises:
+            ConfigError: the output cannot be written; every further scan would fail likewise.
+            LeaseLostError: another worker has it.
+        """
+        try:
+            yield
+            return
+        except (ConfigError, LeaseLostError):
+            raise
+        except SegpipeError as error:
+            reason = str(error)
+        except Exception as error:
+            log.debug("%s", self.scan.case, exc_info=True)
+            reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
+        self.reason = _with_file(reason, self.scan)
+        self.ready = self.restoration = None
+
+
 class Segmenter:
-    """Segments the scans of a call, one after the other.
+    """Segments the scans of a call in three stages: `read`, `compute` and `write`, of which only the second needs the networks.
 
     Args:
         out, suffix, options: see `Task`.
@@ -69,49 +115,80 @@ class Segmenter:
             ConfigError: the output cannot be written; every further scan would fail likewise.
             LeaseLostError: from `mark`.
         """
-        row, known = self.task.row(scan), before
+        attempt = self.read(scan, before)
+        for part in self.compute(attempt, told):
+            self.restore(attempt, part)
+        return self.write(attempt, mark)
 
-        def marked(started: Row) -> None:
-            nonlocal known
-            mark(started)
-            known = started
+    def read(self, scan: Examination, before: Row | None) -> Attempt:
+        """Read a scan and prepare it for the networks."""
+        attempt = Attempt(scan, self.task.row(scan), before)
+        with attempt.stage():
+            attempt.row = replace(attempt.row, input_hash=scan_hash(scan.images))
+            if scan.problem:
+                raise DataError(scan.problem)
+            start = time.perf_counter()
+            volume = read_volume(scan.images[0]) if len(scan.images) == 1 else read_channels(scan.images)
+            attempt.seconds["read"] = time.perf_counter() - start
+            check_kind(scan.images[0], self.task.facts.pictures)
+            attempt.ready = self.predictor.preparation.prepare(volume, self.task.options.probabilities)
+            attempt.restoration = self.predictor.restoration(attempt.ready)
+        return attempt
 
-        try:
-            row = replace(row, input_hash=scan_hash(scan.images))
-            return self._segment(scan, row, before, marked, told)
-        except (ConfigError, LeaseLostError):
-            raise
-        except SegpipeError as error:
-            reason = str(error)
-        except Exception as error:  # a fault in one scan must not stop a night's work on the others
-            log.debug("%s", scan.case, exc_info=True)
-            reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
-        log.warning("%s failed", scan.case)  # why is in the row, for whoever closes the call
-        return self.task.failed(row, known, _with_file(reason, scan))
+    def compute(self, attempt: Attempt, told: Told) -> Iterator[Part]:
+        """What the networks say of it, block by block; nothing of a scan that has failed.
 
-    def _segment(self, scan: Examination, row: Row, before: Row | None, mark: Mark, told: Told) -> Row:
-        if scan.problem:
-            raise DataError(scan.problem)
+        Args:
+            told: see `Predictor.predict`.
+        """
+        if attempt.ready is None:
+            return
+        clock = Clock(self.predictor.device, attempt.ready.batch)
+        with attempt.stage():
+            for part in self.predictor.parts(attempt.ready, clock, told):
+                yield part
+                if attempt.reason:  # it cannot be restored
+                    return
+        attempt.seconds |= clock.seconds
+
+    def restore(self, attempt: Attempt, part: Part) -> None:
+        """Take in one block of `compute`."""
+        with attempt.stage():
+            if attempt.restoration is not None:
+                attempt.restoration.put(*part)
+
+    def write(self, attempt: Attempt, mark: Mark) -> Row:
+        """The scan's row, its files written once `compute` has ended, or why they are not.
+
+        Raises:
+            ConfigError: the output cannot be written; every further scan would fail likewise.
+            LeaseLostError: from `mark`.
+        """
+        with attempt.stage():
+            if attempt.ready is not None and attempt.restoration is not None:
+                return self._write(attempt, attempt.ready, attempt.restoration, mark)
+        log.warning("%s failed", attempt.scan.case)  # why is in the row, for whoever closes the call
+        return self.task.failed(attempt.row, attempt.known, attempt.reason)
+
+    def _write(self, attempt: Attempt, ready: Ready, restoration: Restoration, mark: Mark) -> Row:
+        scan, prediction = attempt.scan, restoration.prediction(attempt.seconds)
         start = time.perf_counter()
-        volume = read_volume(scan.images[0]) if len(scan.images) == 1 else read_channels(scan.images)
-        read = time.perf_counter()
-        check_kind(scan.images[0], self.task.facts.pictures)
-        unlike = self.predictor.unlike(volume)
-        prediction = self.predictor.predict(volume, self.task.options.probabilities, told)
-        predicted = time.perf_counter()
-        files = self.task.files(row)
-        self._set_aside_probabilities(before, files)
-        mark(replace(row, status="started", output_hash=";".join(WRITING for _ in files)))
+        files = self.task.files(attempt.row)
+        self._set_aside_probabilities(attempt.before, files)
+        started = replace(attempt.row, status="started", output_hash=";".join(WRITING for _ in files))
+        mark(started)
+        attempt.known = started
         if prediction.probabilities is not None:
-            write_volume(files[-1], Volume(prediction.probabilities, volume.grid))
-        write_label_map(files[0], prediction.labels, volume.grid)
-        seconds = {"read": read - start, **prediction.seconds, "write": time.perf_counter() - predicted}
+            write_volume(files[-1], Volume(prediction.probabilities, ready.grid))
+        write_label_map(files[0], prediction.labels, ready.grid)
+        seconds = {**prediction.seconds, "write": time.perf_counter() - start}
         voxels = {name: float(count) for name, count in prediction.voxels.items()}
-        row = replace(row, status="done", seconds=seconds, output_hash=hashes(files))
+        unlike = list(ready.unlike)
+        row = replace(attempt.row, status="done", seconds=seconds, output_hash=hashes(files))
         if is_picture(scan.images[0]):
             row = replace(row, pixels=voxels)
         else:
-            row = replace(row, volumes_ml={name: count * volume.grid.voxel_volume_ml for name, count in voxels.items()})
+            row = replace(row, volumes_ml={name: count * ready.grid.voxel_volume_ml for name, count in voxels.items()})
             unlike += self.predictor.odd_volumes(row.volumes_ml)
         if unlike and self.task.options.tell_unlike:
             log.warning("%s is unlike the training scans, look at its label map: %s", scan.case, "; ".join(unlike))

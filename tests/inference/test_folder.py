@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from segpipe.geometry.grid import Grid, Volume
 from segpipe.inference.folder import FolderOptions, predict_folder, predict_scans
 from segpipe.inference.gather import gather
 from segpipe.inference.ledger import Ledger
-from segpipe.inference.predictor import Prediction, Predictor
+from segpipe.inference.predictor import Part, Predictor
+from segpipe.inference.preparation import Ready
 from segpipe.inference.table import Row
 from segpipe.io.read import read_volume
 from segpipe.io.write import write_label_map, write_volume
@@ -124,14 +126,14 @@ def test_a_scan_with_nan_or_too_many_channels_fails_alone(predictor: Predictor, 
 def test_a_fault_of_the_program_in_one_scan_does_not_stop_the_others(
     predictor: Predictor, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Predictor.predict
+    whole = Predictor.parts
 
-    def fails_once(self: Predictor, volume: Volume, *args: Any) -> Prediction:
-        if volume.grid.shape[0] == 12:
+    def fails_once(self: Predictor, ready: Ready, *args: Any) -> Iterator[Part]:
+        if ready.grid.shape[0] == 12:
             raise ZeroDivisionError("division\nby zero")
-        return whole(self, volume, *args)
+        return whole(self, ready, *args)
 
-    monkeypatch.setattr(Predictor, "predict", fails_once)
+    monkeypatch.setattr(Predictor, "parts", fails_once)
     rows = run(predictor, source, tmp_path / "out")
     assert rows["sub/b"].reason == f"{source / 'sub/b.nrrd'}: unexpected ZeroDivisionError: division by zero"
     assert list(statuses(rows).values()).count("done") == 2
@@ -178,14 +180,14 @@ def test_a_failed_scan_is_tried_again_and_a_new_one_joins_the_table(predictor: P
 def test_a_killed_run_loses_nothing_that_was_done(
     predictor: Predictor, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Predictor.predict
+    whole = Predictor.parts
 
-    def killed(self: Predictor, volume: Volume, *args: Any) -> Prediction:
-        if volume.grid.shape[0] == 13:
+    def killed(self: Predictor, ready: Ready, *args: Any) -> Iterator[Part]:
+        if ready.grid.shape[0] == 13:
             raise KeyboardInterrupt
-        return whole(self, volume, *args)
+        return whole(self, ready, *args)
 
-    monkeypatch.setattr(Predictor, "predict", killed)
+    monkeypatch.setattr(Predictor, "parts", killed)
     with pytest.raises(KeyboardInterrupt):
         run(predictor, source, tmp_path / "out")
     monkeypatch.undo()
@@ -213,7 +215,7 @@ def test_an_unknown_or_lossy_format_is_refused_before_anything_is_written(
 def test_a_picture_format_is_refused_for_volumes_before_anything_is_computed(
     predictor: Predictor, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(Predictor, "predict", None)
+    monkeypatch.setattr(Predictor, "parts", None)
     with pytest.raises(ConfigError, match=rf"--format is {name.lower().lstrip('.')}, a picture; the model was trained on volumes"):
         run(predictor, source, tmp_path / "out", format=name)
     assert not (tmp_path / "out").exists()
@@ -375,15 +377,15 @@ def test_replacing_the_label_maps_of_another_model_is_told(
 def test_ctrl_c_says_what_is_done_and_how_to_go_on(
     predictor: Predictor, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    real, calls = Predictor.predict, []
+    real, calls = Predictor.parts, []
 
-    def interrupted(self: Predictor, *args: object, **kwargs: object) -> Prediction:
+    def interrupted(self: Predictor, *args: object, **kwargs: object) -> Iterator[Part]:
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
         return real(self, *args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Predictor, "predict", interrupted)
+    monkeypatch.setattr(Predictor, "parts", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(predictor, source, tmp_path / "out")
     assert "stopped after 1 of 3 scan(s)" in caplog.text and "the same command does the others" in caplog.text
