@@ -5,7 +5,11 @@
 The volume: 512 x 512 x 300 voxels of 0.8 x 0.8 x 1.25 mm, a body of soft tissue with organs in it and air around it. The model: a 3D
 U-Net of six stages, 32 to 320 features, on a grid of 1.5 mm, in windows of 128^3 that overlap by half, without mirroring. Its weights are
 random (time and memory do not depend on them); with seed 0 the model file is the same on every machine. The peak is that of all
-processes of the command, each at its own.
+processes of the command, each at its own; `together_gb` is the most at one time, what they share counted once, as seen in samples.
+
+With `--nnunet PYTHON` (of an environment that holds nnunetv2, see `against_nnunet.py`) its own network of the same stages, widths, windows
+and grid segments the same volume right after, on a processor, without mirroring, with one process for reading and one for writing, as few
+as it allows.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import argparse
 import contextlib
 import csv
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -70,18 +75,21 @@ def plan_of(classes: int) -> Plan:
 
 
 def run(words: list[str]) -> dict[str, float]:
-    """Seconds of a command, and the peak memory (GB) of it and its workers together, each at its own peak."""
+    """Seconds of a command, and memory (GB) of it and its workers: each at its own peak, and the most that was seen of all at one time."""
     begun = time.perf_counter()
     peaks: dict[int, float] = {}
+    together = 0.0
     process = psutil.Popen(words)
     while process.poll() is None:
         with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
-            for one in (process, *process.children(recursive=True)):
+            family = (process, *process.children(recursive=True))
+            for one in family:
                 peaks[one.pid] = max(peaks.get(one.pid, 0.0), highest_gb(one.pid))
+            together = max(together, sum(one.memory_full_info().pss for one in family) / 1e9)
         time.sleep(0.05)
     if process.returncode:
         raise SystemExit(f"{words[:4]} ended with {process.returncode}")
-    return {"seconds": time.perf_counter() - begun, "peak_gb": sum(peaks.values())}
+    return {"seconds": time.perf_counter() - begun, "peak_gb": sum(peaks.values()), "together_gb": together}
 
 
 def highest_gb(pid: int) -> float:
@@ -107,6 +115,105 @@ def measure(classes: int, out: Path, options: list[str]) -> dict[str, Any]:
     return result | {"phases": phases, "outside_network": 1 - phases["network"] / sum(phases.values())}
 
 
+NNUNET_CHECKPOINT = """
+import json, sys
+from pathlib import Path
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+folder = Path(sys.argv[1])
+plans = PlansManager(json.loads((folder / "plans.json").read_text()))
+configuration = plans.get_configuration("3d_fullres")
+torch.manual_seed(0)
+outputs = plans.get_label_manager(json.loads((folder / "dataset.json").read_text())).num_segmentation_heads
+network = nnUNetTrainer.build_network_architecture(plans, configuration, 1, outputs, enable_deep_supervision=False)
+checkpoint = {"network_weights": network.state_dict(), "trainer_name": "nnUNetTrainer", "init_args": {"configuration": "3d_fullres"}}
+(folder / "fold_0").mkdir(exist_ok=True)
+torch.save(checkpoint | {"inference_allowed_mirroring_axes": (0, 1, 2)}, folder / "fold_0" / "checkpoint_final.pth")
+"""
+
+
+def nnunet_files(classes: int) -> dict[str, dict[str, Any]]:
+    """The files in which nnU-Net keeps what `plan_of` says."""
+    plan = plan_of(classes)
+    network, channel = plan.network, plan.channels[0]
+    resampling = "resample_data_or_seg_to_shape"
+    data, labels = ({"is_seg": seg, "order": order, "order_z": 0, "force_separate_z": None} for seg, order in ((False, 3), (True, 1)))
+    architecture = {
+        "n_stages": len(network.features),
+        "features_per_stage": network.features,
+        "conv_op": "torch.nn.modules.conv.Conv3d",
+        "kernel_sizes": network.kernels,
+        "strides": network.strides,
+        "n_conv_per_stage": [2] * len(network.features),
+        "n_conv_per_stage_decoder": [2] * (len(network.features) - 1),
+        "conv_bias": True,
+        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+    }
+    configuration = {
+        "data_identifier": "nnUNetPlans_3d_fullres",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": plan.batch_size,
+        "patch_size": plan.patch_size,
+        "median_image_size_in_voxels": plan.patch_size,
+        "spacing": plan.spacing_mm,
+        "normalization_schemes": ["CTNormalization"],
+        "use_mask_for_norm": [False],
+        "resampling_fn_data": resampling,
+        "resampling_fn_seg": resampling,
+        "resampling_fn_probabilities": resampling,
+        "resampling_fn_data_kwargs": data,
+        "resampling_fn_seg_kwargs": labels,
+        "resampling_fn_probabilities_kwargs": labels | {"is_seg": False},
+        "architecture": {
+            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+            "arch_kwargs": architecture,
+            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+        },
+        "batch_dice": False,
+    }
+    values = {"max": 3000.0, "median": 0.0, "min": -1024.0, "mean": channel.mean, "std": channel.std}
+    plans = {
+        "dataset_name": "Dataset900_Volume",
+        "plans_name": "nnUNetPlans",
+        "original_median_spacing_after_transp": plan.spacing_mm,
+        "original_median_shape_after_transp": plan.patch_size,
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "configurations": {"3d_fullres": configuration},
+        "experiment_planner_used": "ExperimentPlanner",
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {"0": values | {"percentile_00_5": channel.lower, "percentile_99_5": channel.upper}},
+    }
+    names = {label.name: label.value for label in plan.labels}
+    dataset = {"channel_names": {"0": "CT"}, "labels": names, "numTraining": 1, "file_ending": ".nii"}
+    return {"plans.json": plans, "dataset.json": dataset}
+
+
+def measure_nnunet(interpreter: Path, classes: int, out: Path) -> dict[str, Any]:
+    """The same volume through `nnUNetv2_predict_from_modelfolder`."""
+    folder, scans = out / f"nnunet{classes}", out / "nnunet_scans"
+    for place in (folder, scans):
+        place.mkdir(exist_ok=True)
+    for name, values in nnunet_files(classes).items():
+        (folder / name).write_text(json.dumps(values))
+    link = scans / "scan_0000.nii"
+    if not link.exists():
+        link.symlink_to((out / "scan.nii").resolve())
+    subprocess.run([str(interpreter), "-c", NNUNET_CHECKPOINT, str(folder)], check=True, stdout=subprocess.DEVNULL)
+    command = str(interpreter.parent / "nnUNetv2_predict_from_modelfolder")
+    options = ["--disable_tta", "-f", "0", "-npp", "1", "-nps", "1", "-device", "cpu", "--disable_progress_bar"]
+    words = [command, "-i", str(scans), "-o", str(out / f"nnunet_labels{classes}"), "-m", str(folder), *options]
+    return {"classes": classes, "program": "nnU-Net", **run(words)}
+
+
 def main() -> None:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -114,6 +221,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, nargs="*", default=[3, 60])
     parser.add_argument("--shape", type=int, nargs=3, default=SHAPE, help="voxels of the volume")
     parser.add_argument("--options", default="", help="further options of segpipe predict, in one text")
+    parser.add_argument("--nnunet", type=Path, help="python of the environment that holds nnunetv2")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -123,6 +231,8 @@ def main() -> None:
         shape = tuple(options.shape)
         write_volume(scan, Volume(ct_like(shape)[None], Grid(shape, affine)))
     results = [measure(classes, options.out, options.options.split()) for classes in options.classes]
+    if options.nnunet:
+        results += [measure_nnunet(options.nnunet, classes, options.out) for classes in options.classes]
     print(json.dumps(results, indent=1))
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
