@@ -30,15 +30,17 @@ OVERHEAD_SECONDS = 20.0
 """Of a training besides its steps and the validations on its way: start, preparation, last validation, export."""
 
 
-def features(task: str, width: int) -> str:
-    """The setting that doubles `width` each stage."""
-    return f"network.features=[{','.join(str(width * 2**stage) for stage in range(STAGES[task]))}]"
+def settings(task: str, size: str) -> list[str]:
+    """Those of a size: a width, doubled each stage, and behind a `b` patches a step where they are not the task's own."""
+    width, _, batch = size.partition("b")
+    features = f"network.features=[{','.join(str(int(width) * 2**stage) for stage in range(STAGES[task]))}]"
+    return [features, *([f"plan.batch_size={batch}"] if batch else [])]
 
 
-def probe(task: str, widths: list[int], augment: str, out: Path) -> None:
+def probe(task: str, widths: list[str], augment: str, out: Path) -> None:
     """Measure a step of each width in turns and write the least seconds down."""
-    steps = {width: timed_steps(task, ["threads=1", f"augment={augment}", features(task, width)]) for width in widths}
-    taken: dict[int, list[float]] = {width: [] for width in widths}
+    steps = {width: timed_steps(task, ["threads=1", f"augment={augment}", *settings(task, width)]) for width in widths}
+    taken: dict[str, list[float]] = {width: [] for width in widths}
     for turn, width in itertools.product(range(PROBE_STEPS), widths):
         taken[width].append(steps[width].seconds(turn))
     for width in widths:
@@ -47,7 +49,7 @@ def probe(task: str, widths: list[int], augment: str, out: Path) -> None:
         print(f"{task} width {width} augment={augment}: {seconds:.4f} s a step", flush=True)
 
 
-def run(task: str, minutes: float, width: int, augment: str, out: Path) -> None:
+def run(task: str, minutes: float, width: str, augment: str, out: Path) -> None:
     """Train one row, unless it is there."""
     file = out / f"{task}-{width}-{augment}.seconds"
     if not file.exists():
@@ -57,7 +59,7 @@ def run(task: str, minutes: float, width: int, augment: str, out: Path) -> None:
     place = out / name
     if (place / "validation.json").exists():
         return
-    words = [features(task, width), f"augment={augment}", f"training.max_steps={steps}", "training.resume=auto", "threads=1", "seed=7"]
+    words = [*settings(task, width), f"augment={augment}", f"training.max_steps={steps}", "training.resume=auto", "threads=1", "seed=7"]
     command = [sys.executable, "-m", "segpipe", "train", f"conf={task}", f"dataset.root={TASKS[task]}", f"run_dir={place}", *words]
     with (out / f"{name}.log").open("a") as log:
         if subprocess.run(command, stdout=log, stderr=log, check=False).returncode:
@@ -71,7 +73,7 @@ def show(task: str, out: Path) -> None:
         _, minutes, width, augment = file.parent.name.split("-")
         found = case_dice(file.parent)
         steps = json.loads((file.parent / "schedule.json").read_text())["steps"]
-        rows.append((float(minutes.removesuffix("min")), int(width), augment, steps, sum(found.values()) / len(found), found))
+        rows.append((float(minutes.removesuffix("min")), width, augment, steps, sum(found.values()) / len(found), found))
     for minutes, group in itertools.groupby(sorted(rows, key=lambda row: row[:3]), key=lambda row: row[0]):
         some = list(group)
         best = max(some, key=lambda row: row[4])
@@ -87,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=sorted(STAGES))
     parser.add_argument("--minutes", type=float, nargs="+", default=[2.0, 5.0])
-    parser.add_argument("--widths", type=int, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--widths", nargs="+", default=["8", "16", "32"], help="of the first stage; 8b2: two patches a step")
     parser.add_argument("--augment", default="light")
     parser.add_argument("--out", type=Path, default=Path("sizing"), help="folder for runs and measurements")
     parser.add_argument("--probe", action="store_true", help="measure the seconds of a step of each width and end")

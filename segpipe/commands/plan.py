@@ -39,13 +39,13 @@ def plan(settings: Settings) -> Outcome:
     budget, compute = make_budget(settings), choose_compute(settings)
     cases, fingerprint = survey(settings)
     used_seconds = budget.elapsed_seconds
-    configurations = choose_configurations(settings, fingerprint, lambda: plan_for(fingerprint, settings, compute.device, budget)) or ("",)
+    configurations = choose_configurations(settings, fingerprint, lambda: plan_for(fingerprint, settings, compute, budget)) or ("",)
     if settings.out and len(configurations) > 1:
         raise ConfigError(f"out is {settings.out}, one file, and there are {len(configurations)} plans: name one in configurations=[...]")
     shown: list[object] = []
     for configuration in configurations:
         own = named(settings, configuration)
-        made = plan_for(fingerprint, own, compute.device, budget)
+        made = plan_for(fingerprint, own, compute, budget, cases)
         table = plan_table(made, configuration)
         if not configuration and (auto := auto_configurations(settings, fingerprint, made)):
             table.add_row("configurations", ", ".join(auto[0]), f"what configurations=auto trains: {auto[1]}")

@@ -66,7 +66,7 @@ def train_folds(settings: Settings, config_yaml: str) -> Outcome:
     check_settings(settings)
     _open(run_dir, settings, config_yaml)
     cases, fingerprint = survey(settings)
-    configurations = _write_plans(settings, fingerprint, run_dir)
+    configurations = _write_plans(settings, (cases, fingerprint), run_dir)
     members = members_of(settings, fold_numbers(cases, settings.dataset) if settings.folds == "all" else [], configurations)
     _check_held_out(settings, members, cases, run_dir)
     _announce(settings, members)
@@ -120,25 +120,25 @@ def _choices(made: Decision) -> dict[str, Any]:
     }
 
 
-def _write_plans(settings: Settings, fingerprint: Fingerprint, run_dir: Path) -> tuple[str, ...]:
+def _write_plans(settings: Settings, data: tuple[Sequence[Case], Fingerprint], run_dir: Path) -> tuple[str, ...]:
     """One network can only be the mean of networks of one plan: that of each configuration is decided once, for all machines that train.
 
     Returns:
         The configurations; one with an empty name where there is one plan.
     """
-    device, budget = choose_compute(settings).device, make_budget(settings)
+    (cases, fingerprint), compute, budget = data, choose_compute(settings), make_budget(settings)
     begun = (run_dir / LEDGER).exists()  # what an attempt left that never began counts for nothing
     configurations: tuple[str, ...] = ("",)
     if settings.configurations:
         # one that goes on keeps its own: on another machine `auto` might find others
         configurations = planned_in(run_dir) if begun else ()
         configurations = configurations or choose_configurations(
-            settings, fingerprint, lambda: plan_for(fingerprint, settings, device, budget)
+            settings, fingerprint, lambda: plan_for(fingerprint, settings, compute, budget)
         )
     for configuration in configurations:
         path = run_dir / plan_name(configuration)
         if not (begun and path.exists()):
-            write_text(path, plan_for(fingerprint, named(settings, configuration), device, budget).to_json())
+            write_text(path, plan_for(fingerprint, named(settings, configuration), compute, budget, cases).to_json())
     return configurations
 
 

@@ -122,7 +122,7 @@ def _decide(
         split = load_split(run.splits)
         check_split(run.splits, split, cases)
         return read_plan(run.plan), split
-    plan = plan_for(fingerprint, settings, compute.device, budget)
+    plan = plan_for(fingerprint, settings, compute, budget, cases)
     drawn = settings.dataset.split_seed
     split = make_split(cases, settings.dataset, settings.seed if drawn < 0 else drawn)
     log.info("%d cases to train, %d to validate; %s", len(split.train), len(split.validation), describe(plan))

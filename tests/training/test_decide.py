@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
+import pytest
+from torch import nn
+
+from segpipe.dataset.case import Case
+from segpipe.dataset.fingerprint import Fingerprint
+from segpipe.dataset.phantom import write_phantom
 from segpipe.errors import ConfigError
-from segpipe.settings import NetworkSettings, Settings, TrainingSettings
+from segpipe.package.precision import Compute
+from segpipe.plan.plan import Plan
+from segpipe.settings import DatasetSettings, NetworkSettings, PlanSettings, Settings, TrainingSettings
 from segpipe.training.decide import plan_for
+from segpipe.training.run import run_training
 from segpipe.training.schedule import Budget
+from segpipe.training.survey import survey
 from tests.plan.test_planner import data
 
+CPU = Compute("cpu", False)
 REPEATS = Settings(training=TrainingSettings(schedule_file="s.json"))
 
 
@@ -18,20 +32,86 @@ def repeated(*features: int) -> Budget:
 
 
 def test_a_repeated_run_has_the_widths_of_the_first() -> None:
-    plan = plan_for(data(), REPEATS, "cpu", repeated(24, 48, 96, 192))
+    plan = plan_for(data(), REPEATS, CPU, repeated(24, 48, 96, 192))
     assert plan.network.features == (24, 48, 96, 192)
     assert "repeated" in plan.reasons["features"]
 
 
 def test_widths_set_by_hand_stay() -> None:
     by_hand = Settings(network=NetworkSettings(features=[4, 8, 16, 32]), training=TrainingSettings(schedule_file="s.json"))
-    assert plan_for(data(), by_hand, "cpu", repeated(24, 48, 96, 192)).network.features == (4, 8, 16, 32)
+    assert plan_for(data(), by_hand, CPU, repeated(24, 48, 96, 192)).network.features == (4, 8, 16, 32)
 
 
 def test_another_number_of_stages_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"s\.json: is of a network with the features \[24, 48\], and the plan has 4 stages"):
-        plan_for(data(), REPEATS, "cpu", repeated(24, 48))
+        plan_for(data(), REPEATS, CPU, repeated(24, 48))
 
 
 def test_without_a_repeated_run_the_plan_is_the_planner_s() -> None:
-    assert plan_for(data(), Settings(), "cpu", Budget(max_seconds=60.0)).network.features == (16, 32, 64, 128)
+    assert plan_for(data(), Settings(), CPU, Budget(max_seconds=60.0)).network.features == (16, 32, 64, 128)
+
+
+@pytest.fixture(scope="module")
+def surveyed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sequence[Case], Fingerprint, Settings]:
+    root = tmp_path_factory.mktemp("data")
+    write_phantom(root, "prostate", cases=3, seed=3, size="small")
+    settings = Settings(dataset=DatasetSettings(root=str(root)), training=TrainingSettings(max_minutes=1.0))
+    return (*survey(settings), settings)
+
+
+def widths(monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float], surveyed: tuple[Sequence[Case], Fingerprint, Settings]) -> Plan:
+    """The plan for a minute where a step of each width takes so long; the first width of those measured."""
+
+    def told(network: nn.Module, cases: object, plan: Plan, *_: object) -> float:
+        return seconds[plan.network.features[0]]
+
+    monkeypatch.setattr("segpipe.training.decide.step_seconds", told)
+    cases, fingerprint, settings = surveyed
+    return plan_for(fingerprint, settings, CPU, Budget(max_seconds=60.0), cases)
+
+
+def test_a_budget_of_minutes_is_given_the_width_that_takes_enough_steps(
+    monkeypatch: pytest.MonkeyPatch, surveyed: tuple[Sequence[Case], Fingerprint, Settings]
+) -> None:
+    assert widths(monkeypatch, {16: 0.01, 32: 0.02}, surveyed).network.features[:3] == (32, 64, 128)
+    assert widths(monkeypatch, {16: 0.06}, surveyed).network.features[:3] == (16, 32, 64)
+    assert widths(monkeypatch, {16: 1.0, 8: 0.5}, surveyed).network.features[:3] == (8, 16, 32)
+
+
+def test_real_steps_are_measured(surveyed: tuple[Sequence[Case], Fingerprint, Settings]) -> None:
+    cases, fingerprint, settings = surveyed
+    plan = plan_for(fingerprint, settings, CPU, Budget(max_seconds=20.0), cases)
+    assert plan.network.features[0] in (8, 16, 32) and "steps fit into the minutes on this machine" in plan.reasons["features"]
+
+
+@pytest.mark.parametrize("what", ["features", "off", "rules", "init", "steps"])
+def test_what_is_set_by_hand_is_not_measured(
+    monkeypatch: pytest.MonkeyPatch, surveyed: tuple[Sequence[Case], Fingerprint, Settings], what: str
+) -> None:
+    monkeypatch.setattr("segpipe.training.decide.step_seconds", None)
+    cases, fingerprint, settings = surveyed
+    changed = {
+        "features": replace(settings, network=NetworkSettings(features=[4, 8, 16, 32], stages=4)),
+        "off": replace(settings, plan=PlanSettings(fit_budget=False)),
+        "rules": replace(settings, plan=PlanSettings(rules="nnunet")),
+        "init": replace(settings, training=TrainingSettings(max_minutes=1.0, init="model.ts")),
+        "steps": replace(settings, training=TrainingSettings(max_steps=3)),
+    }[what]
+    budget = Budget(max_steps=3) if what == "steps" else Budget(max_seconds=60.0)
+    assert plan_for(fingerprint, changed, CPU, budget, cases).network.features[0] in (4, 16, 32)
+
+
+def test_the_width_is_in_the_plan_of_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Through the whole training: what was measured is what is trained, and what the schedule repeats."""
+    write_phantom(tmp_path / "data", "prostate", cases=3, seed=3, size="small")
+    monkeypatch.setattr("segpipe.training.decide.step_seconds", lambda *_: 1.0)
+    settings = Settings(
+        run_dir=str(tmp_path / "run"),
+        dataset=DatasetSettings(root=str(tmp_path / "data")),
+        plan=PlanSettings(patch_size=[16, 16, 16], batch_size=1),
+        training=TrainingSettings(max_minutes=0.2),
+    )
+    run_training(settings, "")
+    plan = json.loads((tmp_path / "run/plan.json").read_text())
+    assert plan["network"]["features"][0] == 8
+    assert json.loads((tmp_path / "run/schedule.json").read_text())["features"] == plan["network"]["features"]
