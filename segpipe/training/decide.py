@@ -12,7 +12,7 @@ from segpipe.errors import ConfigError
 from segpipe.package.precision import Compute
 from segpipe.plan.plan import Plan
 from segpipe.plan.planner import MOST_FEATURES, make_plan
-from segpipe.plan.size import width_for
+from segpipe.plan.size import SMALLEST_BATCH, Size, size_for
 from segpipe.settings import Settings
 from segpipe.training.callbacks import EXPORT_SECONDS, VALIDATION_SHARE
 from segpipe.training.custom import build_trainable
@@ -65,17 +65,20 @@ def _sized(plan: Plan, fingerprint: Fingerprint, settings: Settings, compute: Co
     some = sorted(cases, key=lambda case: case.name)
     prepared = [prepare_case(case, plan) for case in some[:: max(1, len(some) // _PROBED)][:_PROBED]]
 
-    def with_width(factor: float) -> Plan | None:
-        features = [min(max(1, int(factor * width)), MOST_FEATURES[plan.dims]) for width in plan.network.features]
+    def with_size(size: Size) -> Plan | None:
+        features = [min(max(1, int(size.width * width)), MOST_FEATURES[plan.dims]) for width in plan.network.features]
+        batch = max(SMALLEST_BATCH, int(size.batch * plan.batch_size)) if size.batch < 1 else plan.batch_size
+        if size.batch < 1 and (batch >= plan.batch_size or settings.plan.batch_size):
+            return None
         wanted = replace(settings, network=replace(settings.network, features=features))
         other = make_plan(settings.name, fingerprint, wanted, compute.device)
         same = (other.patch_size, other.batch_size) == (plan.patch_size, plan.batch_size)
-        return other if same else None
+        return replace(other, batch_size=batch) if same else None
 
     def steps_of(one: Plan) -> int:
         return _steps(one, prepared, settings, compute, budget)
 
-    return width_for(plan, with_width, steps_of)
+    return size_for(plan, with_size, steps_of)
 
 
 def _steps(plan: Plan, prepared: Sequence[TrainingCase], settings: Settings, compute: Compute, budget: Budget) -> int:

@@ -74,7 +74,7 @@ def test_a_budget_of_minutes_is_given_the_width_that_takes_enough_steps(
     monkeypatch: pytest.MonkeyPatch, surveyed: tuple[Sequence[Case], Fingerprint, Settings]
 ) -> None:
     assert widths(monkeypatch, {16: 0.01, 32: 0.02}, surveyed).network.features[:3] == (32, 64, 128)
-    assert widths(monkeypatch, {16: 0.06}, surveyed).network.features[:3] == (16, 32, 64)
+    assert widths(monkeypatch, {16: 0.04}, surveyed).network.features[:3] == (16, 32, 64)
     assert widths(monkeypatch, {16: 1.0, 8: 0.5}, surveyed).network.features[:3] == (8, 16, 32)
 
 
