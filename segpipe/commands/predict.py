@@ -83,12 +83,13 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
         from segpipe.commands.closing import Closing
         from segpipe.inference.call import Call, How
         from segpipe.inference.ending import sigterm_ends
+        from segpipe.inference.engine import Processes
         from segpipe.inference.table import TABLE
         from segpipe.inference.task import FolderOptions
 
         closing = Closing()
         wanted = FolderOptions(options.format, options.probabilities, options.overwrite)
-        call = Call(crew, source, out, wanted, How(shard, options.timeout, options.watch, options.still), closing.add)
+        call = Call(Processes(crew), source, out, wanted, How(shard, options.timeout, options.watch, options.still), closing.add)
         with sigterm_ends():
             call.run()
     what = f"label maps and {TABLE}" if closing.files else TABLE
