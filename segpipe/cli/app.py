@@ -187,11 +187,13 @@ def predict(
     runtime: Annotated[str, typer.Option(metavar="NAME", help="torch, openvino, or auto (the quicker one that is here).")] = "auto",
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored windows; its cost is told.")] = False,
     memory_gb: Annotated[float, typer.Option(metavar="GB", help="Most memory of a worker; 0: no limit.")] = 0.0,
-    workers: Annotated[int, typer.Option(metavar="N", help="Scans at a time, each in a process of its own.")] = 1,
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Scans at a time; default: 1, on Ray what it holds.")] = None,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Give up a scan that takes longer; 0: never.")] = 0.0,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Only part I of N of the folder, for job arrays.")] = "",
     watch: Annotated[bool, typer.Option("--watch", help="Go on with scans that arrive in IN, until Ctrl-C.")] = False,
     still: Annotated[float, typer.Option(metavar="SECONDS", help="With --watch: take a scan when unchanged so long.")] = 5.0,
+    engine: Annotated[str, typer.Option(metavar="NAME", help="processes of this machine, or ray: a cluster.")] = "processes",
+    ray_address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Of the Ray cluster; auto: this machine's.")] = "auto",
 ) -> Outcome:
     """Segment a scan, or a folder of scans with its subfolders.
 
@@ -202,6 +204,7 @@ def predict(
     segpipe predict model.ts scans/ out/ --workers 4 --timeout 1800
     segpipe predict model.ts scans/ out/ --shard $SLURM_ARRAY_TASK_ID/16
     segpipe predict model.ts incoming/ out/ --watch
+    segpipe predict model.ts scans/ out/ --engine ray
 
     OUT gets a label map for each scan, on its own grid, and predictions.csv. The same command goes on after any end, and several may
     share one OUT. Exit code 3 when some scans failed.
@@ -212,17 +215,19 @@ def predict(
     _in_range("--batch", batch, 0, 1024)
     _in_range("--threads", threads, 0, 1024)
     _in_range("--memory-gb", memory_gb, 0.0, 1e5)
-    _in_range("--workers", workers, 1, 256)
+    _in_range("--workers", 1 if workers is None else workers, 1, 256)
     _in_range("--timeout", timeout, 0.0, 1e7)
     _in_range("--still", still, 0.0, 1e5)
     chosen: Any = _one_of("--precision", precision, ("auto", "fp32", "bf16"))
-    engine: Any = _one_of("--runtime", runtime, ("auto", "torch", "openvino"))
+    computing: Any = _one_of("--runtime", runtime, ("auto", "torch", "openvino"))
+    who: Any = _one_of("--engine", engine, ("processes", "ray"))
     from segpipe.commands.predict import PredictOptions
     from segpipe.commands.predict import predict as run
 
     options = PredictOptions(
         *(device, overlap, batch, format, probabilities, overwrite, chosen, threads),
-        *(engine, tta, memory_gb, workers, timeout, shard, watch, still),
+        *(computing, tta, memory_gb, workers or 0, timeout, shard, watch, still),
+        *(who, ray_address),
     )
     return run(paths[:-2], paths[-2], paths[-1], options)
 

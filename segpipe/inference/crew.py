@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_CODE = "import sys; sys.path[:] = {path!r}; from segpipe.inference.worker import main; main()"
+_CODE = "import sys; sys.path[:] = {path!r}; from {program} import main; main()"
 """Not `-m`, which would import a folder `segpipe` of the current directory before the program that was started."""
+WORKER = "segpipe.inference.worker"
 
 
 class Worker:
@@ -40,7 +41,7 @@ class Worker:
         told: shows its windows.
     """
 
-    def __init__(self, order: Order, events: queue.Queue[tuple[Worker, Message | None]]) -> None:
+    def __init__(self, order: Order, events: queue.Queue[tuple[Worker, Message | None]], program: str = WORKER) -> None:
         self.ready = False
         self.claim: Claim | None = None
         self.since = 0.0
@@ -48,7 +49,7 @@ class Worker:
         self.told: Told | None = None
         self._events = events
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _CODE.format(path=sys.path)],
+            [sys.executable, "-c", _CODE.format(path=sys.path, program=program)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # so that Ctrl-C in a terminal reaches the command alone, which then ends in order
@@ -104,10 +105,12 @@ class Crew:
 
     Args:
         most: workers at a time.
+        program: module whose `main` each runs.
     """
 
-    def __init__(self, order: Order, most: int) -> None:
+    def __init__(self, order: Order, most: int, program: str = WORKER) -> None:
         self._order = order
+        self._program = program
         self.most = most
         self.workers: list[Worker] = []
         self._events: queue.Queue[tuple[Worker, Message | None]] = queue.Queue()
@@ -115,7 +118,7 @@ class Crew:
     def start(self, count: int) -> None:
         """Have `count` workers, as far as `most` allows."""
         while len(self.workers) < min(count, self.most):
-            self.workers.append(Worker(self._order, self._events))
+            self.workers.append(Worker(self._order, self._events, self._program))
 
     def event(self, seconds: float) -> tuple[Worker, Message | None] | None:
         """The next thing that a worker has said, None for its end; None when nobody says anything for so long.
@@ -147,9 +150,9 @@ class Crew:
 
 
 @contextlib.contextmanager
-def crew_of(order: Order, most: int) -> Iterator[Crew]:
-    """A crew whose first worker starts at once, and of whom none is left behind."""
-    crew = Crew(order, most)
+def crew_of(order: Order, most: int, program: str = WORKER) -> Iterator[Crew]:
+    """A crew whose first worker starts at once, and of whom none is left behind; see `Crew`."""
+    crew = Crew(order, most, program)
     try:
         crew.start(1)
         yield crew

@@ -20,7 +20,7 @@ from segpipe.inference.postprocess import rules_of
 from segpipe.inference.preparation import Preparation, Ready
 from segpipe.inference.restoration import Prediction, Reading, Restoration
 from segpipe.inference.thresholds import offsets_of
-from segpipe.inference.unlike import known_of, odd_volumes
+from segpipe.inference.unlike import known_of
 from segpipe.package.model_file import Model
 from segpipe.package.precision import Compute, fast_bf16, lay_out, on_windows
 from segpipe.package.torchscript import Network
@@ -120,16 +120,19 @@ class Predictor:
         known = [(model.plan, one) for model, one in zip(self.models, self._known, strict=True) if one is not None]
         return Preparation(plans, known, self.device, asked)
 
+    @property
+    def reading(self) -> Reading:
+        """How the networks' outputs become labels."""
+        shares = tuple(len(group) / len(self.models) for group in self._groups)
+        return Reading(self._readout, self.plan.outputs, shares, self._rules, self.plan.labels)
+
     def restoration(self, ready: Ready) -> Restoration:
         """The last stage of a scan, which is given what the networks say of it."""
-        shares = tuple(len(group) / len(self.models) for group in self._groups)
-        reading = Reading(self._readout, self.plan.outputs, shares, self._rules, self.plan.labels)
-        return Restoration(ready, reading, self.device)
+        return Restoration(ready, self.reading, self.device)
 
     def odd_volumes(self, volumes_ml: dict[str, float]) -> list[str]:
         """Labels whose predicted volume is far from those of the training, by the first model that tells them; one phrase each."""
-        told = next(((model.plan, known) for model, known in zip(self.models, self._known, strict=True) if known is not None), None)
-        return odd_volumes(volumes_ml, *told) if told is not None else []
+        return self.preparation.odd_volumes(volumes_ml)
 
     def predict(self, volume: Volume, probabilities: bool = False, told: Told | None = None) -> Prediction:
         """Segment one volume.

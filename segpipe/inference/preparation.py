@@ -11,7 +11,7 @@ import torch
 from segpipe.geometry.grid import Grid, Volume
 from segpipe.inference.clock import Clock
 from segpipe.inference.need import Asked, need_of
-from segpipe.inference.unlike import Known, differences
+from segpipe.inference.unlike import Known, differences, odd_volumes
 from segpipe.plan.plan import Plan
 from segpipe.prepare.prepare import prepare
 from segpipe.prepare.prepared import Prepared
@@ -66,7 +66,7 @@ class Preparation:
             DataError: wrong channels, NaN or infinite voxels, out of memory, or more of it than is allowed.
         """
         batch = self._batch(volume, probabilities)
-        clock = Clock(self._device, batch)
+        clock = Clock(torch.device("cpu"), batch)  # this stage never leaves the processor
         with clock.phase("prepare"):
             prepared = tuple(prepare(volume, group[0]) for group in self._groups)
         return Ready(volume.grid, prepared, probabilities, batch, tuple(self.unlike(volume)), clock.seconds)
@@ -76,6 +76,10 @@ class Preparation:
         if volume.channels != len(self._groups[0][0].channels):
             return []  # `prepare` refuses it
         return list(dict.fromkeys(phrase for plan, known in self._known for phrase in differences(volume, plan, known)))
+
+    def odd_volumes(self, volumes_ml: dict[str, float]) -> list[str]:
+        """Labels whose predicted volume is far from those of the training, by the first model that tells them; one phrase each."""
+        return odd_volumes(volumes_ml, *self._known[0]) if self._known else []
 
     def _batch(self, volume: Volume, probabilities: bool) -> int:
         """Windows a forward pass; what the scan takes in memory is told where it is more than for the scans before."""

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from segpipe.errors import ModelError
-from segpipe.geometry.grid import Box
+from segpipe.geometry.grid import Box, Grid
 from segpipe.inference.clock import Clock
 from segpipe.inference.postprocess import Rule, apply_rules
 from segpipe.inference.preparation import Ready
@@ -35,6 +35,21 @@ class Prediction:
     probabilities: NDArray[np.float32] | None
     seconds: dict[str, float]
     voxels: dict[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Restored:
+    """What the networks have said of one scan, on its own grid, before post-processing.
+
+    Attributes:
+        indices: (I, J, K) class indices.
+        shares: (N, I, J, K) float32 probabilities, where they were asked for.
+        seconds: of the stages so far.
+    """
+
+    indices: NDArray[Any]
+    shares: NDArray[np.float32] | None
+    seconds: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -93,7 +108,11 @@ class Restoration:
         Raises:
             DataError: out of memory.
         """
-        reading, shares = self._reading, None
+        return finish(self.restored(seconds), self._reading, self._ready.grid)
+
+    def restored(self, seconds: dict[str, float]) -> Restored:
+        """As `prediction`, without what needs neither the networks nor their device: `finish` does that."""
+        shares = None
         with self._clock.phase("restore"):
             if self._labels is not None:
                 indices = self._labels.array()
@@ -101,12 +120,9 @@ class Restoration:
                 self._end_group()
                 if self._total is None:
                     raise ModelError("no model was given; give at least one model file")
-                indices, shares = _likeliest(self._total, reading.readout), self._total
-            indices = apply_rules(indices, reading.rules, self._ready.grid.voxel_volume_ml)
-            voxels = _voxels(indices, reading.labels)
-            values = to_values(indices, reading.labels)
+                indices, shares = _likeliest(self._total, self._reading.readout), self._total
         wanted = shares if self._ready.probabilities else None
-        return Prediction(values, wanted, {**self._ready.seconds, **seconds, **self._clock.seconds}, voxels)
+        return Restored(indices, wanted, {**self._ready.seconds, **seconds, **self._clock.seconds})
 
     def _begin(self, group: int) -> None:
         """Of one group that is asked for labels alone, only some blocks are ever in memory; else classes x scan must fit, twice where
@@ -128,6 +144,24 @@ class Restoration:
         if len(self._reading.shares) > 1:
             shares *= np.float32(self._reading.shares[self._group])
         self._total = shares if self._total is None else np.add(self._total, shares, out=self._total)
+
+
+def finish(restored: Restored, reading: Reading, grid: Grid) -> Prediction:
+    """Post-processing, the user's own values, and how much there is of each label.
+
+    Args:
+        grid: of the scan.
+
+    Raises:
+        DataError: out of memory.
+    """
+    clock = Clock(torch.device("cpu"))
+    with clock.phase("restore"):
+        indices = apply_rules(restored.indices, reading.rules, grid.voxel_volume_ml)
+        voxels = _voxels(indices, reading.labels)
+        values = to_values(indices, reading.labels)
+    seconds = {**restored.seconds, "restore": restored.seconds.get("restore", 0.0) + clock.seconds["restore"]}
+    return Prediction(values, restored.shares, seconds, voxels)
 
 
 def _likeliest(shares: NDArray[np.float32], readout: Readout) -> NDArray[Any]:

@@ -14,11 +14,11 @@ from segpipe.geometry.grid import Volume
 from segpipe.inference.clock import Clock
 from segpipe.inference.content import scan_hash
 from segpipe.inference.gather import Examination
-from segpipe.inference.outputs import WRITING, hashes, known_files, set_aside
+from segpipe.inference.outputs import hashes
 from segpipe.inference.predictor import Part, Predictor
-from segpipe.inference.preparation import Ready
-from segpipe.inference.restoration import Restoration
-from segpipe.inference.table import PROBABILITIES, Row
+from segpipe.inference.preparation import Preparation, Ready
+from segpipe.inference.restoration import Prediction, Restoration
+from segpipe.inference.table import Row
 from segpipe.inference.task import Facts, FolderOptions, Task, check_kind
 from segpipe.io.find import is_picture
 from segpipe.io.read import read_channels, read_volume
@@ -124,15 +124,7 @@ class Segmenter:
         """Read a scan and prepare it for the networks."""
         attempt = Attempt(scan, self.task.row(scan), before)
         with attempt.stage():
-            attempt.row = replace(attempt.row, input_hash=scan_hash(scan.images))
-            if scan.problem:
-                raise DataError(scan.problem)
-            start = time.perf_counter()
-            volume = read_volume(scan.images[0]) if len(scan.images) == 1 else read_channels(scan.images)
-            attempt.seconds["read"] = time.perf_counter() - start
-            check_kind(scan.images[0], self.task.facts.pictures)
-            attempt.ready = self.predictor.preparation.prepare(volume, self.task.options.probabilities)
-            attempt.restoration = self.predictor.restoration(attempt.ready)
+            attempt.restoration = self.predictor.restoration(read_scan(self.task, self.predictor.preparation, attempt))
         return attempt
 
     def compute(self, attempt: Attempt, told: Told) -> Iterator[Part]:
@@ -166,40 +158,61 @@ class Segmenter:
         """
         with attempt.stage():
             if attempt.ready is not None and attempt.restoration is not None:
-                return self._write(attempt, attempt.ready, attempt.restoration, mark)
+                prediction = attempt.restoration.prediction(attempt.seconds)
+                return write_scan(self.task, self.predictor.preparation, attempt, attempt.ready, prediction, mark)
         log.warning("%s failed", attempt.scan.case)  # why is in the row, for whoever closes the call
         return self.task.failed(attempt.row, attempt.known, attempt.reason)
 
-    def _write(self, attempt: Attempt, ready: Ready, restoration: Restoration, mark: Mark) -> Row:
-        scan, prediction = attempt.scan, restoration.prediction(attempt.seconds)
-        start = time.perf_counter()
-        files = self.task.files(attempt.row)
-        self._set_aside_probabilities(attempt.before, files)
-        started = replace(attempt.row, status="started", output_hash=";".join(WRITING for _ in files))
-        mark(started)
-        attempt.known = started
-        if prediction.probabilities is not None:
-            write_volume(files[-1], Volume(prediction.probabilities, ready.grid))
-        write_label_map(files[0], prediction.labels, ready.grid)
-        seconds = {**prediction.seconds, "write": time.perf_counter() - start}
-        voxels = {name: float(count) for name, count in prediction.voxels.items()}
-        unlike = list(ready.unlike)
-        row = replace(attempt.row, status="done", seconds=seconds, output_hash=hashes(files))
-        if is_picture(scan.images[0]):
-            row = replace(row, pixels=voxels)
-        else:
-            row = replace(row, volumes_ml={name: count * ready.grid.voxel_volume_ml for name, count in voxels.items()})
-            unlike += self.predictor.odd_volumes(row.volumes_ml)
-        if unlike and self.task.options.tell_unlike:
-            log.warning("%s is unlike the training scans, look at its label map: %s", scan.case, "; ".join(unlike))
-        return replace(row, warning="; ".join(unlike))
 
-    def _set_aside_probabilities(self, before: Row | None, files: list[Path]) -> None:
-        """Probabilities that this call does not write again would be those of another label map."""
-        known = known_files(self.task.out, before)
-        told = set_aside([path for path in known if path.name.endswith(PROBABILITIES) and path not in files])
-        if told and before is not None:
-            log.warning("%s: %s", before.case, told)
+def read_scan(task: Task, preparation: Preparation, attempt: Attempt) -> Ready:
+    """Read a scan and prepare it for the networks, of which none is needed.
+
+    Raises:
+        DataError, GeometryError: it cannot be read, or is no scan for these models.
+    """
+    scan = attempt.scan
+    attempt.row = replace(attempt.row, input_hash=scan_hash(scan.images))
+    if scan.problem:
+        raise DataError(scan.problem)
+    start = time.perf_counter()
+    volume = read_volume(scan.images[0]) if len(scan.images) == 1 else read_channels(scan.images)
+    attempt.seconds["read"] = time.perf_counter() - start
+    check_kind(scan.images[0], task.facts.pictures)
+    attempt.ready = preparation.prepare(volume, task.options.probabilities)
+    return attempt.ready
+
+
+def write_scan(task: Task, preparation: Preparation, attempt: Attempt, ready: Ready, prediction: Prediction, mark: Mark) -> Row:
+    """Write the files of a scan, and say what they are.
+
+    Args:
+        ready: the scan as it was prepared; of its images nothing is needed any more.
+
+    Raises:
+        ConfigError: the output cannot be written; every further scan would fail likewise.
+        LeaseLostError: from `mark`.
+    """
+    scan = attempt.scan
+    start = time.perf_counter()
+    files = task.files(attempt.row)
+    started = task.started(attempt.row, attempt.before)
+    mark(started)
+    attempt.known = started
+    if prediction.probabilities is not None:
+        write_volume(files[-1], Volume(prediction.probabilities, ready.grid))
+    write_label_map(files[0], prediction.labels, ready.grid)
+    seconds = {**prediction.seconds, "write": time.perf_counter() - start}
+    voxels = {name: float(count) for name, count in prediction.voxels.items()}
+    unlike = list(ready.unlike)
+    row = replace(attempt.row, status="done", seconds=seconds, output_hash=hashes(files))
+    if is_picture(scan.images[0]):
+        row = replace(row, pixels=voxels)
+    else:
+        row = replace(row, volumes_ml={name: count * ready.grid.voxel_volume_ml for name, count in voxels.items()})
+        unlike += preparation.odd_volumes(row.volumes_ml)
+    if unlike and task.options.tell_unlike:
+        log.warning("%s is unlike the training scans, look at its label map: %s", scan.case, "; ".join(unlike))
+    return replace(row, warning="; ".join(unlike))
 
 
 def _with_file(reason: str, scan: Examination) -> str:

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from segpipe.errors import SegpipeError
@@ -26,15 +27,24 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Serve the command at the other end of standard input and output, until it closes them."""
+    """Segment what the command orders, until it closes the pipe."""
+    converse(lambda order, inbox, outbox: _serve(Order(**order), inbox, outbox))
+
+
+def converse(serve: Callable[[Message, queue.Queue[Message], BinaryIO], None]) -> None:
+    """Serve the command at the other end of standard input and output, until it closes them.
+
+    Args:
+        serve: given the order, what the command says from then on, and where to answer.
+    """
     outbox = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no message
     inbox: queue.Queue[Message] = queue.Queue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, inbox), name="inbox", daemon=True).start()
-    order = Order(**inbox.get()["order"])
-    _end_with(order.parent)
+    order = inbox.get()["order"]
+    _end_with(order["parent"])
     try:
-        _serve(order, inbox, outbox)
+        serve(order, inbox, outbox)
     except BrokenPipeError:  # the command has gone
         os._exit(1)
 
