@@ -1,0 +1,100 @@
+"""What DICOM lies in a place: every stack, what is left out and why, and the files that cannot be read."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from segpipe.dicom.files import HEAD_BYTES, candidates, looks_like_dicom, open_file
+from segpipe.dicom.header import read_planes
+from segpipe.dicom.library import check_installed, quiet
+from segpipe.dicom.plane import Plane
+from segpipe.dicom.stack import LeftOut, Stack, group
+from segpipe.errors import DataError
+from segpipe.progress import track
+
+log = logging.getLogger(__name__)
+
+_THREADS = 8
+"""Files are waited for more than computed with, on network disks above all."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A file that is DICOM and cannot be used, and why: what is, what must be, what to do."""
+
+    path: Path
+    why: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Attributes:
+    stacks: sorted by study, series number and name.
+    left_out: pictures that are no scans.
+    faults: damaged files.
+    others: how many of the files are no DICOM.
+    """
+
+    stacks: tuple[Stack, ...]
+    left_out: tuple[LeftOut, ...]
+    faults: tuple[Fault, ...]
+    others: int
+
+
+def list_stacks(files: Iterable[Path]) -> Listing:
+    """The stacks in files and zip archives, from headers alone; what is no DICOM is passed over.
+
+    Raises:
+        DataError: there is DICOM, and pydicom is not installed.
+    """
+    paths = candidates(files)
+    threads = min(_THREADS, max(1, len(paths)), 2 * (os.cpu_count() or 1))
+    planes: list[Plane] = []
+    faults: list[Fault] = []
+    others = 0
+    with quiet(), ThreadPoolExecutor(threads, thread_name_prefix="dicom") as pool:
+        for found in track(pool.map(_look, paths), f"looking for DICOM in {len(paths)} file(s)", len(paths)):
+            if isinstance(found, Fault):
+                faults.append(found)
+            else:
+                planes += found
+                others += not found
+        stacks, left_out = group(planes)
+    return Listing(tuple(stacks), tuple(left_out), tuple(faults), others)
+
+
+def read_all(paths: Sequence[Path]) -> list[Plane]:
+    """The planes of files that are known to be DICOM.
+
+    Raises:
+        DataError: one cannot be read; with its name.
+    """
+    check_installed(paths[0])
+    planes: list[Plane] = []
+    with quiet():
+        for path in paths:
+            try:
+                planes += read_planes(path)
+            except DataError as error:
+                raise DataError(f"{path}: {error}") from error
+    return planes
+
+
+def _look(path: Path) -> list[Plane] | Fault:
+    try:
+        with open_file(path) as file:
+            if not looks_like_dicom(file.read(HEAD_BYTES)):
+                return []
+    except Exception as error:  # unreadable, or a damaged archive: whether it is DICOM cannot be told
+        log.warning("%s: passed over, it cannot be opened (%s): check its permissions", path, error)
+        return []
+    check_installed(path)
+    try:
+        return read_planes(path)
+    except DataError as error:
+        return Fault(path, str(error))
