@@ -7,6 +7,7 @@ from typing import Any
 _STANDARD_B = "DiffusionBValue"
 _STANDARD_DIRECTION = "DiffusionGradientOrientation"
 _GE_MULTIPLE = 1_000_000_000
+_FIRST_CREATOR = 0x0010
 _PRIVATE = (
     ("SIEMENS MR HEADER", 0x0019, 0x0C),
     ("GEMS_PARM_01", 0x0043, 0x39),
@@ -21,6 +22,8 @@ def b_value(item: Any) -> float | None:
     if stated is not None:
         return _number(stated)
     for creator, group, element in _PRIVATE:
+        if (group, _FIRST_CREATOR) not in item:  # looking for a block goes through the whole header
+            continue
         try:
             value = item.private_block(group, creator)[element].value
         except (KeyError, ValueError):  # no such block
