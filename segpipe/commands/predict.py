@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from segpipe.commands.outcome import Outcome
+from segpipe.dicom.policy import parse_policy
 from segpipe.errors import ConfigError, DataError
 from segpipe.inference.crew import crew_of
 from segpipe.inference.messages import Order
@@ -43,6 +44,7 @@ class PredictOptions:
     shard: `3/16`, the third of sixteen parts of the folder; empty: all of it.
     watch: also segment scans that arrive later, until Ctrl-C or SIGTERM.
     still: with `watch`, seconds for which a scan's files must stay as they are before it is taken.
+    policy: `CLASS=ACTION` words, which DICOM series are taken or repaired.
     """
 
     device: str = "auto"
@@ -61,6 +63,7 @@ class PredictOptions:
     shard: str = ""
     watch: bool = False
     still: float = 5.0
+    policy: tuple[str, ...] = ()
 
 
 def predict(models: list[Path], source: Path, out: Path, options: PredictOptions) -> Outcome:
@@ -76,7 +79,7 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
         ModelError, ConfigError, DataError: see `load_models`, `Predictor`, `Call`.
     """
     _check_order(models, source, out)
-    shard = parse_shard(options.shard)
+    shard, policy = parse_shard(options.shard), parse_policy(options.policy)
     if options.watch and source.is_file():
         raise ConfigError(f"--watch: {source} is a file; must be a folder in which scans arrive")
     with crew_of(_order(models, out, options), options.workers) as crew:
@@ -88,7 +91,7 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
 
         closing = Closing()
         wanted = FolderOptions(options.format, options.probabilities, options.overwrite)
-        call = Call(crew, source, out, wanted, How(shard, options.timeout, options.watch, options.still), closing.add)
+        call = Call(crew, source, out, wanted, How(shard, options.timeout, options.watch, options.still, policy), closing.add)
         with sigterm_ends():
             call.run()
     what = f"label maps and {TABLE}" if closing.files else TABLE

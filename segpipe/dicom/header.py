@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +18,8 @@ from segpipe.errors import DataError
 
 log = logging.getLogger(__name__)
 
+_IMPLICIT = "1.2.840.10008.1.2"
+_PLAIN = (_IMPLICIT, "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _FRAME_TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence", "XRay3DFrameTypeSequence")
 _OTHERS = ("TriggerTime", "InversionTime", "FlipAngle")
@@ -26,13 +30,25 @@ _OVERLAYS = range(0x6000, 0x6020, 2)
 _OVERLAY_BIT = 0x0102
 
 
+class DamagedError(DataError):
+    """A file that cannot be used, and the series that it was part of, where its header still tells.
+
+    Attributes:
+        series: UID; empty where it is not known.
+    """
+
+    def __init__(self, text: str, series: str = "") -> None:
+        super().__init__(text)
+        self.series = series
+
+
 def read_planes(path: Path) -> list[Plane]:
     """The planes of a file, in the order of its frames; none of a file that is no DICOM, or an index of others.
 
     Of a file without pixels, of one that holds no place for each of its frames, and of a segmentation, one plane.
 
     Raises:
-        DataError: it is DICOM and cannot be read, or says something impossible; without the file's name.
+        DamagedError: it is DICOM and cannot be read, or says something impossible; without the file's name.
     """
     try:
         with open_file(path) as file:
@@ -41,11 +57,13 @@ def read_planes(path: Path) -> list[Plane]:
                 return []
             file.seek(0)
             return _planes(path, file, has_preamble(head))
-    except DataError:
+    except DamagedError:
         raise
     except Exception as error:  # over damaged bytes libraries raise almost anything
         log.debug("%s", path, exc_info=True)
-        raise DataError(f"cannot be read ({reason(error)}); must be a whole DICOM file: it is damaged, copy or export it again") from error
+        raise DamagedError(
+            f"cannot be read ({reason(error)}); must be a whole DICOM file: it is damaged, copy or export it again"
+        ) from error
 
 
 def reason(error: Exception) -> str:
@@ -60,18 +78,31 @@ def _planes(path: Path, file: BinaryIO, sure: bool) -> list[Plane]:
         return []
     if not kind and not (_text(header, "Modality") and header.get("Rows")):
         if sure:
-            raise DataError("is DICOM, and does not say of what kind (no SOP Class UID); it is damaged: copy or export it again")
+            raise DamagedError("is DICOM, and does not say of what kind (no SOP Class UID); it is damaged: copy or export it again")
         return []
-    return list(_frames(path, header, kind))
+    try:
+        if "Image Storage" in pydicom().uid.UID(kind).name and not (header.get("Rows") and header.get("Columns")):
+            raise DataError("is a picture by its kind, and its header ends before its size; it is cut short: copy or export it again")
+        return list(_frames(path, header, kind, _rest(file)))
+    except DataError as error:
+        raise DamagedError(str(error), _text(header, "SeriesInstanceUID")) from error
 
 
-def _frames(path: Path, header: Any, kind: str) -> Iterator[Plane]:
+def _rest(file: BinaryIO) -> int | None:
+    """Bytes that follow the header; None in an archive, which would have to be unpacked for it."""
+    if not isinstance(file, io.BufferedReader):
+        return None
+    return os.fstat(file.fileno()).st_size - file.tell()
+
+
+def _frames(path: Path, header: Any, kind: str, rest: int | None) -> Iterator[Plane]:
     shared = _first(header, "SharedFunctionalGroupsSequence")
     each = header.get("PerFrameFunctionalGroupsSequence") or []
     frames = _whole(header, "NumberOfFrames") or 1
     if not 1 <= frames <= _MOST_FRAMES:
         raise DataError(f"its header counts {frames} frames; must be 1 to {_MOST_FRAMES}: it is damaged, export it again")
     fixed = _fixed(path, header, kind, frames)
+    fixed["cut"] = _cut(fixed, rest)
     if not len(each) or not fixed["rows"] or _text(header, "Modality") == "SEG":
         yield Plane(**fixed, **_place(header, header, header, header), **_contrast(header, header), frame=0, enhanced=False)
         return
@@ -118,6 +149,15 @@ def _fixed(path: Path, header: Any, kind: str, frames: int) -> dict[str, Any]:
         "table": bool(header.get("ModalityLUTSequence")),
         "acquisition": _whole(header, "AcquisitionNumber"),
     }
+
+
+def _cut(fixed: dict[str, Any], rest: int | None) -> int:
+    """Bytes that are missing at the end of a file whose pixels are not compressed."""
+    if rest is None or fixed["syntax"] not in _PLAIN:
+        return 0
+    bits = fixed["rows"] * fixed["columns"] * fixed["samples"] * fixed["frames"] * fixed["bits_allocated"]
+    element = 8 if fixed["syntax"] == _IMPLICIT else 12  # tag, representation and length of the pixels (PS3.5 7.1)
+    return max(0, int(-(-bits // 8)) + element - rest)
 
 
 def _syntax(header: Any) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segpipe.dicom.files import HEAD_BYTES, candidates, looks_like_dicom, open_file
-from segpipe.dicom.header import read_planes
+from segpipe.dicom.header import DamagedError, read_planes
 from segpipe.dicom.library import check_installed, quiet
 from segpipe.dicom.plane import Plane
 from segpipe.dicom.stack import LeftOut, Stack, group
@@ -25,10 +25,15 @@ _THREADS = 8
 
 @dataclass(frozen=True)
 class Fault:
-    """A file that is DICOM and cannot be used, and why: what is, what must be, what to do."""
+    """A file that is DICOM and cannot be used, and why: what is, what must be, what to do.
+
+    Attributes:
+        series: UID, where the header still tells it.
+    """
 
     path: Path
     why: str
+    series: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def list_stacks(files: Iterable[Path]) -> Listing:
             else:
                 planes += found
                 others += not found
-        stacks, left_out = group(planes)
+        stacks, left_out = group(planes, {fault.series: fault.path.name for fault in faults if fault.series})
     return Listing(tuple(stacks), tuple(left_out), tuple(faults), others)
 
 
@@ -96,5 +101,5 @@ def _look(path: Path) -> list[Plane] | Fault:
     check_installed(path)
     try:
         return read_planes(path)
-    except DataError as error:
-        return Fault(path, str(error))
+    except DamagedError as error:
+        return Fault(path, str(error), error.series)

@@ -37,6 +37,7 @@ class Plane:
         table: whether a table does that instead [Modality LUT Sequence].
         units: [Rescale Type] or, for PET, [Units].
         padding: stored values, from and to, that are no measurement [Pixel Padding Value].
+        cut: bytes that the file is too short for its pixels, as far as that can be told without decoding them.
         overlay: whether bits beyond `bits_stored` hold a drawing.
         echo: ms [Echo Time].
         b_value: s/mm2 [Diffusion b-value].
@@ -79,6 +80,7 @@ class Plane:
     table: bool
     units: str
     padding: tuple[int, int] | None
+    cut: int
     overlay: bool
     echo: float | None
     b_value: float | None

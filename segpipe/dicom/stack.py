@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +22,7 @@ _ORIENTATION_OFF = 5e-5
 _SPACING_OFF = 2e-5
 """Likewise of the spacing, as a share: 0.007 mm over 512 pixels of 0.7 mm."""
 _FEWEST = 3
+_WHOLE = "must be whole: copy or export it again"
 _Split = Callable[[Plane], Hashable]
 K = TypeVar("K", bound=Hashable)
 
@@ -70,8 +71,12 @@ class LeftOut:
     why: str
 
 
-def group(planes: Iterable[Plane]) -> tuple[list[Stack], list[LeftOut]]:
-    """Sort planes into the stacks of their series, and set aside what is no scan."""
+def group(planes: Iterable[Plane], damaged: Mapping[str, str] | None = None) -> tuple[list[Stack], list[LeftOut]]:
+    """Sort planes into the stacks of their series, and set aside what is no scan.
+
+    Args:
+        damaged: UIDs of series of which a file could not be read, and its name: no stack of theirs is whole.
+    """
     stacks: list[Stack] = []
     left: list[LeftOut] = []
     for _, members in sorted(_by(planes, series_key).items()):
@@ -81,7 +86,8 @@ def group(planes: Iterable[Plane]) -> tuple[list[Stack], list[LeftOut]]:
                 left.append(LeftOut(series_name(some[0]), short(some[0].study), tuple(some), why))
             else:
                 scans = some
-        stacks += _named(_stacks(scans))
+        file = (damaged or {}).get(members[0].series)
+        stacks += _named(_incomplete(_stacks(scans), f"lacks a slice, the file {file} is damaged; {_WHOLE}" if file else ""))
     return sorted(stacks, key=lambda one: (one.study, one.first.number or 0, one.name)), left
 
 
@@ -96,6 +102,14 @@ def _stacks(planes: Sequence[Plane]) -> list[Stack]:
             for parallel in _clusters(alike):
                 found += [_laid_out(part) for part in _told_apart(parallel)]
     return found
+
+
+def _incomplete(stacks: list[Stack], why: str) -> list[Stack]:
+    """Stacks beside slices of the same series that cannot be used: which of them lack one cannot be told, so that all are refused."""
+    lost = next((stack for stack in stacks if stack.problem), None)
+    if not why and lost is not None:
+        why = f"may lack a slice: the file {lost.first.path.name} of the series {lost.problem}"
+    return [stack if stack.problem or not why else replace(stack, problem=why) for stack in stacks]
 
 
 def _laid_out(planes: Sequence[Plane]) -> Stack:

@@ -9,7 +9,7 @@ from segpipe.dicom.policy import Action, Policy
 from segpipe.dicom.stack import Stack
 
 _SHOWN = 5
-_WHOLE = "must be a whole series: export it again"
+_WHOLE = "must be a whole series: copy or export it again"
 _CURES = {
     "gap": f"{_WHOLE}, or allow them to be blended from their neighbours (policy gap=resample)",
     "variable": "must be evenly spaced: reconstruct it so, or allow blending onto even distances (policy variable=resample)",
@@ -50,6 +50,9 @@ def judge(stack: Stack, policy: Policy) -> Verdict:
         return Verdict("refuse", stack.problem)
     if stack.first.samples > 1:
         return Verdict("refuse", "is in colour; must be grey values: give the series that it was made from")
+    short = next((plane for plane in stack.planes if plane.cut), None)
+    if short is not None:
+        return Verdict("refuse", f"has a file that is cut short ({short.path.name}, by {short.cut} bytes); {_WHOLE}")
     undecodable = why_undecodable({plane.syntax for plane in stack.planes})
     if undecodable:
         return Verdict("refuse", undecodable)

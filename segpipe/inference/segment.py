@@ -18,10 +18,10 @@ from segpipe.inference.outputs import WRITING, hashes, known_files, set_aside
 from segpipe.inference.predictor import Part, Predictor
 from segpipe.inference.preparation import Ready
 from segpipe.inference.restoration import Restoration
+from segpipe.inference.source import WayBack, read_scan
 from segpipe.inference.table import PROBABILITIES, Row
 from segpipe.inference.task import Facts, FolderOptions, Task, check_kind
 from segpipe.io.find import is_picture
-from segpipe.io.read import read_channels, read_volume
 from segpipe.io.write import write_label_map, write_volume
 from segpipe.progress import Told
 
@@ -62,6 +62,7 @@ class Attempt:
         reason: why it has failed; empty while it has not.
         ready: what the first stage has made of it.
         restoration: its label map, growing.
+        way: of that onto the scan.
     """
 
     def __init__(self, scan: Examination, row: Row, before: Row | None) -> None:
@@ -69,6 +70,7 @@ class Attempt:
         self.reason = ""
         self.ready: Ready | None = None
         self.restoration: Restoration | None = None
+        self.way = WayBack()
         self.seconds: dict[str, float] = {}
 
     @contextmanager
@@ -124,11 +126,11 @@ class Segmenter:
         """Read a scan and prepare it for the networks."""
         attempt = Attempt(scan, self.task.row(scan), before)
         with attempt.stage():
-            attempt.row = replace(attempt.row, input_hash=scan_hash(scan.images))
+            attempt.row = replace(attempt.row, input_hash=scan_hash(scan.images, scan.slices))
             if scan.problem:
                 raise DataError(scan.problem)
             start = time.perf_counter()
-            volume = read_volume(scan.images[0]) if len(scan.images) == 1 else read_channels(scan.images)
+            volume, attempt.way = read_scan(scan)
             attempt.seconds["read"] = time.perf_counter() - start
             check_kind(scan.images[0], self.task.facts.pictures)
             attempt.ready = self.predictor.preparation.prepare(volume, self.task.options.probabilities)
@@ -171,7 +173,8 @@ class Segmenter:
         return self.task.failed(attempt.row, attempt.known, attempt.reason)
 
     def _write(self, attempt: Attempt, ready: Ready, restoration: Restoration, mark: Mark) -> Row:
-        scan, prediction = attempt.scan, restoration.prediction(attempt.seconds)
+        scan, grid = attempt.scan, attempt.way.grid(ready.grid)
+        prediction = attempt.way.onto(restoration.prediction(attempt.seconds), self.task.facts.labels)
         start = time.perf_counter()
         files = self.task.files(attempt.row)
         self._set_aside_probabilities(attempt.before, files)
@@ -179,16 +182,16 @@ class Segmenter:
         mark(started)
         attempt.known = started
         if prediction.probabilities is not None:
-            write_volume(files[-1], Volume(prediction.probabilities, ready.grid))
-        write_label_map(files[0], prediction.labels, ready.grid)
+            write_volume(files[-1], Volume(prediction.probabilities, grid))
+        write_label_map(files[0], prediction.labels, grid)
         seconds = {**prediction.seconds, "write": time.perf_counter() - start}
         voxels = {name: float(count) for name, count in prediction.voxels.items()}
-        unlike = list(ready.unlike)
+        unlike = [*attempt.way.notes, *ready.unlike]
         row = replace(attempt.row, status="done", seconds=seconds, output_hash=hashes(files))
         if is_picture(scan.images[0]):
             row = replace(row, pixels=voxels)
         else:
-            row = replace(row, volumes_ml={name: count * ready.grid.voxel_volume_ml for name, count in voxels.items()})
+            row = replace(row, volumes_ml={name: count * grid.voxel_volume_ml for name, count in voxels.items()})
             unlike += self.predictor.odd_volumes(row.volumes_ml)
         if unlike and self.task.options.tell_unlike:
             log.warning("%s is unlike the training scans, look at its label map: %s", scan.case, "; ".join(unlike))

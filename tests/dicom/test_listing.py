@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from segpipe.dicom.files import candidates
 from segpipe.dicom.listing import list_stacks, read_all
 from segpipe.dicom.policy import Policy, parse_policy
+from segpipe.dicom.verdict import judge
 from segpipe.dicom.volume import read_stack
 from segpipe.errors import ConfigError, DataError
 from tests.dicom.series import Series, furthest_mm, save
@@ -69,6 +70,18 @@ def test_damaged_files_are_faults_with_a_reason(tmp_path: Path) -> None:
     assert all("\n" not in fault.why for fault in listing.faults)
     with pytest.raises(DataError, match="IM0000"):
         read_all([made.paths[0]])
+
+
+def test_a_series_of_which_a_slice_is_lost_is_refused_even_where_what_is_left_is_regular(tmp_path: Path) -> None:
+    made = Series(seed=1).write(tmp_path / "damaged")
+    made.paths[7].write_bytes(made.paths[7].read_bytes().replace(b"0.8\\0.7 ", b"0.8\\abc "))
+    Series(seed=2, each=lambda n: {"ImagePositionPatient": None} if n == 0 else {}).write(tmp_path / "nowhere")
+    Series(seed=3).write(tmp_path / "whole")
+    listing = list_stacks(files(tmp_path))
+    verdicts = {(stack.first.path.parent.name, len(stack.planes)): judge(stack, Policy()) for stack in listing.stacks}
+    assert "the file IM0007 is damaged" in verdicts["damaged", 7].why
+    assert "the file IM0000 of the series does not say where it lies" in verdicts["nowhere", 7].why
+    assert {key for key, verdict in verdicts.items() if verdict.action == "accept"} == {("whole", 8)}
 
 
 def test_without_pydicom_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
