@@ -18,6 +18,7 @@ from segpipe.errors import DataError
 
 log = logging.getLogger(__name__)
 
+_STANDARD = "1.2.840.10008."
 _IMPLICIT = "1.2.840.10008.1.2"
 _PLAIN = (_IMPLICIT, "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 _DIRECTORY = "1.2.840.10008.1.3.10"
@@ -81,11 +82,20 @@ def _planes(path: Path, file: BinaryIO, sure: bool) -> list[Plane]:
             raise DamagedError("is DICOM, and does not say of what kind (no SOP Class UID); it is damaged: copy or export it again")
         return []
     try:
-        if "Image Storage" in pydicom().uid.UID(kind).name and not (header.get("Rows") and header.get("Columns")):
-            raise DataError("is a picture by its kind, and its header ends before its size; it is cut short: copy or export it again")
+        _check_kind(header, kind)
         return list(_frames(path, header, kind, _rest(file)))
     except DataError as error:
         raise DamagedError(str(error), _text(header, "SeriesInstanceUID")) from error
+
+
+def _check_kind(header: Any, kind: str) -> None:
+    """Refuse what says to be a picture and has no size, and kinds of the standard that it does not know."""
+    name = pydicom().uid.UID(kind).name
+    if "Image Storage" in name and not (header.get("Rows") and header.get("Columns")):
+        raise DataError("is a picture by its kind, and its header ends before its size; it is cut short: copy or export it again")
+    unknown = name == kind and (kind.startswith(_STANDARD) or not _text(header, "Modality"))
+    if unknown and not header.get("Rows"):
+        raise DataError(f"says to be of a kind that there is not ({kind}); it is damaged: copy or export it again")
 
 
 def _rest(file: BinaryIO) -> int | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segpipe.dicom.files import HEAD_BYTES, candidates, looks_like_dicom, open_file
-from segpipe.dicom.header import DamagedError, read_planes
+from segpipe.dicom.header import DamagedError, read_planes, reason
 from segpipe.dicom.library import check_installed, quiet
 from segpipe.dicom.plane import Plane
 from segpipe.dicom.stack import LeftOut, Stack, group
@@ -19,6 +20,8 @@ from segpipe.progress import track
 
 log = logging.getLogger(__name__)
 
+_PREAMBLE = 128
+_UNLIKE = "is empty or has lost its beginning, and lies among DICOM; must be like its neighbours: copy or export it again"
 _THREADS = 8
 """Files are waited for more than computed with, on network disks above all."""
 
@@ -28,12 +31,14 @@ class Fault:
     """A file that is DICOM and cannot be used, and why: what is, what must be, what to do.
 
     Attributes:
-        series: UID, where the header still tells it.
+        series: UID, where the header still tells it, or only one series lies in its folder.
+        sure: false of a file that may be DICOM only because its neighbours are.
     """
 
     path: Path
     why: str
     series: str = ""
+    sure: bool = True
 
 
 @dataclass(frozen=True)
@@ -60,17 +65,36 @@ def list_stacks(files: Iterable[Path]) -> Listing:
     paths = candidates(files)
     threads = min(_THREADS, max(1, len(paths)), 2 * (os.cpu_count() or 1))
     planes: list[Plane] = []
-    faults: list[Fault] = []
+    doubts: list[Fault] = []
     others = 0
     with quiet(), ThreadPoolExecutor(threads, thread_name_prefix="dicom") as pool:
         for found in track(pool.map(_look, paths), f"looking for DICOM in {len(paths)} file(s)", len(paths)):
             if isinstance(found, Fault):
-                faults.append(found)
+                doubts.append(found)
             else:
                 planes += found
                 others += not found
+        faults = _settled(doubts, planes)
+        others += len(doubts) - len(faults)
         stacks, left_out = group(planes, {fault.series: fault.path.name for fault in faults if fault.series})
     return Listing(tuple(stacks), tuple(left_out), tuple(faults), others)
+
+
+def _settled(doubts: Iterable[Fault], planes: Iterable[Plane]) -> list[Fault]:
+    """Which files are damaged slices, by their neighbours: those of one folder whose names end alike; and of which series they were."""
+    series, endings = defaultdict[Path, set[str]](set), defaultdict[Path, set[str]](set)
+    for plane in planes:
+        series[plane.path.parent].add(plane.series)
+        endings[plane.path.parent].add(plane.path.suffix)
+    known = set().union(*series.values())
+    found = []
+    for doubt in doubts:
+        folder = doubt.path.parent
+        if not doubt.sure and doubt.path.suffix not in endings[folder]:
+            continue
+        alone = next(iter(series[folder])) if len(series[folder]) == 1 else ""
+        found.append(replace(doubt, series=doubt.series if doubt.series in known else alone))
+    return found
 
 
 def read_all(paths: Sequence[Path]) -> list[Plane]:
@@ -93,11 +117,12 @@ def read_all(paths: Sequence[Path]) -> list[Plane]:
 def _look(path: Path) -> list[Plane] | Fault:
     try:
         with open_file(path) as file:
-            if not looks_like_dicom(file.read(HEAD_BYTES)):
-                return []
-    except Exception as error:  # unreadable, or a damaged archive: whether it is DICOM cannot be told
-        log.warning("%s: passed over, it cannot be opened (%s): check its permissions", path, error)
-        return []
+            head = file.read(HEAD_BYTES)
+    except Exception as error:  # no permission, or a damaged archive: whether it is DICOM cannot be told
+        log.debug("%s", path, exc_info=True)
+        return Fault(path, f"cannot be opened ({reason(error)}); must be readable: check its permissions, or copy it again", sure=False)
+    if not looks_like_dicom(head):
+        return Fault(path, _UNLIKE, sure=False) if not any(head[:_PREAMBLE]) else []
     check_installed(path)
     try:
         return read_planes(path)

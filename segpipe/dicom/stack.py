@@ -22,6 +22,7 @@ _ORIENTATION_OFF = 5e-5
 _SPACING_OFF = 2e-5
 """Likewise of the spacing, as a share: 0.007 mm over 512 pixels of 0.7 mm."""
 _FEWEST = 3
+_NEXT_MM = 0.1
 _WHOLE = "must be whole: copy or export it again"
 _Split = Callable[[Plane], Hashable]
 K = TypeVar("K", bound=Hashable)
@@ -109,7 +110,24 @@ def _incomplete(stacks: list[Stack], why: str) -> list[Stack]:
     lost = next((stack for stack in stacks if stack.problem), None)
     if not why and lost is not None:
         why = f"may lack a slice: the file {lost.first.path.name} of the series {lost.problem}"
+    if not why:
+        return [replace(stack, problem=_why_short(stack, stacks)) for stack in stacks]
     return [stack if stack.problem or not why else replace(stack, problem=why) for stack in stacks]
+
+
+def _why_short(stack: Stack, stacks: Sequence[Stack]) -> str:
+    """Whether a slice of the same series lies where the next one of this stack would, but differs in a way that no slice of it should."""
+    layout = stack.layout
+    if layout is None or layout.grid is None or layout.kind not in ("regular", "tilted"):
+        return ""
+    ends = layout.grid.world(np.array([[0, 0, -1], [0, 0, layout.grid.shape[2]]])) * (-1, -1, 1)
+    for other in stacks:
+        first = other.first
+        if len(other.planes) > 1 or other is stack or first.position is None or first.image_type != stack.first.image_type:
+            continue
+        if np.linalg.norm(ends - np.array(first.position), axis=1).min() < _NEXT_MM:
+            return f"lacks the slice at its end, whose header differs ({first.path.name}: orientation, spacing, size or contrast); {_WHOLE}"
+    return ""
 
 
 def _laid_out(planes: Sequence[Plane]) -> Stack:
