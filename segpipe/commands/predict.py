@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from segpipe.commands.outcome import Outcome
+from segpipe.dicom.policy import parse_policy
 from segpipe.errors import ConfigError, DataError
 from segpipe.inference.crew import crew_of
 from segpipe.inference.messages import Order
@@ -50,6 +51,7 @@ class PredictOptions:
     still: with `watch`, seconds for which a scan's files must stay as they are before it is taken.
     engine: who segments: worker processes of this machine, or a Ray cluster.
     ray_address: of that cluster, `auto` or `HOST:PORT`.
+    policy: `CLASS=ACTION` words, which DICOM series are taken or repaired.
     """
 
     device: str = "auto"
@@ -70,6 +72,7 @@ class PredictOptions:
     still: float = 5.0
     engine: Literal["processes", "ray"] = "processes"
     ray_address: str = "auto"
+    policy: tuple[str, ...] = ()
 
 
 def predict(models: list[Path], source: Path, out: Path, options: PredictOptions) -> Outcome:
@@ -85,7 +88,7 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
         ModelError, ConfigError, DataError: see `load_models`, `Predictor`, `Call`.
     """
     _check_order(models, source, out)
-    shard = parse_shard(options.shard)
+    shard, policy = parse_shard(options.shard), parse_policy(options.policy)
     if options.watch and source.is_file():
         raise ConfigError(f"--watch: {source} is a file; must be a folder in which scans arrive")
     with _engine(_order(models, out, options), options) as engine:
@@ -97,7 +100,8 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
 
         closing = Closing()
         wanted = FolderOptions(options.format, options.probabilities, options.overwrite)
-        call = Call(engine, source, out, wanted, How(shard, options.timeout, options.watch, options.still), closing.add)
+        how = How(shard, options.timeout, options.watch, options.still, policy)
+        call = Call(engine, source, out, wanted, how, closing.add)
         with sigterm_ends():
             call.run()
     what = f"label maps and {TABLE}" if closing.files else TABLE

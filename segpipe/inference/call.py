@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from segpipe.dicom.policy import Policy
 from segpipe.errors import ConfigError
 from segpipe.inference.agenda import Agenda, enter, judge, open_agenda
 from segpipe.inference.claims import Claims
@@ -35,12 +36,14 @@ class How:
     timeout: seconds that a scan may take, 0: any.
     watch: also take scans that arrive, until a signal ends the call.
     still: seconds for which the files of a scan that arrives must stay as they are.
+    policy: which DICOM series are taken or repaired.
     """
 
     shard: Shard = field(default_factory=Shard)
     timeout: float = 0.0
     watch: bool = False
     still: float = 5.0
+    policy: Policy = field(default_factory=Policy)
 
 
 @dataclass
@@ -80,7 +83,7 @@ class Call:
                     raise
 
     def _gather(self, task: Task, tell: bool) -> list[Examination]:
-        return gather(self.source, self.out, task.facts.channels, tell)
+        return gather(self.source, self.out, task.facts.channels, tell, self.how.policy)
 
     @contextmanager
     def _shown(self) -> Iterator[Board]:

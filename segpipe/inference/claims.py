@@ -162,7 +162,7 @@ def _by_another_call(entry: Entry, row: Row, scan: Examination) -> Row:
 
 def _hash(scan: Examination) -> str:
     try:
-        return scan_hash(scan.images)
+        return scan_hash(scan.images, scan.slices)
     except SegpipeError:  # whoever cannot be read is not the one that was segmented
         return ""
 

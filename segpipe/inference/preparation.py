@@ -11,6 +11,7 @@ import torch
 from segpipe.geometry.grid import Grid, Volume
 from segpipe.inference.clock import Clock
 from segpipe.inference.need import Asked, need_of
+from segpipe.inference.source import AS_READ, WayBack
 from segpipe.inference.unlike import Known, differences, odd_volumes
 from segpipe.plan.plan import Plan
 from segpipe.prepare.prepare import prepare
@@ -25,12 +26,13 @@ class Ready:
     """A scan that waits for the networks; of its own voxels nothing is left.
 
     Attributes:
-        grid: of the scan.
+        grid: of the volume that was read.
         prepared: for each group of networks that see the same.
         probabilities: whether those of each class are asked for.
         batch: windows a forward pass; 0: by their size.
         unlike: how the scan differs from those of the training, one phrase each.
         seconds: of this stage.
+        way: from that volume onto the scan.
     """
 
     grid: Grid
@@ -39,6 +41,7 @@ class Ready:
     batch: int
     unlike: tuple[str, ...]
     seconds: dict[str, float]
+    way: WayBack = AS_READ
 
 
 class Preparation:

@@ -18,10 +18,10 @@ from segpipe.inference.outputs import hashes
 from segpipe.inference.predictor import Part, Predictor
 from segpipe.inference.preparation import Preparation, Ready
 from segpipe.inference.restoration import Prediction, Restoration
+from segpipe.inference.source import open_scan
 from segpipe.inference.table import Row
 from segpipe.inference.task import Facts, FolderOptions, Task, check_kind
 from segpipe.io.find import is_picture
-from segpipe.io.read import read_channels, read_volume
 from segpipe.io.write import write_label_map, write_volume
 from segpipe.progress import Told
 
@@ -171,14 +171,14 @@ def read_scan(task: Task, preparation: Preparation, attempt: Attempt) -> Ready:
         DataError, GeometryError: it cannot be read, or is no scan for these models.
     """
     scan = attempt.scan
-    attempt.row = replace(attempt.row, input_hash=scan_hash(scan.images))
+    attempt.row = replace(attempt.row, input_hash=scan_hash(scan.images, scan.slices))
     if scan.problem:
         raise DataError(scan.problem)
     start = time.perf_counter()
-    volume = read_volume(scan.images[0]) if len(scan.images) == 1 else read_channels(scan.images)
+    volume, way = open_scan(scan)
     attempt.seconds["read"] = time.perf_counter() - start
     check_kind(scan.images[0], task.facts.pictures)
-    attempt.ready = preparation.prepare(volume, task.options.probabilities)
+    attempt.ready = replace(preparation.prepare(volume, task.options.probabilities), way=way)
     return attempt.ready
 
 
@@ -192,23 +192,24 @@ def write_scan(task: Task, preparation: Preparation, attempt: Attempt, ready: Re
         ConfigError: the output cannot be written; every further scan would fail likewise.
         LeaseLostError: from `mark`.
     """
-    scan = attempt.scan
+    scan, grid = attempt.scan, ready.way.grid(ready.grid)
+    prediction = ready.way.onto(prediction, task.facts.labels)
     start = time.perf_counter()
     files = task.files(attempt.row)
     started = task.started(attempt.row, attempt.before)
     mark(started)
     attempt.known = started
     if prediction.probabilities is not None:
-        write_volume(files[-1], Volume(prediction.probabilities, ready.grid))
-    write_label_map(files[0], prediction.labels, ready.grid)
+        write_volume(files[-1], Volume(prediction.probabilities, grid))
+    write_label_map(files[0], prediction.labels, grid)
     seconds = {**prediction.seconds, "write": time.perf_counter() - start}
     voxels = {name: float(count) for name, count in prediction.voxels.items()}
-    unlike = list(ready.unlike)
+    unlike = [*ready.way.notes, *ready.unlike]
     row = replace(attempt.row, status="done", seconds=seconds, output_hash=hashes(files))
     if is_picture(scan.images[0]):
         row = replace(row, pixels=voxels)
     else:
-        row = replace(row, volumes_ml={name: count * ready.grid.voxel_volume_ml for name, count in voxels.items()})
+        row = replace(row, volumes_ml={name: count * grid.voxel_volume_ml for name, count in voxels.items()})
         unlike += preparation.odd_volumes(row.volumes_ml)
     if unlike and task.options.tell_unlike:
         log.warning("%s is unlike the training scans, look at its label map: %s", scan.case, "; ".join(unlike))
