@@ -89,12 +89,14 @@ class Attempt:
         except Exception as error:
             log.debug("%s", self.scan.case, exc_info=True)
             reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
-        self.reason = _with_file(reason, self.scan)
+        self.reason = self.reason or _with_file(reason, self.scan)  # two stages may be at it: the first fault is the cause
         self.ready = self.restoration = None
 
 
 class Segmenter:
-    """Segments the scans of a call in three stages: `read`, `compute` and `write`, of which only the second needs the networks.
+    """Segments the scans of a call in three stages: `read`, `compute`, and `restore` with `write`; only the second needs the networks.
+
+    Each may have a thread of its own; `restore` may be at the blocks of a scan while `compute` is at the next ones.
 
     Args:
         out, suffix, options: see `Task`.
@@ -154,8 +156,9 @@ class Segmenter:
     def restore(self, attempt: Attempt, part: Part) -> None:
         """Take in one block of `compute`."""
         with attempt.stage():
-            if attempt.restoration is not None:
-                attempt.restoration.put(*part)
+            restoration = attempt.restoration  # looked at once: on another thread the networks may fail meanwhile
+            if restoration is not None:
+                restoration.put(*part)
 
     def write(self, attempt: Attempt, mark: Mark) -> Row:
         """The scan's row, its files written once `compute` has ended, or why they are not.
