@@ -54,7 +54,7 @@ class Scan:
     """A scan of the pipeline, with nobody to tell but the list of rows."""
 
     def __init__(self, scan: Examination, rows: list[Row]) -> None:
-        self.scan, self.before, self._rows = scan, None, rows
+        self.scan, self.before, self.followed, self._rows = scan, None, False, rows
 
     def mark(self, row: Row) -> None: ...
 

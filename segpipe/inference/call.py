@@ -125,7 +125,7 @@ class Call:
         try:
             Supervisor(task, self.crew, claims, shown, self.how.timeout, more).run()
         finally:
-            left = {(self.out / one.claim.scan.case).parent for one in self.crew.workers if one.claim is not None}
+            left = {(self.out / held.claim.scan.case).parent for worker in self.crew.workers for held in worker.hands.all}
             self.crew.close()  # before the claims are let go: nobody writes a file that another call may write
             sweep(left)
 

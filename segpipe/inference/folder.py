@@ -92,6 +92,7 @@ class _Job:
 
     def __init__(self, claim: Claim, turns: _Turns) -> None:
         self.scan, self.before = claim.scan, claim.before
+        self.followed = turns.claims.waiting > 0
         self._turns = turns
         self._told: Told | None = None
 

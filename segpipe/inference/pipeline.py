@@ -18,6 +18,7 @@ from functools import partial
 from typing import Protocol
 
 from segpipe.inference.gather import Examination
+from segpipe.inference.held import MOST_IN_HAND
 from segpipe.inference.lane import Lane, Task
 from segpipe.inference.predictor import Part
 from segpipe.inference.segment import Attempt, LeaseLostError, Segmenter
@@ -25,8 +26,6 @@ from segpipe.inference.table import Row
 
 log = logging.getLogger(__name__)
 
-MOST_IN_HAND = 3
-"""Scans: one that is prepared, one in the networks, one that is written."""
 _POLL_SECONDS = 0.5
 """Between two questions for more scans while nothing else happens."""
 
@@ -35,11 +34,12 @@ class Job(Protocol):
     """One scan, and what is told of it while it is segmented.
 
     Attributes:
-        scan, before: see `Segmenter.read`.
+        scan, before, followed: see `Segmenter.read`.
     """
 
     scan: Examination
     before: Row | None
+    followed: bool
 
     def mark(self, row: Row) -> None:
         """See `segment.Mark`; on the thread that writes."""
@@ -74,24 +74,35 @@ class Pipeline:
         self._ready: deque[tuple[_Work, Attempt]] = deque()
         self._room = threading.Semaphore()  # for one scan that is prepared ahead
         self._lock = threading.Lock()
-        self._ahead = self._in_hand = 0
+        self._ahead: list[_Work] = []  # those that no network has begun with
+        self._in_hand = 0
         self._ending = False
         self._fault: BaseException | None = None
 
     @property
     def hungry(self) -> bool:
         """Whether it is time to give another scan: none waits for the networks, and few enough are in hand."""
-        return self._ahead == 0 and self._in_hand < (MOST_IN_HAND if self._side_by_side else 1)
+        return not self._ahead and self._in_hand < (MOST_IN_HAND if self._side_by_side else 1)
 
     def give(self, job: Job) -> None:
         """Take up a scan; any thread may do so, before `run` too."""
+        work = _Work(job)
         with self._lock:
-            self._ahead += 1
+            self._ahead.append(work)
             self._in_hand += 1
         if self._side_by_side:
-            self._reader.give(partial(self._read, _Work(job)))
+            self._reader.give(partial(self._read, work))
         else:
-            self.soon(partial(self._in_turn, _Work(job)))
+            self.soon(partial(self._in_turn, work))
+
+    def take_back(self, job: Job) -> bool:
+        """Give a scan up that no network has begun with; False: it is too late, and it will be told how it ends. On any thread."""
+        with self._lock:
+            found = [work for work in self._ahead if work.job is job]
+            for work in found:
+                self._ahead.remove(work)
+                self._in_hand -= 1
+        return bool(found)
 
     def soon(self, event: Task) -> None:
         """Have something done on the thread of `run`, after the block of logits that is being computed at the latest."""
@@ -114,7 +125,7 @@ class Pipeline:
                 while feed():
                     self._happen(wait=not self._ready)
                     if self._ready:
-                        self._compute(*self._ready.popleft(), feed)
+                        self._begin(*self._ready.popleft(), feed)
             self._check()
         except _Stopped:
             if self._fault is not None:
@@ -168,33 +179,41 @@ class Pipeline:
 
     def _read(self, work: _Work) -> None:
         self._room.acquire()
-        if self._ending:
+        if self._ending or work not in self._ahead:
+            self._room.release()
             return
         with work.at("read"):
-            attempt = self._segmenter.read(work.job.scan, work.job.before)
-        if attempt.reason:  # the networks are not kept waiting for another one
-            self._taken()
-            self._writer.give(partial(self._write, work, attempt))
-        else:
+            attempt = self._segmenter.read(work.job.scan, work.job.before, work.job.followed)
+        if not attempt.reason:
             self.soon(partial(self._ready.append, (work, attempt)))
+        elif self._is_taken(work):  # the networks are not kept waiting for another one
+            self._writer.give(partial(self._write, work, attempt))
 
-    def _taken(self) -> None:
-        """A scan no longer waits for the networks."""
+    def _is_taken(self, work: _Work) -> bool:
+        """Let a scan wait for the networks no longer; False when it was taken back."""
         with self._lock:
-            self._ahead -= 1
+            wanted = work in self._ahead
+            if wanted:
+                self._ahead.remove(work)
         self._room.release()
         self.soon(_wake)
+        return wanted
+
+    def _begin(self, work: _Work, attempt: Attempt, feed: Callable[[], bool]) -> None:
+        if self._is_taken(work):
+            feed()
+            self._compute(work, attempt, feed)
 
     def _compute(self, work: _Work, attempt: Attempt, feed: Callable[[], bool]) -> None:
-        self._taken()
-        feed()
         with work.at("network"):
             for part in self._segmenter.compute(attempt, partial(self._told, work.job)):
                 self._hand_on(work, partial(self._restore, work, attempt, part))
                 del part  # while the next one is made
                 self._happen(wait=False)
                 feed()
-        self._restorer.give(partial(self._writer.give, partial(self._write, work, attempt)))  # once the last block is restored
+        write = partial(self._write, work, attempt)  # once the last block is restored
+        wide = attempt.ready is not None and attempt.ready.wide  # before the next one fills as much memory
+        self._restorer.give(write if wide else partial(self._writer.give, write))
 
     def _told(self, job: Job, done: int, total: int) -> None:
         self._check()
@@ -222,14 +241,13 @@ class Pipeline:
         self.soon(_wake)
 
     def _in_turn(self, work: _Work) -> None:
-        if self._ending:
+        if self._ending or not self._is_taken(work):
             return
         with work.at("read"):
-            attempt = self._segmenter.read(work.job.scan, work.job.before)
+            attempt = self._segmenter.read(work.job.scan, work.job.before, work.job.followed)
         with work.at("network"):
             for part in self._segmenter.compute(attempt, work.job.told):
                 self._restore(work, attempt, part)
-        self._taken()
         self._write(work, attempt)
 
 

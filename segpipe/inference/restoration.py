@@ -64,7 +64,10 @@ class Restoration:
     """
 
     def __init__(self, ready: Ready, reading: Reading, device: torch.device) -> None:
-        self._ready, self._reading = ready, reading
+        self._reading = reading
+        self._traces = [prepared.trace for prepared in ready.prepared]  # and not the images, which are large
+        self._probabilities, self._wide, self._seconds = ready.probabilities, ready.wide, ready.seconds
+        self._voxel_volume_ml = ready.grid.voxel_volume_ml
         self._clock = Clock(device, ready.batch)
         self._labels: LabelsOnScan | None = None
         self._filled: ProbabilitiesOnScan | None = None
@@ -102,18 +105,16 @@ class Restoration:
                 if self._total is None:
                     raise ModelError("no model was given; give at least one model file")
                 indices, shares = _likeliest(self._total, reading.readout), self._total
-            indices = apply_rules(indices, reading.rules, self._ready.grid.voxel_volume_ml)
+            indices = apply_rules(indices, reading.rules, self._voxel_volume_ml)
             voxels = _voxels(indices, reading.labels)
             values = to_values(indices, reading.labels)
-        wanted = shares if self._ready.probabilities else None
-        return Prediction(values, wanted, {**self._ready.seconds, **seconds, **self._clock.seconds}, voxels)
+        wanted = shares if self._probabilities else None
+        return Prediction(values, wanted, {**self._seconds, **seconds, **self._clock.seconds}, voxels)
 
     def _begin(self, group: int) -> None:
-        """Of one group that is asked for labels alone, only some blocks are ever in memory; else classes x scan must fit, twice where
-        models see different windows (2D and 3D, other spacings) and only meet on the scan's grid.
-        """
-        trace = self._ready.prepared[group].trace
-        if len(self._ready.prepared) == 1 and not self._ready.probabilities:
+        """Only some blocks are ever in memory, unless the scan is wide: then classes x scan must fit, twice with several groups."""
+        trace = self._traces[group]
+        if not self._wide:
             self._labels = LabelsOnScan(trace, self._reading.readout, self._reading.outputs)
         else:
             self._end_group()

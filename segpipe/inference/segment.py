@@ -122,8 +122,12 @@ class Segmenter:
             self.restore(attempt, part)
         return self.write(attempt, mark)
 
-    def read(self, scan: Examination, before: Row | None) -> Attempt:
-        """Read a scan and prepare it for the networks."""
+    def read(self, scan: Examination, before: Row | None, followed: bool = False) -> Attempt:
+        """Read a scan and prepare it for the networks.
+
+        Args:
+            followed: whether another one is read while the networks are at it, see `Preparation.prepare`.
+        """
         attempt = Attempt(scan, self.task.row(scan), before)
         with attempt.stage():
             attempt.row = replace(attempt.row, input_hash=scan_hash(scan.images))
@@ -133,7 +137,7 @@ class Segmenter:
             volume = read_volume(scan.images[0]) if len(scan.images) == 1 else read_channels(scan.images)
             attempt.seconds["read"] = time.perf_counter() - start
             check_kind(scan.images[0], self.task.facts.pictures)
-            attempt.ready = self.predictor.preparation.prepare(volume, self.task.options.probabilities)
+            attempt.ready = self.predictor.preparation.prepare(volume, self.task.options.probabilities, followed)
             attempt.restoration = self.predictor.restoration(attempt.ready)
         return attempt
 
@@ -143,15 +147,18 @@ class Segmenter:
         Args:
             told: see `Predictor.predict`.
         """
-        if attempt.ready is None:
+        ready = attempt.ready
+        if ready is None:
             return
-        clock = Clock(self.predictor.device, attempt.ready.batch)
+        clock = Clock(self.predictor.device, ready.batch)
         with attempt.stage():
-            for part in self.predictor.parts(attempt.ready, clock, told):
+            for part in self.predictor.parts(ready, clock, told):
                 yield part
                 if attempt.reason:  # it cannot be restored
                     return
         attempt.seconds |= clock.seconds
+        if not attempt.reason:
+            attempt.ready = replace(ready, prepared=())  # large, and of no more use
 
     def restore(self, attempt: Attempt, part: Part) -> None:
         """Take in one block of `compute`."""

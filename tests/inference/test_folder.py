@@ -594,6 +594,16 @@ def test_rows_are_handed_on_in_order_on_the_thread_that_called(
     assert [row.status for row in rows] == ["done"] * 3
 
 
+def test_the_memory_of_the_next_scan_is_told_where_there_is_one(
+    make_model: MakeModel, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        run(Predictor([make_model()]), source / "a.nii.gz", tmp_path / "one")
+        assert "GB of memory" in caplog.text and "more while the next one is read" not in caplog.text
+        run(Predictor([make_model()]), source, tmp_path / "more")
+    assert "more while the next one is read" in caplog.text
+
+
 def test_a_fault_of_whoever_is_told_of_rows_ends_the_call(predictor: Predictor, source: Path, tmp_path: Path) -> None:
     def full(row: Row) -> None:
         raise ZeroDivisionError(row.case)

@@ -13,13 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from segpipe.errors import ConfigError, DataError
-from segpipe.geometry.grid import Volume
+from segpipe.geometry.grid import Grid, Volume
 from segpipe.inference.gather import Examination, gather
-from segpipe.inference.pipeline import MOST_IN_HAND, Pipeline
+from segpipe.inference.held import MOST_IN_HAND
+from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.predictor import Predictor
+from segpipe.inference.preparation import Ready
 from segpipe.inference.segment import Attempt, LeaseLostError, Segmenter
 from segpipe.inference.table import Row
 from segpipe.inference.task import FolderOptions
@@ -44,7 +47,7 @@ class Scan:
     """A job that notes what it is told."""
 
     def __init__(self, scan: Examination, ended: dict[str, Row | None], lost: bool = False) -> None:
-        self.scan, self.before = scan, None
+        self.scan, self.before, self.followed = scan, None, False
         self.stages: list[str] = []
         self._ended, self._lost = ended, lost
 
@@ -224,7 +227,7 @@ def break_stage(monkeypatch: pytest.MonkeyPatch, place: str, number: int, error:
         if place in ("prepare", "parts"):
             return bool(args[1].grid.shape[0] == long)
         if place in ("put", "prediction"):
-            return bool(args[0]._ready.grid.shape[0] == long)
+            return bool(args[0]._traces[0].scan_grid.shape[0] == long)
         return bool(args[1].shape[0] == long)
 
     def instead(*args: Any, **kwargs: Any) -> Any:
@@ -269,7 +272,7 @@ class Stages:
             assert time.monotonic() < end, f"{set(names) - set(self.begun)} did not begin: {self.begun}"
             time.sleep(0.005)
 
-    def read(self, scan: Examination, before: Row | None) -> Attempt:
+    def read(self, scan: Examination, before: Row | None, followed: bool) -> Attempt:
         attempt = Attempt(scan, Row(scan.case, "", "", "failed"), before)
         self.at(f"read {scan.case}")
         return attempt
@@ -392,6 +395,48 @@ def test_a_scan_may_come_while_another_one_is_in_the_networks() -> None:
     assert list(ended) == ["a", "b"]
 
 
+def test_a_scan_that_is_read_and_waits_can_be_taken_back_and_one_in_the_networks_cannot() -> None:
+    stages, ended = Stages(), dict[str, Row | None]()
+    stages.hold("network a0")
+    pipeline = Pipeline(cast(Segmenter, stages))
+    jobs = {case: Scan(Examination(case, ()), ended) for case in "abc"}
+    pipeline.give(jobs["a"])
+    taken: dict[str, bool] = {}
+
+    def more() -> None:
+        stages.wait_for("network a0")
+        pipeline.give(jobs["b"])
+        wait_until(lambda: jobs["b"].stages == ["read", ""])
+        taken.update({case: pipeline.take_back(jobs[case]) for case in "ba"})
+        taken["again"] = pipeline.take_back(jobs["b"])
+        pipeline.give(jobs["c"])
+        stages.free("network a0")
+
+    thread = threading.Thread(target=more)
+    thread.start()
+    pipeline.run(lambda: len(ended) < 2)
+    thread.join()
+    assert taken == {"b": True, "a": False, "again": False}
+    assert list(ended) == ["a", "c"] and "network b0" not in stages.begun
+
+
+def test_what_fills_the_memory_with_classes_is_written_before_the_next_one_does(started: Start) -> None:
+    class Wide(Stages):
+        def read(self, scan: Examination, before: Row | None, followed: bool) -> Attempt:
+            attempt = super().read(scan, before, followed)
+            attempt.ready = Ready(Grid((1, 1, 1), np.eye(4)), (), True, 1, (), {}, wide=True)
+            return attempt
+
+    stages = Wide()
+    stages.hold("write a")
+    ended, _ = started(stages, "ab")
+    stages.wait_for("write a", "network b1")
+    time.sleep(0.1)
+    assert "restore b0" not in stages.begun and not ended
+    stages.free("write a")
+    stages.wait_for("write b")
+
+
 def test_what_goes_wrong_while_scans_are_given_ends_it_too() -> None:
     stages, ended = Stages(), dict[str, Row | None]()
     pipeline = Pipeline(cast(Segmenter, stages))
@@ -444,7 +489,7 @@ def test_scans_that_have_ended_are_not_kept(predictor: Predictor, scans: list[Ex
     read = Segmenter.read
 
     class Counting(Segmenter):
-        def read(self, scan: Examination, before: Row | None) -> Attempt:
+        def read(self, scan: Examination, before: Row | None, followed: bool = False) -> Attempt:
             nonlocal most
             gc.collect()
             most = max(most, len(alive))
