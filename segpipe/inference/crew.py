@@ -14,14 +14,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import BinaryIO, cast
 
+from segpipe.inference.held import Hands
 from segpipe.inference.messages import Message, Order, send
-
-if TYPE_CHECKING:
-    from segpipe.inference.claims import Claim
-    from segpipe.inference.table import Row
-    from segpipe.progress import Told
 
 log = logging.getLogger(__name__)
 
@@ -31,22 +27,16 @@ WORKER = "segpipe.inference.worker"
 
 
 class Worker:
-    """One process, at most one scan at a time.
+    """One process.
 
     Attributes:
         ready: it has loaded the model.
-        claim: the scan that it is at.
-        since: when it got it, in seconds of `time.monotonic`.
-        known: what is known of the scan's files.
-        told: shows its windows.
+        hands: the scans that it has.
     """
 
-    def __init__(self, order: Order, events: queue.Queue[tuple[Worker, Message | None]], program: str = WORKER) -> None:
+    def __init__(self, order: Order, events: queue.Queue[_Event], program: str = WORKER) -> None:
         self.ready = False
-        self.claim: Claim | None = None
-        self.since = 0.0
-        self.known: Row | None = None
-        self.told: Told | None = None
+        self.hands = Hands()
         self._events = events
         self._process = subprocess.Popen(
             [sys.executable, "-c", _CODE.format(path=sys.path, program=program)],
@@ -92,12 +82,14 @@ class Worker:
             return
         for line in self._process.stdout:
             with contextlib.suppress(ValueError):  # the last line of a process that was killed while it spoke
-                self._events.put((self, json.loads(line)))
-        self._events.put((self, None))
+                self._events.put((self, json.loads(line), time.monotonic()))
+        self._events.put((self, None, time.monotonic()))
 
 
 _LAST_SECONDS = 5.0
 """Between the end of a process's pipe and its own."""
+_Event = tuple[Worker, Message | None, float]
+"""What a worker has said, and when, in seconds of `time.monotonic`."""
 
 
 class Crew:
@@ -106,14 +98,20 @@ class Crew:
     Args:
         most: workers at a time.
         program: module whose `main` each runs.
+
+    Attributes:
+        heard: until when, in seconds of `time.monotonic`, everything was heard that workers have said.
+        ahead: whether a worker may have the next scan while it is at one: not where its memory is limited.
     """
 
     def __init__(self, order: Order, most: int, program: str = WORKER) -> None:
         self._order = order
         self._program = program
         self.most = most
+        self.heard = time.monotonic()
+        self.ahead = not order.memory_gb
         self.workers: list[Worker] = []
-        self._events: queue.Queue[tuple[Worker, Message | None]] = queue.Queue()
+        self._events: queue.Queue[_Event] = queue.Queue()
 
     def start(self, count: int) -> None:
         """Have `count` workers, as far as `most` allows."""
@@ -128,8 +126,9 @@ class Crew:
         end = time.monotonic() + seconds
         while True:
             try:
-                worker, message = self._events.get(timeout=max(0.0, end - time.monotonic()))
+                worker, message, self.heard = self._events.get(timeout=max(0.0, end - time.monotonic()))
             except queue.Empty:
+                self.heard = time.monotonic()
                 return None
             if worker not in self.workers:
                 continue

@@ -81,7 +81,7 @@ class Processes:
         try:
             Supervisor(work.task, self._crew, work.claims, work.shown, work.timeout, work.more).run()
         finally:
-            left = {(work.task.out / one.claim.scan.case).parent for one in self._crew.workers if one.claim is not None}
+            left = {(work.task.out / held.claim.scan.case).parent for worker in self._crew.workers for held in worker.hands.all}
             self._crew.close()  # before the claims are let go: nobody writes a file that another call may write
             sweep(left)
 

@@ -216,12 +216,12 @@ class Ledger:
                 WHERE name = ? AND state = 'running' AND worker = ?"""
             connection.execute(sql, (case, worker))
 
-    def release(self, worker: str) -> None:
-        """Let everything wait again that `worker` holds."""
+    def release(self, worker: str, case: str | None = None) -> None:
+        """Let everything wait again that `worker` holds, or one case, as if it had not been claimed."""
         with self._changing() as connection:
             sql = """UPDATE cases SET state = 'waiting', worker = '', lease_until = 0, attempts = attempts - 1, revision = revision + 1
-                WHERE state = 'running' AND worker = ?"""
-            connection.execute(sql, (worker,))
+                WHERE state = 'running' AND worker = :worker AND (:case IS NULL OR name = :case)"""
+            connection.execute(sql, {"worker": worker, "case": case})
 
     def export(self) -> None:
         """Write `predictions.csv`.

@@ -22,6 +22,8 @@ _COPIES = {"unet": 7.5, "vnet": 14.0}
 torch 2.13 and OpenVINO 2026.4 on a processor, for windows of 64 to 128 voxels along each axis: 5.2 to 7.4, and 13.8 to 16.6."""
 _BF16_VNET = 4
 """Times as much as its bf16 numbers take: its kernels of 5 x 5 x 5 are unfolded."""
+_WRITTEN = 4
+"""Bytes for each voxel of a label map that is written: class indices, values, and what is compressed of them."""
 _PREPARING = 1.5
 """Copies of a scan in float32 while it is prepared: its own, and what is being computed."""
 
@@ -54,10 +56,12 @@ class Need:
     """Attributes:
     gb: most memory of the process, in GB (10^9 bytes).
     batch: windows a forward pass that it is told for.
+    beside_gb: what comes on top at most while the next scan, one like it, is read and the one before is written.
     """
 
     gb: float
     batch: int
+    beside_gb: float
 
 
 def need_of(groups: Sequence[Sequence[Plan]], scan: Volume, asked: Asked) -> Need:
@@ -78,7 +82,7 @@ def need_of(groups: Sequence[Sequence[Plan]], scan: Volume, asked: Asked) -> Nee
         if needed > asked.limit_gb:
             cure = "leave out --probabilities, or " if asked.probabilities else ""
             raise DataError(f"takes about {needed:.2g} GB to segment, and --memory-gb is {asked.limit_gb:g}: {cure}give more")
-    return Need(needed, wanted)
+    return Need(needed, wanted, _beside_gb(groups, scan, asked))
 
 
 def _gb(groups: Sequence[Sequence[Plan]], scan: Volume, asked: Asked, batch: int) -> float:
@@ -90,6 +94,13 @@ def _gb(groups: Sequence[Sequence[Plan]], scan: Volume, asked: Asked, batch: int
     on_scan = 4 * outputs * voxels * (1 if len(groups) == 1 else 2) if asked.probabilities or len(groups) > 1 else voxels
     computing = max(_computing(group, scan, asked, batch) for group in groups)
     return (always + max(preparing, on_scan + computing)) / 1e9
+
+
+def _beside_gb(groups: Sequence[Sequence[Plan]], scan: Volume, asked: Asked) -> float:
+    """The next scan as it is prepared, the label map that is written, and a block of logits more that is restored and one that waits."""
+    plan, voxels = groups[0][0], math.prod(scan.grid.shape)
+    block = math.prod(math.ceil(size * (1 - asked.overlap)) for size in plan.patch_size)
+    return (scan.array.nbytes + _PREPARING * 4 * scan.channels * voxels + _WRITTEN * voxels + 2 * 4 * plan.outputs * block) / 1e9
 
 
 def _computing(group: Sequence[Plan], scan: Volume, asked: Asked, batch: int) -> float:

@@ -33,6 +33,8 @@ class Ready:
         unlike: how the scan differs from those of the training, one phrase each.
         seconds: of this stage.
         way: from that volume onto the scan.
+        wide: while it is restored, classes x scan are in memory: every class is asked for, or groups of networks that see different
+            windows (2D and 3D, other spacings) only meet on the scan's grid.
     """
 
     grid: Grid
@@ -41,6 +43,7 @@ class Ready:
     batch: int
     unlike: tuple[str, ...]
     seconds: dict[str, float]
+    wide: bool
     way: WayBack = AS_READ
 
 
@@ -58,21 +61,24 @@ class Preparation:
         self._groups, self._known, self._device, self._asked = groups, known, device, asked
         self._told_gb = 0.0
 
-    def prepare(self, volume: Volume, probabilities: bool) -> Ready:
+    def prepare(self, volume: Volume, probabilities: bool, followed: bool = False) -> Ready:
         """What the networks will see of a scan.
 
         Args:
             volume: (C, I, J, K) in the scan's own unit, any grid.
             probabilities: whether those of each class are asked for.
+            followed: whether the next scan is read while the networks are at this one, and the one before is written; what that takes is
+                told with the rest.
 
         Raises:
             DataError: wrong channels, NaN or infinite voxels, out of memory, or more of it than is allowed.
         """
-        batch = self._batch(volume, probabilities)
+        batch = self._batch(volume, probabilities, followed)
         clock = Clock(torch.device("cpu"), batch)  # this stage never leaves the processor
         with clock.phase("prepare"):
             prepared = tuple(prepare(volume, group[0]) for group in self._groups)
-        return Ready(volume.grid, prepared, probabilities, batch, tuple(self.unlike(volume)), clock.seconds)
+        wide = probabilities or len(prepared) > 1
+        return Ready(volume.grid, prepared, probabilities, batch, tuple(self.unlike(volume)), clock.seconds, wide)
 
     def unlike(self, volume: Volume) -> list[str]:
         """How a scan differs from those that the models were trained on, one phrase each, so that its label map is doubtful."""
@@ -84,12 +90,13 @@ class Preparation:
         """Labels whose predicted volume is far from those of the training, by the first model that tells them; one phrase each."""
         return odd_volumes(volumes_ml, *self._known[0]) if self._known else []
 
-    def _batch(self, volume: Volume, probabilities: bool) -> int:
+    def _batch(self, volume: Volume, probabilities: bool, followed: bool) -> int:
         """Windows a forward pass; what the scan takes in memory is told where it is more than for the scans before."""
         if volume.channels != len(self._groups[0][0].channels) or self._device.type != "cpu":
             return self._asked.batch  # `prepare` refuses the one; on a GPU the memory is another, and known only when it is full
         need = need_of(self._groups, volume, replace(self._asked, probabilities=probabilities))
         if need.gb > _WORTH_TELLING * self._told_gb:
             self._told_gb = need.gb
-            log.info("a scan of %s voxels takes about %.2g GB of memory", " x ".join(map(str, volume.grid.shape)), need.gb)
+            beside = f", and up to {need.beside_gb:.2g} GB more while the next one is read" if followed else ""
+            log.info("a scan of %s voxels takes about %.2g GB of memory%s", " x ".join(map(str, volume.grid.shape)), need.gb, beside)
         return need.batch if self._asked.limit_gb else self._asked.batch

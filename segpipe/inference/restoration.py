@@ -79,7 +79,10 @@ class Restoration:
     """
 
     def __init__(self, ready: Ready, reading: Reading, device: torch.device) -> None:
-        self._ready, self._reading = ready, reading
+        self._reading = reading
+        self._traces = [prepared.trace for prepared in ready.prepared]  # and not the images, which are large
+        self._probabilities, self._wide, self._seconds = ready.probabilities, ready.wide, ready.seconds
+        self._grid = ready.grid
         self._clock = Clock(device, ready.batch)
         self._labels: LabelsOnScan | None = None
         self._filled: ProbabilitiesOnScan | None = None
@@ -108,7 +111,7 @@ class Restoration:
         Raises:
             DataError: out of memory.
         """
-        return finish(self.restored(seconds), self._reading, self._ready.grid)
+        return finish(self.restored(seconds), self._reading, self._grid)
 
     def restored(self, seconds: dict[str, float]) -> Restored:
         """As `prediction`, without what needs neither the networks nor their device: `finish` does that."""
@@ -121,15 +124,13 @@ class Restoration:
                 if self._total is None:
                     raise ModelError("no model was given; give at least one model file")
                 indices, shares = _likeliest(self._total, self._reading.readout), self._total
-        wanted = shares if self._ready.probabilities else None
-        return Restored(indices, wanted, {**self._ready.seconds, **seconds, **self._clock.seconds})
+        wanted = shares if self._probabilities else None
+        return Restored(indices, wanted, {**self._seconds, **seconds, **self._clock.seconds})
 
     def _begin(self, group: int) -> None:
-        """Of one group that is asked for labels alone, only some blocks are ever in memory; else classes x scan must fit, twice where
-        models see different windows (2D and 3D, other spacings) and only meet on the scan's grid.
-        """
-        trace = self._ready.prepared[group].trace
-        if len(self._ready.prepared) == 1 and not self._ready.probabilities:
+        """Only some blocks are ever in memory, unless the scan is wide: then classes x scan must fit, twice with several groups."""
+        trace = self._traces[group]
+        if not self._wide:
             self._labels = LabelsOnScan(trace, self._reading.readout, self._reading.outputs)
         else:
             self._end_group()

@@ -89,12 +89,14 @@ class Attempt:
         except Exception as error:
             log.debug("%s", self.scan.case, exc_info=True)
             reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
-        self.reason = _with_file(reason, self.scan)
+        self.reason = self.reason or _with_file(reason, self.scan)  # two stages may be at it: the first fault is the cause
         self.ready = self.restoration = None
 
 
 class Segmenter:
-    """Segments the scans of a call in three stages: `read`, `compute` and `write`, of which only the second needs the networks.
+    """Segments the scans of a call in three stages: `read`, `compute`, and `restore` with `write`; only the second needs the networks.
+
+    Each may have a thread of its own; `restore` may be at the blocks of a scan while `compute` is at the next ones.
 
     Args:
         out, suffix, options: see `Task`.
@@ -120,11 +122,16 @@ class Segmenter:
             self.restore(attempt, part)
         return self.write(attempt, mark)
 
-    def read(self, scan: Examination, before: Row | None) -> Attempt:
-        """Read a scan and prepare it for the networks."""
+    def read(self, scan: Examination, before: Row | None, followed: bool = False) -> Attempt:
+        """Read a scan and prepare it for the networks.
+
+        Args:
+            followed: whether another one is read while the networks are at it, see `Preparation.prepare`.
+        """
         attempt = Attempt(scan, self.task.row(scan), before)
         with attempt.stage():
-            attempt.restoration = self.predictor.restoration(read_scan(self.task, self.predictor.preparation, attempt))
+            ready = read_scan(self.task, self.predictor.preparation, attempt, followed)
+            attempt.restoration = self.predictor.restoration(ready)
         return attempt
 
     def compute(self, attempt: Attempt, told: Told) -> Iterator[Part]:
@@ -133,21 +140,25 @@ class Segmenter:
         Args:
             told: see `Predictor.predict`.
         """
-        if attempt.ready is None:
+        ready = attempt.ready
+        if ready is None:
             return
-        clock = Clock(self.predictor.device, attempt.ready.batch)
+        clock = Clock(self.predictor.device, ready.batch)
         with attempt.stage():
-            for part in self.predictor.parts(attempt.ready, clock, told):
+            for part in self.predictor.parts(ready, clock, told):
                 yield part
                 if attempt.reason:  # it cannot be restored
                     return
         attempt.seconds |= clock.seconds
+        if not attempt.reason:
+            attempt.ready = replace(ready, prepared=())  # large, and of no more use
 
     def restore(self, attempt: Attempt, part: Part) -> None:
         """Take in one block of `compute`."""
         with attempt.stage():
-            if attempt.restoration is not None:
-                attempt.restoration.put(*part)
+            restoration = attempt.restoration  # looked at once: on another thread the networks may fail meanwhile
+            if restoration is not None:
+                restoration.put(*part)
 
     def write(self, attempt: Attempt, mark: Mark) -> Row:
         """The scan's row, its files written once `compute` has ended, or why they are not.
@@ -164,8 +175,11 @@ class Segmenter:
         return self.task.failed(attempt.row, attempt.known, attempt.reason)
 
 
-def read_scan(task: Task, preparation: Preparation, attempt: Attempt) -> Ready:
+def read_scan(task: Task, preparation: Preparation, attempt: Attempt, followed: bool = False) -> Ready:
     """Read a scan and prepare it for the networks, of which none is needed.
+
+    Args:
+        followed: see `Preparation.prepare`.
 
     Raises:
         DataError, GeometryError: it cannot be read, or is no scan for these models.
@@ -178,7 +192,7 @@ def read_scan(task: Task, preparation: Preparation, attempt: Attempt) -> Ready:
     volume, way = open_scan(scan)
     attempt.seconds["read"] = time.perf_counter() - start
     check_kind(scan.images[0], task.facts.pictures)
-    attempt.ready = replace(preparation.prepare(volume, task.options.probabilities), way=way)
+    attempt.ready = replace(preparation.prepare(volume, task.options.probabilities, followed), way=way)
     return attempt.ready
 
 

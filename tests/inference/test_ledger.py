@@ -39,6 +39,17 @@ def waiting(ledger: Ledger, *cases: str) -> None:
     assert ledger.enqueue([(case, 0) for case in cases], JOB) == []
 
 
+def test_one_case_is_let_go_of_as_if_it_had_not_been_claimed(ledger: Ledger) -> None:
+    waiting(ledger, "a", "b")
+    for case in "ab":
+        assert ledger.claim([case], JOB, ME) is not None
+    ledger.release(OTHER, "a")
+    ledger.release(ME, "b")
+    a, b = (ledger.entry(case) for case in "ab")
+    assert a is not None and (a.state, a.worker, a.attempts) == ("running", ME, 1)
+    assert b is not None and (b.state, b.worker, b.attempts, b.crashes) == ("waiting", "", 0, 0)
+
+
 def journal(folder: Path) -> str:
     connection = sqlite3.connect(folder / LEDGER)
     try:

@@ -45,6 +45,21 @@ def test_the_batch_is_made_smaller_to_keep_a_limit_and_a_scan_that_does_not_fit_
         need_of([[plan]], scan, Asked(64, 0.5, False, False, limit_gb=0.1))
 
 
+def test_the_next_scan_takes_memory_of_its_own_which_is_told_where_there_is_one(
+    make_model: MakeModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = make_model(patch_size=(64, 64, 64)).plan
+    small, large = (need_of([[plan]], scan_of(*shape), Asked(1, 0.5, False, False)) for shape in ((60, 60, 60), (300, 300, 300)))
+    read = 300**3 * (2 + 4) / 1e9  # int16 and float32, each once
+    assert small.beside_gb < read < large.beside_gb < 2.5 * read
+    predictor = Predictor([make_model("again.ts")])
+    with caplog.at_level(logging.INFO, logger="segpipe"):
+        predictor.preparation.prepare(blocks_volume(), False)
+        assert "of memory" in caplog.text and "more while" not in caplog.text
+        Predictor([make_model("other.ts")]).preparation.prepare(blocks_volume(), False, followed=True)
+    assert "GB of memory, and up to" in caplog.text and "GB more while the next one is read" in caplog.text
+
+
 def test_a_prediction_keeps_the_limit_and_tells_what_it_takes(make_model: MakeModel, caplog: pytest.LogCaptureFixture) -> None:
     model = make_model()
     with caplog.at_level(logging.INFO, logger="segpipe"):
