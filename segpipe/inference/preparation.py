@@ -10,8 +10,9 @@ import torch
 
 from segpipe.geometry.grid import Grid, Volume
 from segpipe.inference.clock import Clock
-from segpipe.inference.need import Asked, need_of
+from segpipe.inference.need import Asked, need_of, walk_of
 from segpipe.inference.unlike import Known, differences
+from segpipe.inference.walk import Walk
 from segpipe.plan.plan import Plan
 from segpipe.prepare.prepare import prepare
 from segpipe.prepare.prepared import Prepared
@@ -27,6 +28,7 @@ class Ready:
     Attributes:
         grid: of the scan.
         prepared: for each group of networks that see the same.
+        walk: the way through the scan that all groups take; None: one group's blocks become labels by themselves.
         probabilities: whether those of each class are asked for.
         batch: windows a forward pass; 0: by their size.
         unlike: how the scan differs from those of the training, one phrase each.
@@ -35,6 +37,7 @@ class Ready:
 
     grid: Grid
     prepared: tuple[Prepared, ...]
+    walk: Walk | None
     probabilities: bool
     batch: int
     unlike: tuple[str, ...]
@@ -69,7 +72,8 @@ class Preparation:
         clock = Clock(self._device, batch)
         with clock.phase("prepare"):
             prepared = tuple(prepare(volume, group[0]) for group in self._groups)
-        return Ready(volume.grid, prepared, probabilities, batch, tuple(self.unlike(volume)), clock.seconds)
+            walk = walk_of(self._groups, [one.trace for one in prepared], replace(self._asked, probabilities=probabilities))
+        return Ready(volume.grid, prepared, walk, probabilities, batch, tuple(self.unlike(volume)), clock.seconds)
 
     def unlike(self, volume: Volume) -> list[str]:
         """How a scan differs from those that the models were trained on, one phrase each, so that its label map is doubtful."""

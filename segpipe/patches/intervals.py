@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 
+from segpipe.geometry.grid import Shape
 from segpipe.patches.windows import window_starts
 
 THINNEST = 16
-"""Slices of a block, at least, where windows are one slice thick: each block has a cost of its own."""
+"""Slices of a block, at least, where windows are one slice thick and small: each block has a cost of its own."""
+ENOUGH = 2**18
+"""Voxels of a block that needs no more slices."""
+
+
+def thinnest(window: Shape, axis: int) -> int:
+    """Voxels that intervals of an axis have at least.
+
+    Args:
+        window: voxels `i, j, k`, no more than the volume has.
+    """
+    across = math.prod(window) // window[axis]
+    return max(1, min(THINNEST // window[axis], ENOUGH // across))
 
 
 class Axis:
@@ -19,6 +33,7 @@ class Axis:
         window: voxels of a window.
         lead: voxels of padding before the volume.
         padded: voxels of the padded volume.
+        least: voxels of an interval, at least; but for the last one.
         backward: walk from its end to its beginning; windows and intervals are those of the other direction.
 
     Attributes:
@@ -28,14 +43,14 @@ class Axis:
         backward: as given.
     """
 
-    def __init__(self, size: int, window: int, overlap: float, lead: int, padded: int, backward: bool = False) -> None:
+    def __init__(self, size: int, window: int, overlap: float, lead: int, padded: int, least: int, backward: bool = False) -> None:
         self.window, self.lead, self.backward = window, lead, backward
         self._size = size
         self.starts = window_starts(padded, window, overlap)
         ends = sorted({end for start in self.starts for end in (start, start + window) if lead < end < lead + size})
         cuts = [lead]
         for end in ends:
-            if end - cuts[-1] >= max(1, THINNEST // window):
+            if end - cuts[-1] >= least:
                 cuts.append(end)
         self.intervals = list(itertools.pairwise([*cuts, lead + size]))
         if backward:

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from segpipe.errors import ModelError
 from segpipe.geometry.grid import Box, Shape
-from segpipe.patches.intervals import Axis
+from segpipe.patches.intervals import Axis, thinnest
 from segpipe.patches.windows import check_windows, even_batch, gaussian_weights, windows_at_once
 from segpipe.progress import Told
 
@@ -146,6 +146,12 @@ def most_kept(shape: Shape, window: Shape, overlap: float, slowest: Slowest | No
     return _Blocks(axes, slowest, window, (False, False, False), torch.device("cpu")).most_kept()
 
 
+@functools.lru_cache(maxsize=64)
+def largest_block(shape: Shape, window: Shape, overlap: float) -> int:
+    """Most voxels that `sliding_blocks` gives away at a time."""
+    return math.prod(max(stop - start for start, stop in axis.intervals) for axis in _axes(shape, window, overlap, None))
+
+
 def slabs(shape: Shape, window: Shape, overlap: float, slowest: Slowest) -> list[tuple[int, int]]:
     """Voxels of the slowest axis that `sliding_blocks` gives away one after the other, each with all blocks across it."""
     axis = _axes(shape, window, overlap, slowest)[slowest.axis]
@@ -155,8 +161,10 @@ def slabs(shape: Shape, window: Shape, overlap: float, slowest: Slowest) -> list
 def _axes(shape: Sequence[int], window: Shape, overlap: float, slowest: Slowest | None) -> list[Axis]:
     """Of the padded volume: a shorter axis than the window lies in the middle of it."""
     back = [slowest is not None and slowest.backward and slowest.axis == axis for axis in range(3)]
-    lead = _lead(shape, window)
-    return [Axis(n, w, overlap, b, max(n, w), f) for n, w, b, f in zip(shape, window, lead, back, strict=True)]
+    inside, lead = [min(w, n) for w, n in zip(window, shape, strict=True)], _lead(shape, window)
+    least = [thinnest((inside[0], inside[1], inside[2]), axis) for axis in range(3)]
+    every = zip(shape, window, lead, least, back, strict=True)
+    return [Axis(n, w, overlap, b, max(n, w), few, backward) for n, w, b, few, backward in every]
 
 
 def _lead(shape: Sequence[int], window: Shape) -> list[int]:

@@ -175,8 +175,11 @@ def kept_at_most(shape: tuple[int, int, int], window: tuple[int, int, int], clas
         most = max(most, sum(storages.values()))
         return network(windows)
 
+    gc.collect()
+    gc.freeze()  # so that only what is made from here on is looked through
     for _, block in sliding_blocks(some_image((1, *shape)), predict, window, 0.5, 1, slowest=slowest):
         del block
+    gc.unfreeze()
     return most
 
 
