@@ -212,7 +212,7 @@ class Pipeline:
                 self._happen(wait=False)
                 feed()
         write = partial(self._write, work, attempt)  # once the last block is restored
-        wide = attempt.ready is not None and attempt.ready.wide  # before the next one fills as much memory
+        wide = attempt.ready is not None and attempt.ready.probabilities  # before the next one fills as much memory
         self._restorer.give(write if wide else partial(self._writer.give, write))
 
     def _told(self, job: Job, done: int, total: int) -> None:

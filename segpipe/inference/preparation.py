@@ -10,9 +10,10 @@ import torch
 
 from segpipe.geometry.grid import Grid, Volume
 from segpipe.inference.clock import Clock
-from segpipe.inference.need import Asked, need_of
+from segpipe.inference.need import Asked, need_of, walk_of
 from segpipe.inference.source import AS_READ, WayBack
 from segpipe.inference.unlike import Known, differences, odd_volumes
+from segpipe.inference.walk import Walk
 from segpipe.plan.plan import Plan
 from segpipe.prepare.prepare import prepare
 from segpipe.prepare.prepared import Prepared
@@ -28,22 +29,21 @@ class Ready:
     Attributes:
         grid: of the volume that was read.
         prepared: for each group of networks that see the same.
+        walk: the way through the scan that all groups take; None: one group's blocks become labels by themselves.
         probabilities: whether those of each class are asked for.
         batch: windows a forward pass; 0: by their size.
         unlike: how the scan differs from those of the training, one phrase each.
         seconds: of this stage.
         way: from that volume onto the scan.
-        wide: while it is restored, classes x scan are in memory: every class is asked for, or groups of networks that see different
-            windows (2D and 3D, other spacings) only meet on the scan's grid.
     """
 
     grid: Grid
     prepared: tuple[Prepared, ...]
+    walk: Walk | None
     probabilities: bool
     batch: int
     unlike: tuple[str, ...]
     seconds: dict[str, float]
-    wide: bool
     way: WayBack = AS_READ
 
 
@@ -77,8 +77,8 @@ class Preparation:
         clock = Clock(torch.device("cpu"), batch)  # this stage never leaves the processor
         with clock.phase("prepare"):
             prepared = tuple(prepare(volume, group[0]) for group in self._groups)
-        wide = probabilities or len(prepared) > 1
-        return Ready(volume.grid, prepared, probabilities, batch, tuple(self.unlike(volume)), clock.seconds, wide)
+            walk = walk_of(self._groups, [one.trace for one in prepared], replace(self._asked, probabilities=probabilities))
+        return Ready(volume.grid, prepared, walk, probabilities, batch, tuple(self.unlike(volume)), clock.seconds)
 
     def unlike(self, volume: Volume) -> list[str]:
         """How a scan differs from those that the models were trained on, one phrase each, so that its label map is doubtful."""

@@ -16,8 +16,9 @@ from segpipe.inference.postprocess import Rule, apply_rules
 from segpipe.inference.preparation import Ready
 from segpipe.plan.plan import Label
 from segpipe.prepare.labels import to_values
+from segpipe.prepare.mean import MeanOnScan
 from segpipe.prepare.readout import Readout
-from segpipe.prepare.restore import LabelsOnScan, ProbabilitiesOnScan
+from segpipe.prepare.restore import LabelsOnScan
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,13 +82,11 @@ class Restoration:
     def __init__(self, ready: Ready, reading: Reading, device: torch.device) -> None:
         self._reading = reading
         self._traces = [prepared.trace for prepared in ready.prepared]  # and not the images, which are large
-        self._probabilities, self._wide, self._seconds = ready.probabilities, ready.wide, ready.seconds
+        self._probabilities, self._walk, self._seconds = ready.probabilities, ready.walk, ready.seconds
         self._grid = ready.grid
         self._clock = Clock(device, ready.batch)
         self._labels: LabelsOnScan | None = None
-        self._filled: ProbabilitiesOnScan | None = None
-        self._total: NDArray[np.float32] | None = None
-        self._group = -1
+        self._mean: MeanOnScan | None = None
 
     def put(self, group: int, box: Box, scores: torch.Tensor) -> None:
         """Take in what a group of networks says of a block, in the order in which `Predictor.parts` gives it.
@@ -96,11 +95,12 @@ class Restoration:
             DataError: out of memory.
         """
         with self._clock.phase("restore"):
-            if group != self._group:
-                self._begin(group)
-            target = self._labels or self._filled
-            if target is not None:
-                target.put(box, scores)
+            if self._labels is None and self._mean is None:
+                self._begin()
+            if self._labels is not None:
+                self._labels.put(box, scores)
+            elif self._mean is not None:
+                self._mean.put(group, box, scores)
 
     def prediction(self, seconds: dict[str, float]) -> Prediction:
         """The whole, once every block was put.
@@ -110,41 +110,29 @@ class Restoration:
 
         Raises:
             DataError: out of memory.
+            GeometryError: blocks are missing.
         """
         return finish(self.restored(seconds), self._reading, self._grid)
 
     def restored(self, seconds: dict[str, float]) -> Restored:
         """As `prediction`, without what needs neither the networks nor their device: `finish` does that."""
-        shares = None
         with self._clock.phase("restore"):
             if self._labels is not None:
-                indices = self._labels.array()
+                indices, shares = self._labels.array(), None
+            elif self._mean is not None:
+                indices, shares = self._mean.labels(), self._mean.probabilities() if self._probabilities else None
             else:
-                self._end_group()
-                if self._total is None:
-                    raise ModelError("no model was given; give at least one model file")
-                indices, shares = _likeliest(self._total, self._reading.readout), self._total
-        wanted = shares if self._probabilities else None
-        return Restored(indices, wanted, {**self._seconds, **seconds, **self._clock.seconds})
+                raise ModelError("no model was given; give at least one model file")
+        return Restored(indices, shares, {**self._seconds, **seconds, **self._clock.seconds})
 
-    def _begin(self, group: int) -> None:
-        """Only some blocks are ever in memory, unless the scan is wide: then classes x scan must fit, twice with several groups."""
-        trace = self._traces[group]
-        if not self._wide:
-            self._labels = LabelsOnScan(trace, self._reading.readout, self._reading.outputs)
+    def _begin(self) -> None:
+        """Only some blocks are ever in memory; where probabilities are asked for, classes x scan."""
+        reading = self._reading
+        if self._walk is None:
+            self._labels = LabelsOnScan(self._traces[0], reading.readout, reading.outputs)
         else:
-            self._end_group()
-            self._filled = ProbabilitiesOnScan(trace, self._reading.readout, self._reading.outputs)
-        self._group = group
-
-    def _end_group(self) -> None:
-        if self._filled is None:
-            return
-        shares = self._filled.array()
-        self._filled = None
-        if len(self._reading.shares) > 1:
-            shares *= np.float32(self._reading.shares[self._group])
-        self._total = shares if self._total is None else np.add(self._total, shares, out=self._total)
+            along, keep = self._walk.along, self._probabilities
+            self._mean = MeanOnScan(self._traces, reading.shares, reading.readout, reading.outputs, along, keep)
 
 
 def finish(restored: Restored, reading: Reading, grid: Grid) -> Prediction:
@@ -163,13 +151,6 @@ def finish(restored: Restored, reading: Reading, grid: Grid) -> Prediction:
         values = to_values(indices, reading.labels)
     seconds = {**restored.seconds, "restore": restored.seconds.get("restore", 0.0) + clock.seconds["restore"]}
     return Prediction(values, restored.shares, seconds, voxels)
-
-
-def _likeliest(shares: NDArray[np.float32], readout: Readout) -> NDArray[Any]:
-    """(I, J, K) class indices of probabilities (N, I, J, K)."""
-    dtype = np.min_scalar_type(max(readout.paint, default=shares.shape[0] - 1))
-    planes = (readout.indices(readout.scores(torch.from_numpy(plane.copy()))) for plane in np.moveaxis(shares, 1, 0))
-    return np.stack([plane.numpy().astype(dtype) for plane in planes])
 
 
 def _voxels(indices: NDArray[Any], labels: tuple[Label, ...]) -> dict[str, int]:

@@ -120,6 +120,7 @@ class Segmenter:
         attempt = self.read(scan, before)
         for part in self.compute(attempt, told):
             self.restore(attempt, part)
+            del part
         return self.write(attempt, mark)
 
     def read(self, scan: Examination, before: Row | None, followed: bool = False) -> Attempt:
@@ -147,6 +148,7 @@ class Segmenter:
         with attempt.stage():
             for part in self.predictor.parts(ready, clock, told):
                 yield part
+                del part  # before the next windows are computed
                 if attempt.reason:  # it cannot be restored
                     return
         attempt.seconds |= clock.seconds

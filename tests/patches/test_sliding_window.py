@@ -14,7 +14,7 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from segpipe.errors import ConfigError, ModelError
-from segpipe.patches.sliding_window import Empty, most_kept, sliding_blocks, sliding_window
+from segpipe.patches.sliding_window import Empty, Slowest, most_kept, slabs, sliding_blocks, sliding_window
 from segpipe.patches.windows import gaussian_weights, window_starts
 
 SHAPES = st.tuples(st.integers(1, 14), st.integers(1, 14), st.integers(1, 14))
@@ -132,7 +132,39 @@ def test_blocks_cover_the_volume_once_but_for_what_comes_before(shape: tuple, wi
     assert bool((begun >= 1).all())
 
 
-def kept_at_most(shape: tuple[int, int, int], window: tuple[int, int, int], classes: int) -> int:
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 60), st.integers(1, 40), st.integers(1, 40)),
+    window=st.tuples(st.integers(1, 30), st.integers(1, 30), st.integers(1, 30)),
+    overlap=st.sampled_from([0.0, 0.3, 0.5]),
+    before=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    slowest=st.builds(Slowest, st.integers(0, 2), st.booleans()),
+)
+def test_windows_walk_along_the_axis_and_from_the_end_that_is_asked_for(
+    shape: tuple, window: tuple, overlap: float, before: tuple, slowest: Slowest
+) -> None:
+    image, network = some_image((2, *shape)), convolution()
+    expected = sliding_window(image, network, window, overlap, 2)
+    covered = torch.zeros(shape, dtype=torch.int32)
+    walked: list[tuple[int, int]] = []
+    for box, block in sliding_blocks(image, network, window, overlap, 2, before=before, slowest=slowest):
+        torch.testing.assert_close(block, expected[(slice(None), *(slice(*ends) for ends in box))], atol=1e-5, rtol=1e-5)
+        own = list(box)
+        for axis, (start, stop) in enumerate(box):
+            if before[axis] and slowest.backward and axis == slowest.axis:
+                own[axis] = (start, stop - (stop < shape[axis]))
+            elif before[axis]:
+                own[axis] = (start + (start > 0), stop)
+        covered[tuple(slice(*ends) for ends in own)] += 1
+        if own[slowest.axis] not in walked:
+            walked.append(own[slowest.axis])
+        assert own[slowest.axis] == walked[-1]  # never back to a slab that was left
+        block.fill_(math.nan)  # it is ours: nothing that follows may depend on it
+    assert bool((covered == 1).all())
+    assert walked == sorted(walked, reverse=slowest.backward) == slabs(shape, window, overlap, slowest)
+
+
+def kept_at_most(shape: tuple[int, int, int], window: tuple[int, int, int], classes: int, slowest: Slowest | None = None) -> int:
     """Most numbers of logits that are alive while a network computes."""
     most, network = 0, nn.Conv3d(1, classes, 1).requires_grad_(False)
 
@@ -143,8 +175,11 @@ def kept_at_most(shape: tuple[int, int, int], window: tuple[int, int, int], clas
         most = max(most, sum(storages.values()))
         return network(windows)
 
-    for _, block in sliding_blocks(some_image((1, *shape)), predict, window, 0.5, 1):
+    gc.collect()
+    gc.freeze()  # so that only what is made from here on is looked through
+    for _, block in sliding_blocks(some_image((1, *shape)), predict, window, 0.5, 1, slowest=slowest):
         del block
+    gc.unfreeze()
     return most
 
 
@@ -154,6 +189,14 @@ def test_what_is_kept_of_the_logits_is_a_few_slabs_whatever_the_length() -> None
     assert 0 < short == long <= classes * 24 * 24 * 40
     told = most_kept((24, 240, 24), window, 0.5)
     assert long <= classes * told <= 1.5 * long
+
+
+@pytest.mark.parametrize("slowest", [Slowest(0), Slowest(1, backward=True), Slowest(2)])
+def test_memory_is_told_for_any_slowest_axis(slowest: Slowest) -> None:
+    classes, shape, window = 7, (24, 40, 32), (16, 16, 16)
+    kept, told = kept_at_most(shape, window, classes, slowest), classes * most_kept(shape, window, 0.5, slowest)
+    assert 0 < kept <= told <= 1.5 * kept
+    assert told >= classes * most_kept(shape, window, 0.5)
 
 
 @pytest.mark.parametrize("shape", [(273, 273, 250), (250, 273, 273), (100, 300, 128)])
