@@ -210,7 +210,7 @@ def break_stage(monkeypatch: pytest.MonkeyPatch, place: str, number: int, error:
     """Let one place in the code raise `error` for scan `number`, which its size tells."""
     long = 11 + 3 * number
     module, owner_name, name = {
-        "read_volume": ("segment", "", "read_volume"),
+        "read_volume": ("source", "", "read_volume"),
         "prepare": ("preparation", "Preparation", "prepare"),
         "parts": ("predictor", "Predictor", "parts"),
         "put": ("restoration", "Restoration", "put"),
@@ -424,7 +424,7 @@ def test_what_fills_the_memory_with_classes_is_written_before_the_next_one_does(
     class Wide(Stages):
         def read(self, scan: Examination, before: Row | None, followed: bool) -> Attempt:
             attempt = super().read(scan, before, followed)
-            attempt.ready = Ready(Grid((1, 1, 1), np.eye(4)), (), True, 1, (), {}, wide=True)
+            attempt.ready = Ready(Grid((1, 1, 1), np.eye(4)), (), None, True, 1, (), {})
             return attempt
 
     stages = Wide()
