@@ -250,7 +250,7 @@ class Bridge:
             raise ConfigError(_OWN_NODE) from error
         except self._ray.exceptions.RayError as error:
             del self._jobs[job]
-            self._parcels.pop(job, None)
+            self._expecting.discard(job)  # what it has left before stays: the command may have gone on with it, and drops it
             self._say({"of": job, "died": dataclasses.asdict(lost(self._ray, error))})
             return
         if "parcel" in said:
