@@ -81,6 +81,7 @@ def features(facts: dict[str, Any]) -> list[Feature]:
         _extra(facts, "mlflow-skinny", "mlflow", "training.mlflow=file:./mlruns"),
         _extra(facts, "pydicom", "dicom", "DICOM series"),
         _extra(facts, "submitit", "slurm", "launch.cluster=slurm"),
+        _extra(facts, "ray", "ray", "predict --engine ray"),
         _extra(facts, "openvino", "cpu", "predict --runtime openvino", "openvino"),
         _extra(facts, "onnx", "cpu", "export --to onnx", "onnx"),
         _enough("memory", facts["memory"]["available_gb"], _LITTLE_MEMORY_GB, "close other programs, or lower training.cache_gb"),

@@ -37,6 +37,8 @@ _JOIN_SECONDS = 60.0
 """For a node to let the command join, on a machine that is very busy."""
 _CURE = "start one with `ray start --head`, or give --ray-address HOST:PORT"
 
+_OWN_NODE = "the Ray node of this machine has ended: start it again, then give the same command again"
+
 
 class Says(Protocol):
     """Tells the command one thing."""
@@ -181,7 +183,7 @@ class Bridge:
         self._next_look = time.monotonic() + _LOOK_SECONDS
         alive = [node for node in self._ray.nodes() if node["Alive"]]
         if self._self not in {node["NodeID"] for node in alive}:
-            raise ConfigError("the Ray node of this machine has ended: start it again, then give the same command again")
+            raise ConfigError(_OWN_NODE)
         self._say({"nodes": [_node(node) for node in alive]})
 
     def _do_start(self, told: Message) -> None:
@@ -244,9 +246,11 @@ class Bridge:
             return
         try:
             said = self._ray.get(reference)
+        except self._ray.exceptions.LocalRayletDiedError as error:
+            raise ConfigError(_OWN_NODE) from error
         except self._ray.exceptions.RayError as error:
             del self._jobs[job]
-            self._parcels.pop(job, None)
+            self._expecting.discard(job)  # what it has left before stays: the command may have gone on with it, and drops it
             self._say({"of": job, "died": dataclasses.asdict(lost(self._ray, error))})
             return
         if "parcel" in said:

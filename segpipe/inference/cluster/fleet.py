@@ -150,9 +150,8 @@ class Fleet:
             code = bridge.code()
             self._crew.dismiss(bridge)
             self.alive = False
-            raise ConfigError(
-                f"the Ray cluster is gone (what spoke to it has ended, exit code {code}); once it runs, the same command goes on"
-            )
+            what = "is gone" if self._nodes else "could not be joined"
+            raise ConfigError(f"the Ray cluster {what} (exit code {code} of what speaks to it): see `ray status`; the same command goes on")
         if "refused" in message:
             self.alive = False
             raise error_from_json(message["refused"])

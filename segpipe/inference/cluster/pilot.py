@@ -183,7 +183,7 @@ class Pilot:
         return min(free, key=lambda copy: len(copy.jobs), default=None)
 
     def _read(self, flight: Flight) -> None:
-        self._run(flight, "read", scan=_far(flight.scan), level=self._level)
+        self._run(flight, "read", scan=_far(flight.scan), probe=str(self._probe), level=self._level)
 
     def _compute(self, flight: Flight, copy: Copy) -> None:
         flight.copy = copy

@@ -113,11 +113,12 @@ def read(kit: bytes, version: str, wanted: Message) -> Iterator[Any]:
     Args:
         kit: pickled `Kit`.
         version: of the segpipe that has made it.
-        wanted: the scan, and the level of the log.
+        wanted: the scan, a file that lies in the output folder if it is the command's, and the level of the log.
     """
     yield {"begun": here()}
     try:
         check_version(version)
+        _check_shared(wanted["probe"])
         own, scan = _kit(kit), scan_from_json(wanted["scan"])
         attempt = Attempt(scan, own.task.row(scan), None)
         with hearing(wanted["level"]) as heard, attempt.stage():
@@ -139,8 +140,7 @@ def write(kit: bytes, version: str, parcel: RestoredParcel, wanted: Message) -> 
 
     Args:
         kit, version: see `read`.
-        wanted: the scan, its row, what is known of its files, the name under which they are written (see `acting_as`), a file that lies
-            in the output folder if it is the command's, and the level of the log.
+        wanted: as for `read`, and the scan's row, what is known of its files, and the name under which they are written (see `acting_as`).
     """
     yield {"begun": here()}
     row: Row | None = None
