@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -143,7 +144,17 @@ def sliding_blocks(
 def most_kept(shape: Shape, window: Shape, overlap: float, slowest: Slowest | None = None) -> int:
     """Most voxels whose logits `sliding_blocks` keeps at a time, those of the window in hand not counted."""
     axes = _axes(shape, window, overlap, slowest)
-    return _Blocks(axes, slowest, window, (False, False, False), torch.device("cpu")).most_kept()
+    order = _order(axes, slowest)
+    first, last, voxels = np.zeros((1, 1, 1), np.int64), np.zeros((1, 1, 1), np.int64), np.ones((1, 1, 1), np.int64)
+    for place, axis in enumerate(axes[axis] for axis in order):  # numbers of windows and voxels of all blocks, as `_Blocks` has them
+        along = [-1 if other == place else 1 for other in range(3)]
+        first = first * len(axis.starts) + np.reshape(axis.first, along)
+        last = last * len(axis.starts) + np.reshape(axis.last, along)
+        voxels = voxels * np.reshape([stop - start for start, stop in axis.intervals], along)
+    if slowest is not None:  # a block of the next slab waits for the whole slab before it
+        last[1:] = np.maximum(last[1:], last[:-1, -1:, -1:])
+    kept = np.bincount(first.ravel(), voxels.ravel(), int(last.max()) + 2) - np.bincount(last.ravel() + 1, voxels.ravel())
+    return int(np.cumsum(kept).max())
 
 
 @functools.lru_cache(maxsize=64)
@@ -172,6 +183,12 @@ def _lead(shape: Sequence[int], window: Shape) -> list[int]:
     return [max(w - n, 0) // 2 for w, n in zip(window, shape, strict=True)]
 
 
+def _order(axes: Sequence[Axis], slowest: Slowest | None) -> list[int]:
+    """Of the axes, slowest first; of equal ones the first."""
+    order = sorted(range(3), key=lambda axis: axes[axis].waiting)
+    return order if slowest is None else sorted(order, key=lambda axis: axis != slowest.axis)
+
+
 class _Blocks:
     """Sums of weighted logits of the parts of a volume that are begun and not finished; a block is an interval along each axis.
 
@@ -181,9 +198,7 @@ class _Blocks:
 
     def __init__(self, axes: Sequence[Axis], slowest: Slowest | None, window: Shape, before: Sequence[bool], device: torch.device) -> None:
         self._axes, self._before, self._device = axes, before, device
-        self._order = sorted(range(3), key=lambda axis: axes[axis].waiting)  # slowest first; of equal ones the first
-        if slowest is not None:
-            self._order.sort(key=lambda axis: axis != slowest.axis)
+        self._order = _order(axes, slowest)
         self._weights = gaussian_weights(window).to(device)
         self._sums: dict[Block, tuple[Tensor, Tensor]] = {}
         a, b, c = (range(len(axes[axis].intervals)) for axis in self._order)
@@ -225,19 +240,6 @@ class _Blocks:
             if following is not None and self._last(self._left[-1]) >= following:
                 return
             yield self._finish(self._left.pop(), empty)
-
-    def most_kept(self) -> int:
-        """Most voxels of blocks that are begun and not finished."""
-        change: dict[int, int] = {}
-        after = 0
-        for block in reversed(self._left):  # in their order: one that is finished waits for those before it
-            extent, _ = self._extent(block)
-            voxels = math.prod(stop - start for start, stop in extent)
-            first = self._number([self._axes[axis].first[interval] for axis, interval in zip(self._order, block, strict=True)])
-            change[first] = change.get(first, 0) + voxels
-            after = max(after, self._last(block) + 1)
-            change[after] = change.get(after, 0) - voxels
-        return max(itertools.accumulate(change[number] for number in sorted(change)))
 
     def _turn(self, block: Block) -> tuple[int, int, Block]:
         """Sorts blocks in the order in which they are given away: as soon as they are finished, or slab by slab along the slowest axis."""

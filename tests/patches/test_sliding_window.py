@@ -14,6 +14,7 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from segpipe.errors import ConfigError, ModelError
+from segpipe.geometry.grid import Box
 from segpipe.patches.sliding_window import Empty, Slowest, most_kept, slabs, sliding_blocks, sliding_window
 from segpipe.patches.windows import gaussian_weights, window_starts
 
@@ -110,6 +111,11 @@ def test_batches_are_all_of_one_size_and_as_even_as_they_can_be() -> None:
     assert sizes_of(24, 64) == [5]
 
 
+def owned(box: Box, shape: tuple[int, int, int], before: tuple[bool, bool, bool]) -> tuple[slice, ...]:
+    """What is a block's own: a voxel that it has in common with one beside it belongs to the upper of the two."""
+    return tuple(slice(start, stop - (lead and stop < n)) for (start, stop), n, lead in zip(box, shape, before, strict=True))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 90), st.integers(1, 60), st.integers(1, 40)),
@@ -125,8 +131,7 @@ def test_blocks_cover_the_volume_once_but_for_what_comes_before(shape: tuple, wi
         torch.testing.assert_close(block, image[(slice(None), *place)], atol=2e-6, rtol=1e-5)
         assert block.is_contiguous()
         begun[place] += 1
-        own = tuple(slice(start + (lead and start > 0), stop) for (start, stop), lead in zip(box, before, strict=True))
-        covered[own] += 1
+        covered[owned(box, shape, before)] += 1
         block.fill_(math.nan)  # it is ours: nothing that follows may depend on it
     assert bool((covered == 1).all())
     assert bool((begun >= 1).all())
@@ -145,23 +150,22 @@ def test_windows_walk_along_the_axis_and_from_the_end_that_is_asked_for(
 ) -> None:
     image, network = some_image((2, *shape)), convolution()
     expected = sliding_window(image, network, window, overlap, 2)
-    covered = torch.zeros(shape, dtype=torch.int32)
-    walked: list[tuple[int, int]] = []
+    covered, number = torch.zeros(shape, dtype=torch.int32), 0
+    expected_slabs = slabs(shape, window, overlap, slowest)
+
+    def slab(number: int) -> tuple[int, int]:
+        start, stop = expected_slabs[number]
+        shared = before[slowest.axis] and number > 0
+        return (start, stop + shared) if slowest.backward else (start - shared, stop)
+
     for box, block in sliding_blocks(image, network, window, overlap, 2, before=before, slowest=slowest):
         torch.testing.assert_close(block, expected[(slice(None), *(slice(*ends) for ends in box))], atol=1e-5, rtol=1e-5)
-        own = list(box)
-        for axis, (start, stop) in enumerate(box):
-            if before[axis] and slowest.backward and axis == slowest.axis:
-                own[axis] = (start, stop - (stop < shape[axis]))
-            elif before[axis]:
-                own[axis] = (start + (start > 0), stop)
-        covered[tuple(slice(*ends) for ends in own)] += 1
-        if own[slowest.axis] not in walked:
-            walked.append(own[slowest.axis])
-        assert own[slowest.axis] == walked[-1]  # never back to a slab that was left
+        covered[owned(box, shape, before)] += 1
+        number += box[slowest.axis] != slab(number)
+        assert box[slowest.axis] == slab(number)  # one slab after the other, and never back to one that was left
         block.fill_(math.nan)  # it is ours: nothing that follows may depend on it
     assert bool((covered == 1).all())
-    assert walked == sorted(walked, reverse=slowest.backward) == slabs(shape, window, overlap, slowest)
+    assert expected_slabs == sorted(expected_slabs, reverse=slowest.backward) and number == len(expected_slabs) - 1
 
 
 def kept_at_most(shape: tuple[int, int, int], window: tuple[int, int, int], classes: int, slowest: Slowest | None = None) -> int:
