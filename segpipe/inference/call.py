@@ -15,7 +15,7 @@ from segpipe.inference.agenda import Agenda, enter, judge, open_agenda
 from segpipe.inference.claims import Claims
 from segpipe.inference.crew import Crew, how_it_ended
 from segpipe.inference.ending import table_at_end, tell_stopped
-from segpipe.inference.gather import Examination, gather
+from segpipe.inference.gather import Examination, Kinds, gather
 from segpipe.inference.lease import holding
 from segpipe.inference.ledger import Ledger
 from segpipe.inference.messages import Message, error_from_json
@@ -105,7 +105,7 @@ class Call:
         return Task(facts_from_json(ready["ready"]), self.out, format_suffix(self.options.format), self.options)
 
     def _gather(self, task: Task, tell: bool) -> list[Examination]:
-        return gather(self.source, self.out, task.facts.channels, tell, self.how.policy)
+        return gather(self.source, self.out, task.facts.channels, tell, Kinds(self.how.policy, task.facts.pictures))
 
     @contextmanager
     def _shown(self) -> Iterator[Board]:

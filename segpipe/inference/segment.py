@@ -186,16 +186,18 @@ class Segmenter:
         write_label_map(files[0], prediction.labels, grid)
         seconds = {**prediction.seconds, "write": time.perf_counter() - start}
         voxels = {name: float(count) for name, count in prediction.voxels.items()}
-        unlike = [*attempt.way.notes, *ready.unlike]
+        unlike, notes = list(ready.unlike), attempt.way.notes
         row = replace(attempt.row, status="done", seconds=seconds, output_hash=hashes(files))
         if is_picture(scan.images[0]):
             row = replace(row, pixels=voxels)
         else:
             row = replace(row, volumes_ml={name: count * grid.voxel_volume_ml for name, count in voxels.items()})
             unlike += self.predictor.odd_volumes(row.volumes_ml)
+        if notes:
+            log.info("%s: %s", scan.case, "; ".join(notes))
         if unlike and self.task.options.tell_unlike:
             log.warning("%s is unlike the training scans, look at its label map: %s", scan.case, "; ".join(unlike))
-        return replace(row, warning="; ".join(unlike))
+        return replace(row, warning="; ".join((*notes, *unlike)))
 
     def _set_aside_probabilities(self, before: Row | None, files: list[Path]) -> None:
         """Probabilities that this call does not write again would be those of another label map."""

@@ -15,7 +15,7 @@ from segpipe.commands.convert import convert
 from segpipe.dicom.policy import Policy
 from segpipe.errors import DataError
 from segpipe.inference.folder import FolderOptions, predict_folder
-from segpipe.inference.gather import gather
+from segpipe.inference.gather import Kinds, gather
 from segpipe.inference.packing import scan_from_json, scan_to_json
 from segpipe.inference.predictor import Predictor
 from segpipe.inference.table import Row
@@ -171,7 +171,7 @@ def test_one_stack_of_a_multi_frame_file_is_read_alone(predictor: Predictor, tmp
 def test_the_policy_travels_with_the_scan(tmp_path: Path) -> None:
     series(heights=[0, 2, 4, 6, 10, 12, 14, 16, 18]).write(tmp_path / "in")
     (refused,) = gather(tmp_path / "in", tmp_path / "out", ["MR"])
-    (taken,) = gather(tmp_path / "in", tmp_path / "out", ["MR"], policy=Policy(gap="resample"))
+    (taken,) = gather(tmp_path / "in", tmp_path / "out", ["MR"], kinds=Kinds(Policy(gap="resample")))
     assert "missing" in refused.problem
     assert not taken.problem
     assert scan_from_json(scan_to_json(taken)) == taken
@@ -183,6 +183,14 @@ def test_several_channels_are_refused_with_what_to_do(tmp_path: Path) -> None:
     series().write(tmp_path / "in")
     (scan,) = gather(tmp_path / "in", tmp_path / "out", ["T2", "ADC"])
     assert "segpipe convert" in scan.problem
+
+
+def test_pictures_of_a_viewer_beside_dicom_are_no_scans_for_a_model_of_volumes(tmp_path: Path) -> None:
+    series().write(tmp_path / "in" / "IMAGES")
+    (tmp_path / "in" / "icon.png").write_bytes(b"\x89PNG")
+    names = [[one.case for one in gather(tmp_path / "in", tmp_path / "out", ["MR"], kinds=Kinds(pictures=some))] for some in (False, True)]
+    assert (len(names[0]), len(names[1])) == (1, 2)
+    assert "icon" in names[1]
 
 
 def test_what_is_left_out_is_told_and_a_folder_of_it_alone_holds_no_scan(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
