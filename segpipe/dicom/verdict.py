@@ -36,11 +36,16 @@ def classes_of(stack: Stack) -> tuple[str, ...]:
         return ()
     words = [stack.layout.kind] if stack.layout.kind != "regular" or not stack.layout.copies else []
     return (
-        *(["colour"] if stack.first.samples > 1 else []),
+        *(["colour"] if is_colour(stack) else []),
         *(["multiframe"] if any(plane.enhanced for plane in stack.planes) else []),
         *(["duplicate"] if stack.layout.copies else []),
         *words,
     )
+
+
+def is_colour(stack: Stack) -> bool:
+    """Whether stored values are colours, or numbers of colours in a palette (PS3.3 C.7.6.3.1.2)."""
+    return stack.first.samples > 1 or not stack.first.photometric.startswith("MONOCHROME")
 
 
 def judge(stack: Stack, policy: Policy) -> Verdict:
@@ -48,7 +53,7 @@ def judge(stack: Stack, policy: Policy) -> Verdict:
     layout = stack.layout
     if stack.problem or layout is None:
         return Verdict("refuse", stack.problem)
-    if stack.first.samples > 1:
+    if is_colour(stack):
         return Verdict("refuse", "is in colour; must be grey values: give the series that it was made from")
     short = next((plane for plane in stack.planes if plane.cut), None)
     if short is not None:
