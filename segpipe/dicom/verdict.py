@@ -11,12 +11,15 @@ from segpipe.dicom.stack import Stack
 _SHOWN = 5
 _WHOLE = "must be a whole series: copy or export it again"
 _CURES = {
-    "gap": f"{_WHOLE}, or allow them to be blended from their neighbours (policy gap=resample)",
-    "variable": "must be evenly spaced: reconstruct it so, or allow blending onto even distances (policy variable=resample)",
-    "single": "must be several: give the whole series, or allow single slices (policy single=accept)",
-    "tilted": "must stand upright under this policy: allow it to be resampled (policy tilted=resample)",
-    "regular": "and regular series are refused by the policy",
+    "gap": f"{_WHOLE}, or allow them to be blended from their neighbours (--policy gap=resample)",
+    "variable": "must be evenly spaced: reconstruct it so, or allow blending onto even distances (--policy variable=resample)",
+    "single": "must be several: give the whole series, or allow single slices (--policy single=accept)",
+    "tilted": "must stand upright under this policy: allow it to be resampled (--policy tilted=resample)",
+    "regular": "is regular, and the policy refuses regular series",
 }
+
+
+_DONE = {"tilted": "made upright", "gap": "blended from their neighbours", "variable": "blended onto even distances"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def judge(stack: Stack, policy: Policy) -> Verdict:
     if policy.multiframe == "refuse" and "multiframe" in classes_of(stack):
         return Verdict("refuse", "is a multi-frame object, which the policy refuses")
     if layout.copies and policy.duplicate == "refuse":
-        return Verdict("refuse", f"{_copies(stack)}; must be there once under this policy: remove the copies (policy duplicate=accept)")
+        return Verdict("refuse", f"{_copies(stack)}; must be there once under this policy: remove the copies (--policy duplicate=accept)")
     return _judge_kind(stack, policy)
 
 
@@ -75,12 +78,13 @@ def _judge_kind(stack: Stack, policy: Policy) -> Verdict:
     action: Action = getattr(policy, layout.kind)
     copies = _copies(stack) if layout.copies else ""
     if action == "refuse":
-        return Verdict("refuse", "; ".join(part for part in (f"{layout.what}, {_CURES[layout.kind]}".lstrip(", "), copies) if part))
+        return Verdict("refuse", "; ".join(part for part in (f"{layout.what}; {_CURES[layout.kind]}".lstrip("; "), copies) if part))
     if layout.kind == "single" and layout.grid is None:
         return Verdict("refuse", "has one slice and states no SliceThickness; must be a series")
     if layout.kind in ("gap", "variable") and not layout.upright:
         return Verdict("refuse", f"{layout.what}; must lie straight one behind the other: export it again")
-    return Verdict(action, "; ".join(part for part in (layout.what, f"{copies}, exact copies are dropped" if copies else "") if part))
+    done = _DONE[layout.kind] if action == "resample" else ""
+    return Verdict(action, "; ".join(part for part in (layout.what, done, f"{copies}, exact copies are dropped" if copies else "") if part))
 
 
 def _copies(stack: Stack) -> str:
