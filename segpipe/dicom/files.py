@@ -30,14 +30,15 @@ def is_archive(path: Path) -> bool:
 
 
 def members(archive: Path) -> list[Path]:
-    """The files in a zip archive, as `archive.zip/folder/file`; hidden ones and what macOS adds are passed over.
+    """The files in a zip archive, as `archive.zip/folder/file`; hidden ones, what macOS adds and paths that lead out of
+    it are passed over.
 
     Raises:
         OSError, zipfile.BadZipFile: it cannot be read.
     """
     with zipfile.ZipFile(archive) as opened:
         names = [entry.filename for entry in opened.infolist() if not entry.is_dir()]
-    return [archive / name for name in names if not any(part.startswith((".", "__MACOSX")) for part in Path(name).parts)]
+    return [archive / name for name in names if not any(part.startswith((".", "__MACOSX", "/")) for part in Path(name).parts)]
 
 
 def candidates(paths: Iterable[Path]) -> list[Path]:

@@ -177,7 +177,8 @@ def _gaps(heights: NDArray[np.float64], slots: NDArray[np.int64]) -> str:
 def _distances(points: NDArray[np.float64], heights: NDArray[np.float64], axes: NDArray[np.float64]) -> str:
     """Where the distance changes, or where slices have moved sideways."""
     apart = np.diff(heights)
-    usual = float(np.median(apart))
+    distances, counts = np.unique(np.round(apart, 2), return_counts=True)
+    usual = float(distances[counts.argmax()])
     odd = [n for n in range(len(apart)) if abs(apart[n] - usual) > TOLERANCE_MM]
     if odd:
         where = [f"{apart[n]:.2f} mm between {heights[n]:.2f} and {heights[n + 1]:.2f} mm" for n in odd]

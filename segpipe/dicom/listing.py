@@ -21,6 +21,7 @@ from segpipe.progress import track
 log = logging.getLogger(__name__)
 
 _PREAMBLE = 128
+_SHOWN = 3
 _UNLIKE = "is empty or has lost its beginning, and lies among DICOM; must be like its neighbours: copy or export it again"
 _THREADS = 8
 """Files are waited for more than computed with, on network disks above all."""
@@ -87,13 +88,18 @@ def _settled(doubts: Iterable[Fault], planes: Iterable[Plane]) -> list[Fault]:
         series[plane.path.parent].add(plane.series)
         endings[plane.path.parent].add(plane.path.suffix)
     known = set().union(*series.values())
-    found = []
+    found, passed = [], list[Fault]()
     for doubt in doubts:
         folder = doubt.path.parent
         if not doubt.sure and doubt.path.suffix not in endings[folder]:
+            passed += [doubt] if doubt.why != _UNLIKE else []
             continue
         alone = next(iter(series[folder])) if len(series[folder]) == 1 else ""
         found.append(replace(doubt, series=doubt.series if doubt.series in known else alone))
+    for doubt in passed[:_SHOWN]:
+        log.warning("%s: passed over, it %s", doubt.path, doubt.why)
+    if len(passed) > _SHOWN:
+        log.warning("%d more files are passed over, because they cannot be opened", len(passed) - _SHOWN)
     return found
 
 

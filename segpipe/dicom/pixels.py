@@ -8,6 +8,7 @@ rescaling, a table) it is about display alone; a radiograph or an MR without one
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -58,13 +59,22 @@ def read_values(planes: Sequence[Plane]) -> Iterator[tuple[int, NDArray[Any]]]:
     for number, plane in enumerate(planes):
         files.setdefault(plane.path, []).append(number)
     for path, numbers in files.items():
-        try:
-            with quiet():
-                file = _whole_file(path)
-                found = [(number, _values(file, planes[number])) for number in numbers]
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from error
-        yield from found
+        with _named(path):
+            file = _whole_file(path)
+        for number in numbers:
+            with _named(path):
+                values = _values(file, planes[number])
+            yield number, values
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Put the file before what is wrong with it, and silence the library."""
+    try:
+        with quiet():
+            yield
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def _whole_file(path: Path) -> Any:

@@ -101,5 +101,5 @@ def _stack(slices: Slices) -> Stack:
     planes = [plane for plane in read_all(slices.files) if (plane.path, plane.frame) in wanted]
     stacks, left = group(planes)
     if len(stacks) != 1 or left or len(planes) != len(wanted):
-        raise DataError(f"series {slices.name} has changed since it was found; must stay as it is: run the command again")
+        raise DataError(f"series {slices.name}: has changed since it was found; must stay as it is: run the command again")
     return replace(stacks[0], name=slices.name)

@@ -11,12 +11,15 @@ from segpipe.dicom.stack import Stack
 _SHOWN = 5
 _WHOLE = "must be a whole series: copy or export it again"
 _CURES = {
-    "gap": f"{_WHOLE}, or allow them to be blended from their neighbours (policy gap=resample)",
-    "variable": "must be evenly spaced: reconstruct it so, or allow blending onto even distances (policy variable=resample)",
-    "single": "must be several: give the whole series, or allow single slices (policy single=accept)",
-    "tilted": "must stand upright under this policy: allow it to be resampled (policy tilted=resample)",
-    "regular": "and regular series are refused by the policy",
+    "gap": f"{_WHOLE}, or allow them to be blended from their neighbours (--policy gap=resample)",
+    "variable": "must be evenly spaced: reconstruct it so, or allow blending onto even distances (--policy variable=resample)",
+    "single": "must be several: give the whole series, or allow single slices (--policy single=accept)",
+    "tilted": "must stand upright under this policy: allow it to be resampled (--policy tilted=resample)",
+    "regular": "is regular, and the policy refuses regular series",
 }
+
+
+_DONE = {"tilted": "made upright", "gap": "blended from their neighbours", "variable": "blended onto even distances"}
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,16 @@ def classes_of(stack: Stack) -> tuple[str, ...]:
         return ()
     words = [stack.layout.kind] if stack.layout.kind != "regular" or not stack.layout.copies else []
     return (
-        *(["colour"] if stack.first.samples > 1 else []),
+        *(["colour"] if is_colour(stack) else []),
         *(["multiframe"] if any(plane.enhanced for plane in stack.planes) else []),
         *(["duplicate"] if stack.layout.copies else []),
         *words,
     )
+
+
+def is_colour(stack: Stack) -> bool:
+    """Whether stored values are colours, or numbers of colours in a palette (PS3.3 C.7.6.3.1.2)."""
+    return stack.first.samples > 1 or not stack.first.photometric.startswith("MONOCHROME")
 
 
 def judge(stack: Stack, policy: Policy) -> Verdict:
@@ -48,7 +56,7 @@ def judge(stack: Stack, policy: Policy) -> Verdict:
     layout = stack.layout
     if stack.problem or layout is None:
         return Verdict("refuse", stack.problem)
-    if stack.first.samples > 1:
+    if is_colour(stack):
         return Verdict("refuse", "is in colour; must be grey values: give the series that it was made from")
     short = next((plane for plane in stack.planes if plane.cut), None)
     if short is not None:
@@ -59,7 +67,7 @@ def judge(stack: Stack, policy: Policy) -> Verdict:
     if policy.multiframe == "refuse" and "multiframe" in classes_of(stack):
         return Verdict("refuse", "is a multi-frame object, which the policy refuses")
     if layout.copies and policy.duplicate == "refuse":
-        return Verdict("refuse", f"{_copies(stack)}; must be there once under this policy: remove the copies (policy duplicate=accept)")
+        return Verdict("refuse", f"{_copies(stack)}; must be there once under this policy: remove the copies (--policy duplicate=accept)")
     return _judge_kind(stack, policy)
 
 
@@ -70,12 +78,13 @@ def _judge_kind(stack: Stack, policy: Policy) -> Verdict:
     action: Action = getattr(policy, layout.kind)
     copies = _copies(stack) if layout.copies else ""
     if action == "refuse":
-        return Verdict("refuse", "; ".join(part for part in (f"{layout.what}, {_CURES[layout.kind]}".lstrip(", "), copies) if part))
+        return Verdict("refuse", "; ".join(part for part in (f"{layout.what}; {_CURES[layout.kind]}".lstrip("; "), copies) if part))
     if layout.kind == "single" and layout.grid is None:
         return Verdict("refuse", "has one slice and states no SliceThickness; must be a series")
     if layout.kind in ("gap", "variable") and not layout.upright:
         return Verdict("refuse", f"{layout.what}; must lie straight one behind the other: export it again")
-    return Verdict(action, "; ".join(part for part in (layout.what, f"{copies}, exact copies are dropped" if copies else "") if part))
+    done = _DONE[layout.kind] if action == "resample" else ""
+    return Verdict(action, "; ".join(part for part in (layout.what, done, f"{copies}, exact copies are dropped" if copies else "") if part))
 
 
 def _copies(stack: Stack) -> str:

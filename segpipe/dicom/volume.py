@@ -57,7 +57,7 @@ def read_stack(stack: Stack, policy: Policy) -> Scan:
     verdict = judge(stack, policy)
     layout = stack.layout
     if verdict.action == "refuse" or layout is None:
-        raise DataError(f"series {stack.name} {verdict.why}")
+        raise DataError(f"series {stack.name}: {verdict.why}")
     array = _read(stack, layout)  # (1, I, J, K)
     notes = tuple(note for note in (verdict.why, _note_of_negative(stack)) if note)
     if verdict.action == "resample" and layout.kind == "tilted" and layout.grid is not None:
@@ -67,7 +67,7 @@ def read_stack(stack: Stack, policy: Policy) -> Scan:
         grid, at = spread(stack.planes, layout)
         return Scan(evenly(array, np.array(layout.heights), grid, at), None, notes)
     if layout.grid is None:
-        raise DataError(f"series {stack.name} {layout.what}")
+        raise DataError(f"series {stack.name}: {layout.what}")
     return Scan(Volume(array, layout.grid), None, notes)
 
 
@@ -102,4 +102,4 @@ def _differ(stack: Stack, layout: Layout, number: int) -> str:
     usual = len(layout.places) / len(layout.heights)
     several = f"; a place has {usual:.2g} of them: a time series, or phases that headers do not tell apart" if usual > _SEVERAL else ""
     where = f"at {layout.heights[place]:.2f} mm ({', '.join(dict.fromkeys(alike))})"
-    return f"series {stack.name} has different pictures of one place, {where}{several}; must have one: keep the right one"
+    return f"series {stack.name}: has different pictures of one place, {where}{several}; must have one: keep the right one"

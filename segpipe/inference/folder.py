@@ -13,7 +13,7 @@ from pathlib import Path
 from segpipe.inference.agenda import open_agenda
 from segpipe.inference.claims import Claim, Claims
 from segpipe.inference.ending import table_at_end, tell_stopped
-from segpipe.inference.gather import Examination, gather
+from segpipe.inference.gather import Examination, Kinds, gather
 from segpipe.inference.lease import holding
 from segpipe.inference.ledger import Ledger
 from segpipe.inference.pipeline import Pipeline
@@ -46,7 +46,7 @@ def predict_folder(predictor: Predictor, source: Path, out: Path, options: Folde
         ConfigError: `out` is the input folder or cannot be written; unknown format, or one in which the model has no label map.
     """
     check_request(source, out, options.format)
-    scans = gather(source, out, [channel.name for channel in predictor.plan.channels])
+    scans = gather(source, out, [channel.name for channel in predictor.plan.channels], kinds=Kinds(pictures=predictor.plan.pictures))
     return predict_scans(predictor, scans, out, options, each)
 
 

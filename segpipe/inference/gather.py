@@ -7,7 +7,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from segpipe.dicom.policy import Policy
@@ -15,7 +15,7 @@ from segpipe.errors import ConfigError, DataError, SegpipeError
 from segpipe.inference.examination import Examination
 from segpipe.inference.series import gather_series
 from segpipe.inference.table import LEDGER, PROBABILITIES, TABLE, read_table
-from segpipe.io.find import SUFFIXES, find_files, is_scan, no_scan, split_name
+from segpipe.io.find import SUFFIXES, find_files, is_picture, is_scan, no_scan, split_name
 from segpipe.io.read import count_channels
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,18 @@ _NNUNET_FOLDERS = ("imagesTr", "imagesTs", "imagesVal")
 _NUMBERED = re.compile(r"^(?P<case>.+)_(?P<number>\d{4})$")
 
 
-def gather(source: Path, out: Path, channels: Sequence[str], tell: bool = True, policy: Policy | None = None) -> list[Examination]:
+@dataclass(frozen=True)
+class Kinds:
+    """Attributes:
+    policy: which DICOM stacks are taken or repaired.
+    pictures: whether the model takes pictures; if not, those that lie beside DICOM are no scans.
+    """
+
+    policy: Policy = field(default_factory=Policy)
+    pictures: bool = True
+
+
+def gather(source: Path, out: Path, channels: Sequence[str], tell: bool = True, kinds: Kinds | None = None) -> list[Examination]:
     """Every examination in `source`, a file or a folder, sorted by case.
 
     A model with one channel takes each file as a scan. A model with several takes files of one folder together whose names
@@ -36,7 +47,7 @@ def gather(source: Path, out: Path, channels: Sequence[str], tell: bool = True, 
 
     Args:
         tell: say which folders are passed over, and which DICOM is no scan.
-        policy: which stacks are taken or repaired; None: the default.
+        kinds: what is a scan; None: by default.
 
     Raises:
         DataError: `source` is missing, or holds no scan.
@@ -46,13 +57,23 @@ def gather(source: Path, out: Path, channels: Sequence[str], tell: bool = True, 
     files = everything if source.is_file() else _without_outputs(everything, source, out, tell)
     scans = [path for path in files if split_name(path)[1] in SUFFIXES]
     taken = set(scans)
-    series = gather_series([path for path in files if path not in taken], root, channels, policy or Policy(), tell)
+    kinds = kinds or Kinds()
+    series = gather_series([path for path in files if path not in taken], root, channels, kinds.policy, tell)
+    if series and not kinds.pictures:  # what a hospital's disc brings for its viewer
+        scans = _without_pictures(scans, tell)
     if not scans and not series:
         raise _nothing(source, everything, files)
     if source.is_file() and scans and len(channels) > 1:  # the other channels lie beside it
         scans = sorted({source, *(path for path in root.iterdir() if path.is_file() and is_scan(path))})
     found = _of_files(scans, source, root, channels) + series
     return _marked_twice(sorted(found, key=lambda one: (one.case, one.images)))
+
+
+def _without_pictures(scans: list[Path], tell: bool) -> list[Path]:
+    kept = [path for path in scans if not is_picture(path)]
+    if tell and len(kept) < len(scans):
+        log.info("%d picture(s) beside DICOM series are not taken as scans", len(scans) - len(kept))
+    return kept
 
 
 def _of_files(files: list[Path], source: Path, root: Path, channels: Sequence[str]) -> list[Examination]:

@@ -220,16 +220,18 @@ def write_scan(task: Task, preparation: Preparation, attempt: Attempt, ready: Re
     write_label_map(files[0], prediction.labels, grid)
     seconds = {**prediction.seconds, "write": time.perf_counter() - start}
     voxels = {name: float(count) for name, count in prediction.voxels.items()}
-    unlike = [*ready.way.notes, *ready.unlike]
+    unlike, notes = list(ready.unlike), ready.way.notes
     row = replace(attempt.row, status="done", seconds=seconds, output_hash=hashes(files))
     if is_picture(scan.images[0]):
         row = replace(row, pixels=voxels)
     else:
         row = replace(row, volumes_ml={name: count * grid.voxel_volume_ml for name, count in voxels.items()})
         unlike += preparation.odd_volumes(row.volumes_ml)
+    if notes:
+        log.info("%s: %s", scan.case, "; ".join(notes))
     if unlike and task.options.tell_unlike:
         log.warning("%s is unlike the training scans, look at its label map: %s", scan.case, "; ".join(unlike))
-    return replace(row, warning="; ".join(unlike))
+    return replace(row, warning="; ".join((*notes, *unlike)))
 
 
 def _with_file(reason: str, scan: Examination) -> str:

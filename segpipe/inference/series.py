@@ -49,7 +49,7 @@ def _of_stack(stack: Stack, policy: Policy, several: str) -> Examination:
     why = verdict.why if verdict.action == "refuse" else several
     places = list(dict.fromkeys(map(place_of, stack.paths)))
     shown = places[0] if len(places) == 1 else Path(os.path.commonpath(places))
-    return Examination(stack.name, (shown,), f"{shown}: series {stack.name} {why}" if why else "", slices_of(stack, policy))
+    return Examination(stack.name, (shown,), f"{shown}: series {stack.name}: {why}" if why else "", slices_of(stack, policy))
 
 
 def _of_fault(fault: Fault, root: Path) -> Examination:

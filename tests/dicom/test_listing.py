@@ -43,6 +43,7 @@ def test_a_zip_archive_is_read_without_unpacking_it(tmp_path: Path) -> None:
         for n, path in enumerate(made.paths):
             packed.write(path, f"CD/{n % 2}/{path.name}")
         packed.writestr("__MACOSX/._x", b"y" * 300)
+        packed.writestr("../../outside", made.paths[0].read_bytes())
         packed.writestr("CD/README.TXT", b"y" * 300)
     listing = list_stacks([archive])
     (stack,) = listing.stacks

@@ -221,6 +221,7 @@ def test_a_header_that_does_not_say_where_it_lies_is_refused(name: str, tmp_path
         ({"BitsStored": 12, "HighBit": 14}, "must be 11"),
         ({"NumberOfFrames": 2}, "does not say where each lies"),
         ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "in colour"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "in colour"),
     ],
     ids=str,
 )

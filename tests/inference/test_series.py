@@ -10,18 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 
 from segpipe.commands.convert import convert
 from segpipe.dicom.policy import Policy
 from segpipe.errors import DataError
 from segpipe.inference.folder import FolderOptions, predict_folder
-from segpipe.inference.gather import gather
+from segpipe.inference.gather import Kinds, gather
 from segpipe.inference.packing import scan_from_json, scan_to_json
 from segpipe.inference.predictor import Predictor
 from segpipe.inference.table import Row
 from segpipe.io.read import read_volume
 from segpipe.io.write import write_label_map
-from tests.dicom.series import Made, Series, furthest_mm, turned
+from segpipe.plan.plan import Channel
+from tests.dicom.series import Made, Series, enhanced, furthest_mm, turned
+from tests.dicom.test_real_series import upright
 
 from .conftest import MakeModel, blocks, expected_labels
 
@@ -149,10 +152,6 @@ def test_archives_and_files_of_other_formats_may_lie_beside(predictor: Predictor
 
 
 def test_one_stack_of_a_multi_frame_file_is_read_alone(predictor: Predictor, tmp_path: Path) -> None:
-    from pydicom.dataset import Dataset
-
-    from tests.dicom.series import enhanced
-
     def weighted(n: int) -> Dataset:
         frame, diffusion = Dataset(), Dataset()
         diffusion.DiffusionBValue = float(800 * (n % 2))
@@ -171,7 +170,7 @@ def test_one_stack_of_a_multi_frame_file_is_read_alone(predictor: Predictor, tmp
 def test_the_policy_travels_with_the_scan(tmp_path: Path) -> None:
     series(heights=[0, 2, 4, 6, 10, 12, 14, 16, 18]).write(tmp_path / "in")
     (refused,) = gather(tmp_path / "in", tmp_path / "out", ["MR"])
-    (taken,) = gather(tmp_path / "in", tmp_path / "out", ["MR"], policy=Policy(gap="resample"))
+    (taken,) = gather(tmp_path / "in", tmp_path / "out", ["MR"], kinds=Kinds(Policy(gap="resample")))
     assert "missing" in refused.problem
     assert not taken.problem
     assert scan_from_json(scan_to_json(taken)) == taken
@@ -183,6 +182,14 @@ def test_several_channels_are_refused_with_what_to_do(tmp_path: Path) -> None:
     series().write(tmp_path / "in")
     (scan,) = gather(tmp_path / "in", tmp_path / "out", ["T2", "ADC"])
     assert "segpipe convert" in scan.problem
+
+
+def test_pictures_of_a_viewer_beside_dicom_are_no_scans_for_a_model_of_volumes(tmp_path: Path) -> None:
+    series().write(tmp_path / "in" / "IMAGES")
+    (tmp_path / "in" / "icon.png").write_bytes(b"\x89PNG")
+    names = [[one.case for one in gather(tmp_path / "in", tmp_path / "out", ["MR"], kinds=Kinds(pictures=some))] for some in (False, True)]
+    assert (len(names[0]), len(names[1])) == (1, 2)
+    assert "icon" in names[1]
 
 
 def test_what_is_left_out_is_told_and_a_folder_of_it_alone_holds_no_scan(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -207,3 +214,19 @@ def test_the_command_and_its_worker_do_the_same(make_model: MakeModel, tmp_path:
     again = segpipe(*words, "--policy", "gap=resample")
     assert again.returncode == 0, again.stderr
     assert read_volume(tmp_path / "out" / f"{rows['2']['case']}.nii.gz").grid.shape[2] == 10
+
+
+@pytest.mark.parametrize("case", ["prostatex_0000", "prostatex_0001", "prostate3t_03_0001"])
+def test_real_series_and_their_nifti_files_get_the_same_label_map(
+    case: str, make_model: MakeModel, real_scans: Path, tmp_path: Path
+) -> None:
+    slices, file = real_scans / "prostate_t2" / "dicom" / case, real_scans / "prostate_t2" / "images" / f"{case}.nii.gz"
+    if not slices.is_dir():
+        pytest.skip(f"no {slices}")
+    predictor = Predictor([make_model(channels=(Channel("T2", "zscore"),), patch_size=(192, 192, 16))])
+    (one,) = run(predictor, slices, tmp_path / "a").values()
+    (other,) = run(predictor, file, tmp_path / "b").values()
+    mine, theirs = (upright(read_volume(tmp_path / name / row.output)) for name, row in (("a", one), ("b", other)))
+    assert np.array_equal(mine.array, theirs.array)
+    assert set(np.unique(mine.array)) == {0, 10, 255}
+    assert mine.grid.distance_mm(theirs.grid) < 0.01
