@@ -77,7 +77,7 @@ def need_of(groups: Sequence[Sequence[Plan]], scan: Volume, asked: Asked) -> Nee
     Raises:
         DataError: a limit is given, and not even one window at a time fits into it.
     """
-    wanted = asked.batch or max(windows_at_once(group[0].patch_size) for group in groups)
+    wanted = asked.batch or max(windows_at_once(group[0].patch_size, group[0].network.features[0]) for group in groups)
     needed = _gb(groups, scan, asked, wanted)
     if asked.limit_gb and needed > asked.limit_gb:
         while wanted > 1 and needed > asked.limit_gb:

@@ -26,6 +26,7 @@ from segpipe.package.model_file import Model
 from segpipe.package.precision import Compute, fast_bf16, lay_out, on_windows
 from segpipe.package.torchscript import Network
 from segpipe.patches.sliding_window import Empty, sliding_blocks
+from segpipe.patches.windows import windows_at_once
 from segpipe.plan.plan import Plan
 from segpipe.prepare.readout import readout_of
 from segpipe.prepare.way_back import blended
@@ -198,8 +199,10 @@ class Predictor:
             return block[0], found
 
         image, window = prepared.image.to(self.device), group[0].plan.patch_size
+        features = group[0].plan.network.features[0] if self.device.type == "cpu" else 0
+        batch = ready.batch or windows_at_once(window, features)
         slowest = ready.walk.slowest(prepared.trace) if ready.walk is not None else None
-        return map(scores, sliding_blocks(image, predict, window, self.overlap, ready.batch, told, before, kept, slowest))
+        return map(scores, sliding_blocks(image, predict, window, self.overlap, batch, told, before, kept, slowest))
 
     def _network(self, model: Model) -> Network:
         """(B, C, i, j, k) -> (B, N, i, j, k)."""
