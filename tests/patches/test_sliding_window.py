@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from segpipe.errors import ConfigError, ModelError
 from segpipe.geometry.grid import Box
 from segpipe.patches.sliding_window import Empty, Slowest, most_kept, slabs, sliding_blocks, sliding_window
-from segpipe.patches.windows import gaussian_weights, window_starts
+from segpipe.patches.windows import gaussian_weights, window_starts, windows_at_once
 
 SHAPES = st.tuples(st.integers(1, 14), st.integers(1, 14), st.integers(1, 14))
 
@@ -278,3 +278,11 @@ def test_windows_done_are_told_after_each_batch(batch: int) -> None:
     sliding_window(image, lambda x: x, (8, 8, 8), 0.5, batch, lambda done, total: told.append((done, total)))  # starts 0, 4, 8, 12
     size = {1: 1, 3: 2, 64: 4}[batch]
     assert told == [(done, 4) for done in range(size, 4 + size, size)]
+
+
+@pytest.mark.parametrize(
+    ("window", "features", "windows"),
+    [((40, 56, 40), 32, 1), ((40, 56, 40), 16, 2), ((128, 128, 128), 32, 1), ((8, 8, 8), 8, 64), ((64, 64, 1), 32, 24), ((40, 56, 40), 0, 2)],
+)
+def test_windows_go_together_as_long_as_their_first_stage_is_small(window: tuple[int, int, int], features: int, windows: int) -> None:
+    assert windows_at_once(window, features) == windows
