@@ -282,7 +282,14 @@ def test_windows_done_are_told_after_each_batch(batch: int) -> None:
 
 @pytest.mark.parametrize(
     ("window", "features", "windows"),
-    [((40, 56, 40), 32, 1), ((40, 56, 40), 16, 2), ((128, 128, 128), 32, 1), ((8, 8, 8), 8, 64), ((64, 64, 1), 32, 24), ((40, 56, 40), 0, 2)],
+    [
+        ((40, 56, 40), 32, 1),
+        ((40, 56, 40), 16, 2),
+        ((128, 128, 128), 32, 1),
+        ((8, 8, 8), 8, 64),
+        ((64, 64, 1), 32, 24),
+        ((40, 56, 40), 0, 2),
+    ],
 )
 def test_windows_go_together_as_long_as_their_first_stage_is_small(window: tuple[int, int, int], features: int, windows: int) -> None:
     assert windows_at_once(window, features) == windows
