@@ -44,6 +44,7 @@ class Asked:
         passes: whether a window goes through networks more than once, so that one answer waits while the next is computed.
         openvino: whether it computes; it keeps its own copy of the weights, and the memory of a window from one to the next.
         limit_gb: most that may be taken; 0: no limit.
+        leaning: whether probabilities are laid back onto tilted slices, so that they are there twice.
     """
 
     batch: int
@@ -53,6 +54,7 @@ class Asked:
     passes: bool = False
     openvino: bool = False
     limit_gb: float = 0.0
+    leaning: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ def _gb(groups: Sequence[Sequence[Plan]], scan: Volume, asked: Asked, batch: int
     traces = [uncropped(scan.grid, group[0]) for group in groups]
     walk = walk_of(groups, traces, asked)
     prepared = 4 * scan.channels * sum(math.prod(trace.shape) for trace in traces)
-    on_scan = voxels * (1 + 4 * outputs * asked.probabilities) + (4 * _RESTORING * AT_ONCE if walk is not None else 0)
+    shares = 4 * outputs * (2 if asked.leaning else 1) if asked.probabilities else 0
+    on_scan = voxels * (1 + shares) + (4 * _RESTORING * AT_ONCE if walk is not None else 0)
     held = 4 * numbers_held(_seen(groups, traces, asked), outputs, walk)
     windows = [_windows(group, asked, batch) for group in groups]
     return (always + max(preparing, prepared + on_scan + held + (sum(windows) if asked.openvino else max(windows)))) / 1e9

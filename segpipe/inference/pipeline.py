@@ -248,6 +248,7 @@ class Pipeline:
         with work.at("network"):
             for part in self._segmenter.compute(attempt, work.job.told):
                 self._restore(work, attempt, part)
+                del part  # before the next one is made
         self._write(work, attempt)
 
 

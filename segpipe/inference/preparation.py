@@ -61,7 +61,7 @@ class Preparation:
         self._groups, self._known, self._device, self._asked = groups, known, device, asked
         self._told_gb = 0.0
 
-    def prepare(self, volume: Volume, probabilities: bool, followed: bool = False) -> Ready:
+    def prepare(self, volume: Volume, probabilities: bool, followed: bool = False, way: WayBack = AS_READ) -> Ready:
         """What the networks will see of a scan.
 
         Args:
@@ -69,16 +69,18 @@ class Preparation:
             probabilities: whether those of each class are asked for.
             followed: whether the next scan is read while the networks are at this one, and the one before is written; what that takes is
                 told with the rest.
+            way: from the volume onto the scan.
 
         Raises:
             DataError: wrong channels, NaN or infinite voxels, out of memory, or more of it than is allowed.
         """
-        batch = self._batch(volume, probabilities, followed)
+        asked = replace(self._asked, probabilities=probabilities, leaning=way.lean is not None)
+        batch = self._batch(volume, asked, followed)
         clock = Clock(torch.device("cpu"), batch)  # this stage never leaves the processor
         with clock.phase("prepare"):
             prepared = tuple(prepare(volume, group[0]) for group in self._groups)
-            walk = walk_of(self._groups, [one.trace for one in prepared], replace(self._asked, probabilities=probabilities))
-        return Ready(volume.grid, prepared, walk, probabilities, batch, tuple(self.unlike(volume)), clock.seconds)
+            walk = walk_of(self._groups, [one.trace for one in prepared], asked)
+        return Ready(volume.grid, prepared, walk, probabilities, batch, tuple(self.unlike(volume)), clock.seconds, way)
 
     def unlike(self, volume: Volume) -> list[str]:
         """How a scan differs from those that the models were trained on, one phrase each, so that its label map is doubtful."""
@@ -90,11 +92,11 @@ class Preparation:
         """Labels whose predicted volume is far from those of the training, by the first model that tells them; one phrase each."""
         return odd_volumes(volumes_ml, *self._known[0]) if self._known else []
 
-    def _batch(self, volume: Volume, probabilities: bool, followed: bool) -> int:
+    def _batch(self, volume: Volume, asked: Asked, followed: bool) -> int:
         """Windows a forward pass; what the scan takes in memory is told where it is more than for the scans before."""
         if volume.channels != len(self._groups[0][0].channels) or self._device.type != "cpu":
             return self._asked.batch  # `prepare` refuses the one; on a GPU the memory is another, and known only when it is full
-        need = need_of(self._groups, volume, replace(self._asked, probabilities=probabilities))
+        need = need_of(self._groups, volume, asked)
         if need.gb > _WORTH_TELLING * self._told_gb:
             self._told_gb = need.gb
             beside = f", and up to {need.beside_gb:.2g} GB more while the next one is read" if followed else ""

@@ -194,7 +194,7 @@ def read_scan(task: Task, preparation: Preparation, attempt: Attempt, followed: 
     volume, way = open_scan(scan)
     attempt.seconds["read"] = time.perf_counter() - start
     check_kind(scan.images[0], task.facts.pictures)
-    attempt.ready = replace(preparation.prepare(volume, task.options.probabilities, followed), way=way)
+    attempt.ready = preparation.prepare(volume, task.options.probabilities, followed, way)
     return attempt.ready
 
 

@@ -44,7 +44,10 @@ class WayBack:
             return prediction
         shares = prediction.probabilities
         if shares is not None:
-            shares = np.stack([lie_back(one, self.lean) for one in shares])
+            laid = np.empty((len(shares), *self.lean.slices.shape), dtype=shares.dtype)
+            for one, there in zip(shares, laid, strict=True):
+                there[...] = lie_back(one, self.lean)
+            shares = laid
         array = lie_back(prediction.labels, self.lean)
         voxels = dict.fromkeys(prediction.voxels, 0)
         for value, name in labels[1:]:

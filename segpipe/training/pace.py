@@ -77,3 +77,11 @@ def step_seconds(
     while len(times) < LEAST or time.perf_counter() - began < seconds:
         times.append(steps.seconds(WARM_UP + len(times)))
     return statistics.median(times)
+
+
+def step_seconds_within(steps: TimedSteps, limit: float) -> float:
+    """Median seconds of a few steps, of the last one where `limit` seconds are over before; one step is taken in any case."""
+    began, times = time.perf_counter(), [steps.seconds(0)]
+    while len(times) < WARM_UP + LEAST and time.perf_counter() - began < limit:
+        times.append(steps.seconds(len(times)))
+    return statistics.median(times[WARM_UP:]) if len(times) > WARM_UP else times[-1]

@@ -225,6 +225,7 @@ class Pilot:
         if flight.parcel:
             self._fleet.drop(flight.parcel)
         flight.parcel, flight.job, flight.begun, flight.copy = flight.job, 0, None, None
+        flight.given_up = ""  # it ended at the moment when it was given up
 
     def _was_read(self, flight: Flight, end: Message) -> None:
         flight.row, flight.seconds = row_from_json(end["row"]), end["seconds"]
@@ -339,4 +340,5 @@ class Pilot:
 
 def _far(scan: Examination) -> Message:
     """As another machine finds it."""
-    return scan_to_json(replace(scan, images=tuple(path.absolute() for path in scan.images)))
+    slices = scan.slices and replace(scan.slices, planes=tuple((path.absolute(), frame) for path, frame in scan.slices.planes))
+    return scan_to_json(replace(scan, images=tuple(path.absolute() for path in scan.images), slices=slices))

@@ -102,6 +102,7 @@ def _through(segmenter: Segmenter, attempt: Attempt) -> Iterator[Message]:
 
     for part in segmenter.compute(attempt, told):
         segmenter.restore(attempt, part)
+        del part  # before the next one is made
         if time.monotonic() - last >= _TELL_SECONDS:
             last = time.monotonic()
             yield {"windows": list(windows)}
