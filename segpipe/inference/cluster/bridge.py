@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
 
 from segpipe.errors import ConfigError
+from segpipe.inference.cluster import entries
 from segpipe.inference.cluster.faults import lost
 from segpipe.inference.cluster.order import ClusterOrder
 from segpipe.inference.messages import Message, Order, error_to_json, send
@@ -145,10 +146,9 @@ class Bridge:
     """
 
     def __init__(self, ray: Any, order: ClusterOrder, say: Says) -> None:
-        stages = importlib.import_module("segpipe.inference.cluster.stages")
         self._ray, self._order, self._say = ray, order, say
-        self._networks = ray.remote(max_restarts=0, max_task_retries=0)(stages.Networks)
-        self._read, self._write = (ray.remote(num_cpus=1, max_retries=0)(one) for one in (stages.read, stages.write))
+        self._networks = ray.remote(max_restarts=0, max_task_retries=0)(entries.Networks)
+        self._read, self._write = (ray.remote(num_cpus=1, max_retries=0)(one) for one in (entries.read, entries.write))
         self._affinity = importlib.import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
         self._self = ray.get_runtime_context().get_node_id()
         self._actors: dict[int, Any] = {}

@@ -11,13 +11,14 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Literal
 
 from segpipe.errors import ConfigError
 from segpipe.inference.claims import Claim
 from segpipe.inference.cluster.faults import Lost
 from segpipe.inference.cluster.fleet import Copy, Event, Fleet
+from segpipe.inference.cluster.flight import DOING, Flight
 from segpipe.inference.engine import Work
 from segpipe.inference.gather import Examination
 from segpipe.inference.messages import Message
@@ -25,7 +26,6 @@ from segpipe.inference.packing import row_from_json, row_to_json, scan_to_json
 from segpipe.inference.table import Row
 from segpipe.io.alive import new_token
 from segpipe.io.atomic import sweep
-from segpipe.progress import Told
 
 log = logging.getLogger(__name__)
 
@@ -42,51 +42,6 @@ _AT_ONCE = 2
 _END_SECONDS = 10.0
 """For processes that write to end, when the command ends."""
 _FRESHEN_SECONDS = 3600.0
-
-Stage = Literal["read", "wait", "compute", "write"]
-_DOING: dict[Stage, str] = {"read": "read", "wait": "prepared", "compute": "segmented", "write": "wrote"}
-
-
-@dataclass(eq=False)
-class Flight:
-    """One scan on its way.
-
-    Attributes:
-        known: what is known of its files.
-        token: names its files while they are written (see `acting_as`).
-        alone: a process has died of it before.
-        job: what the cluster does for it, 0 while it waits.
-        parcel: job that has left what the next stage needs; 0: none.
-        copy: of the networks, in which it is or for which it waits.
-        begun: when its job began to run, in seconds of `time.monotonic`; None while it waits.
-        spent: seconds that its earlier jobs ran.
-        where: name of the node that runs its job.
-        row, seconds: as far as known.
-        given_up: why it is being ended.
-        fresh_starts: how often it has started again without having begun.
-    """
-
-    claim: Claim
-    known: Row | None
-    token: str
-    told: Told
-    alone: bool = False
-    stage: Stage = "read"
-    job: int = 0
-    parcel: int = 0
-    copy: Copy | None = None
-    begun: float | None = None
-    spent: float = 0.0
-    where: str = ""
-    row: Row | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    given_up: str = ""
-    fresh_starts: int = 0
-
-    @property
-    def scan(self) -> Examination:
-        """Which it is."""
-        return self.claim.scan
 
 
 class Pilot:
@@ -272,7 +227,7 @@ class Pilot:
         if flight.given_up:
             self._failed(flight, flight.given_up)
         elif (why.kind == "process" and begun) or flight.fresh_starts >= _FRESH_STARTS:
-            self._crashed(flight, f"{flight.scan.images[0]}: the process that {_DOING[stage]} it on node {flight.where} {why.how}")
+            self._crashed(flight, f"{flight.scan.images[0]}: the process that {DOING[stage]} it on node {flight.where} {why.how}")
         else:
             self._start_again(flight)
 

@@ -64,7 +64,10 @@ print([name for name in sys.modules if name == "ray" or name.startswith("ray.")]
 
 
 def test_the_command_of_a_cluster_imports_no_torch() -> None:
-    code = "import sys, segpipe.commands.predict, segpipe.inference.cluster.ray_engine; print('torch' in sys.modules)"
+    code = """
+import sys, segpipe.commands.predict, segpipe.inference.cluster.ray_engine, segpipe.inference.cluster.bridge
+print("torch" in sys.modules)
+"""
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, timeout=120)
     assert (run.stdout, run.returncode) == ("False\n", 0), run.stderr
 
