@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from segpipe.errors import ConfigError, ModelError
+from segpipe.inference.ensemble import seeing_alike
 from segpipe.inference.predictor import Precision
 from segpipe.package.agreement import LEAST_DICE, bf16_dice
 from segpipe.package.model_file import Model
@@ -70,7 +71,8 @@ def choose_computing(models: Sequence[Model], device: torch.device, wanted: Want
     Raises:
         ConfigError, ModelError: see `in_runtime`; or OpenVINO was asked for, and cannot take the network or gives other numbers.
     """
-    parts = [_cut(model, device) for model in models] if len(models) == 1 else models  # several only meet behind their heads
+    alone = {id(group[0]) for group in seeing_alike(models) if len(group) == 1}  # those that see alike meet behind their heads
+    parts = [_cut(model, device) if id(model) in alone else model for model in models]
     changed = tuple(_checked(model, device, wanted) for model in parts)
     bf16 = _bf16(changed, device, wanted.precision) and all(
         _as_near(model, part, device) for model, part in zip(changed, parts, strict=True) if model.runtime != part.runtime

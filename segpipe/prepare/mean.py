@@ -44,7 +44,7 @@ class MeanOnScan:
     ) -> None:
         shape = traces[0].scan_grid.shape
         self._groups = [_Group(trace, share, along) for trace, share in zip(traces, shares, strict=True)]
-        self._readout, self._outputs, self._keep = readout, outputs, keep
+        self._readout, self._keep = readout, keep
         self._shape = (outputs, *(n for axis, n in enumerate(shape) if axis != along))  # of a plane
         self._labels = np.zeros(shape, dtype=index_type(readout, outputs))
         self._shares = np.zeros((outputs, *shape) if keep else (0, 0, 0, 0), dtype=np.float32)
