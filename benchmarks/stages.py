@@ -1,12 +1,14 @@
 """The stages of a folder of scans in turn and side by side: whole time, how busy the networks are, and whether the files are the same.
 
-    python benchmarks/stages.py [--networks tiny medium elsewhere] [--scans 12] [--turns 3] [--threads 1] [--json FILE]
+    python benchmarks/stages.py [--networks fixed elsewhere tiny medium] [--scans 12] [--turns 3] [--threads 1] [--json FILE]
 
 Scans of 160 x 160 x 100 voxels of 1 x 1 x 1.2 mm (noise and ellipsoids, int16, gzipped), a network grid of 1.2 mm, windows of 64^3 that
 overlap by half, four labels, every label map written gzipped on the scan's grid. Both ways run in this process, one after the other, in
 `--turns` alternating turns; every figure is the median. `busy` is the share of the whole time in which the networks work. Networks:
 tiny (features 4 to 16) and medium (16 to 64) are U-Nets on the processor with random weights, where the stages share its cores;
-`elsewhere` takes 30 ms a window without the processor, as a network on a device of its own does.
+`elsewhere` takes 30 ms a window without the processor, as a network on a device of its own does. `fixed` has no scans at all: its stages
+take fixed times (read 0.1 s, networks 0.5 s in ten blocks, restore 0.1 s, write 0.2 s), so that it tells how well they mesh on any
+machine, however busy.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ import statistics
 import tempfile
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -28,7 +32,7 @@ from segpipe.geometry.grid import Grid, Volume
 from segpipe.inference.gather import Examination, gather
 from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.predictor import Predictor
-from segpipe.inference.segment import Segmenter
+from segpipe.inference.segment import Attempt, Mark, Segmenter
 from segpipe.inference.table import Row
 from segpipe.inference.task import FolderOptions
 from segpipe.io.write import write_volume
@@ -36,9 +40,10 @@ from segpipe.network.build import build_network
 from segpipe.package.export import export_model
 from segpipe.package.model_file import load_model
 from segpipe.plan.plan import Channel, Label, NetworkPlan, Plan
+from segpipe.progress import Told
 
 SHAPE, SPACING_MM, WINDOW = (160, 160, 100), (1.0, 1.0, 1.2), (64, 64, 64)
-FEATURES = {"tiny": (4, 8, 16), "medium": (16, 32, 64), "elsewhere": (4, 8, 16)}
+FEATURES = {"elsewhere": (4, 8, 16), "tiny": (4, 8, 16), "medium": (16, 32, 64)}
 WINDOW_SECONDS = 0.03
 
 
@@ -48,6 +53,29 @@ class Elsewhere:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         time.sleep(WINDOW_SECONDS * x.shape[0])
         return torch.cat([torch.zeros_like(x), x, 2 * x - 1, x - 9], dim=1)
+
+
+class FixedStages:
+    """A segmenter whose stages take time and nothing else."""
+
+    seconds: ClassVar = {"read": 0.1, "network": 0.5, "restore": 0.1, "write": 0.2}
+    blocks = 10
+
+    def read(self, scan: Examination, before: Row | None, followed: bool) -> Attempt:
+        time.sleep(self.seconds["read"])
+        return Attempt(scan, Row(scan.case, "", "", "failed"), before)
+
+    def compute(self, attempt: Attempt, told: Told) -> Iterator[int]:
+        for number in range(self.blocks):
+            time.sleep(self.seconds["network"] / self.blocks)
+            yield number
+
+    def restore(self, attempt: Attempt, part: int) -> None:
+        time.sleep(self.seconds["restore"] / self.blocks)
+
+    def write(self, attempt: Attempt, mark: Mark) -> Row:
+        time.sleep(self.seconds["write"])
+        return replace(attempt.row, status="done", seconds=self.seconds)
 
 
 class Scan:
@@ -94,7 +122,7 @@ def make_predictor(root: Path, name: str) -> Predictor:
     return Predictor([replace(model, network=Elsewhere()) if name == "elsewhere" else model])
 
 
-def timed(segmenter: Segmenter, scans: list[Examination], side_by_side: bool) -> dict[str, float]:
+def timed(segmenter: Any, scans: list[Examination], side_by_side: bool) -> dict[str, float]:
     """Whole seconds, those of each stage, and the processor's."""
     rows: list[Row] = []
     pipeline, left = Pipeline(segmenter, side_by_side), deque(scans)
@@ -113,17 +141,19 @@ def timed(segmenter: Segmenter, scans: list[Examination], side_by_side: bool) ->
 
 def compare(root: Path, name: str, turns: int) -> dict[str, dict[str, float]]:
     """The median figures of both ways."""
-    predictor = make_predictor(root, name)
     scans = gather(root / "in", root / "out", ["MR"])
     ways = {"in turn": False, "side by side": True}
-    segmenters = {way: Segmenter(predictor, root / f"{name} {way}", "", FolderOptions()) for way in ways}
-    timed(segmenters["in turn"], scans[:1], False)  # warm
+    segmenters: dict[str, Any] = {way: FixedStages() for way in ways}
+    if name != "fixed":
+        predictor = make_predictor(root, name)
+        segmenters = {way: Segmenter(predictor, root / f"{name} {way}", "", FolderOptions()) for way in ways}
+        timed(segmenters["in turn"], scans[:1], False)  # warm
     each: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     for _ in range(turns):
         for way, side_by_side in ways.items():
             each[way].append(timed(segmenters[way], scans, side_by_side))
     files = [sorted((root / f"{name} {way}").rglob("*.nii.gz")) for way in ways]
-    assert len(files[0]) == len(scans)
+    assert len(files[0]) == (0 if name == "fixed" else len(scans))
     assert [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]], "the label maps differ"
     return {way: {key: statistics.median(one[key] for one in found) for key in found[0]} for way, found in each.items()}
 
@@ -131,7 +161,7 @@ def compare(root: Path, name: str, turns: int) -> dict[str, dict[str, float]]:
 def main() -> None:
     """Run, compare, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", choices=list(FEATURES), default=list(FEATURES))
+    parser.add_argument("--networks", nargs="+", choices=["fixed", *FEATURES], default=["fixed", *FEATURES])
     parser.add_argument("--scans", type=int, default=12)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0, help="of each stage; 0: as many as torch takes")
@@ -145,12 +175,12 @@ def main() -> None:
         found = {name: compare(root, name, options.turns) for name in options.networks}
     about = f"{options.scans} scans, {torch.get_num_threads()} thread(s) a stage, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     print(f"{about}; the label maps of both ways are equal to the byte")
-    columns = list(next(iter(found.values()))["in turn"])
+    columns = ["whole", "processor", "busy", "read", "prepare", "network", "restore", "write"]
     print(f"{'':24s}" + "".join(f"{column:>10s}" for column in columns) + f"{'ratio':>8s}")
     for name, ways in found.items():
         for way, figures in ways.items():
             ratio = figures["whole"] / ways["in turn"]["whole"]
-            print(f"{name + ', ' + way:24s}" + "".join(f"{figures[column]:10.2f}" for column in columns) + f"{ratio:8.2f}")
+            print(f"{name + ', ' + way:24s}" + "".join(f"{figures.get(column, 0.0):10.2f}" for column in columns) + f"{ratio:8.2f}")
     if options.json:
         options.json.write_text(json.dumps({"about": about, "networks": found}, indent=2), encoding="utf-8")
 

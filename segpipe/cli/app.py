@@ -216,7 +216,7 @@ def predict(
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored windows; its cost is told.")] = False,
     memory_gb: Annotated[float, typer.Option(metavar="GB", help="Most memory of a worker; 0: no limit.")] = 0.0,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Scans at a time; default: 1, on Ray what it holds.")] = None,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Give up a scan that takes longer; 0: never.")] = 0.0,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Give up a scan that is worked on for longer; 0: never.")] = 0.0,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Only part I of N of the folder, for job arrays.")] = "",
     watch: Annotated[bool, typer.Option("--watch", help="Go on with scans that arrive in IN, until Ctrl-C.")] = False,
     still: Annotated[float, typer.Option(metavar="SECONDS", help="With --watch: take a scan when unchanged so long.")] = 5.0,

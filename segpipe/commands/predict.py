@@ -45,7 +45,7 @@ class PredictOptions:
     tta: average over the mirrorings that the plan allows.
     memory_gb: most memory of a worker, 0: no limit.
     workers: processes that segment a scan each; 0: one, with Ray as many as the cluster has room for.
-    timeout: seconds that a scan may take, 0: any.
+    timeout: seconds that a scan may be worked on, 0: any.
     shard: `3/16`, the third of sixteen parts of the folder; empty: all of it.
     watch: also segment scans that arrive later, until Ctrl-C or SIGTERM.
     still: with `watch`, seconds for which a scan's files must stay as they are before it is taken.

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 class How:
     """Attributes:
     shard: part of the folder.
-    timeout: seconds that a scan may take, 0: any.
+    timeout: seconds that a scan may be worked on, 0: any.
     watch: also take scans that arrive, until a signal ends the call.
     still: seconds for which the files of a scan that arrives must stay as they are.
     policy: which DICOM series are taken or repaired.

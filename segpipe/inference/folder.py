@@ -1,6 +1,7 @@
 """A folder of scans -> a folder of label maps in this process, one broken scan never stopping the others.
 
 `segpipe predict` does the same with workers of its own (`supervise`), so that it outlives a scan that hangs or ends its process.
+Both read the next scan and write the one before while the networks are at one (`pipeline`).
 """
 
 from __future__ import annotations

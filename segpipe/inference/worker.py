@@ -108,17 +108,23 @@ class _Talk:
 
     def hear(self, inbox: queue.Queue[Message], pipeline: Pipeline) -> None:
         """Hand on what the command says, for ever."""
-        while True:
-            message = inbox.get()
-            if "segment" in message:
-                job = _Job(message["segment"], self)
-                self._jobs[job.scan.case] = job
-                pipeline.give(job)
-            elif "go" in message:
-                case, may = message["go"]
-                self._jobs[case].answers.put(may)
-            else:
-                self._give_back(message["return"], pipeline)
+        try:
+            while True:
+                self._take_in(inbox.get(), pipeline)
+        except Exception:  # a fault of the program: rather no worker than a deaf one
+            traceback.print_exc()
+            os._exit(1)
+
+    def _take_in(self, message: Message, pipeline: Pipeline) -> None:
+        if "segment" in message:
+            job = _Job(message["segment"], self)
+            self._jobs[job.scan.case] = job
+            pipeline.give(job)
+        elif "go" in message:
+            case, may = message["go"]
+            self._jobs[case].answers.put(may)
+        else:
+            self._give_back(message["return"], pipeline)
 
     def _give_back(self, case: str, pipeline: Pipeline) -> None:
         job = self._jobs.get(case)
