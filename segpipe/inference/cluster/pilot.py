@@ -168,6 +168,7 @@ class Pilot:
         elif "end" in said:
             stage = flight.stage
             self._ended(flight)
+            flight.given_up = ""  # it ended at the moment when it was given up
             {"read": self._was_read, "compute": self._was_computed, "write": self._was_written}[stage](flight, said["end"])
 
     def _ended(self, flight: Flight) -> None:
@@ -180,7 +181,6 @@ class Pilot:
         if flight.parcel:
             self._fleet.drop(flight.parcel)
         flight.parcel, flight.job, flight.begun, flight.copy = flight.job, 0, None, None
-        flight.given_up = ""  # it ended at the moment when it was given up
 
     def _was_read(self, flight: Flight, end: Message) -> None:
         flight.row, flight.seconds = row_from_json(end["row"]), end["seconds"]
