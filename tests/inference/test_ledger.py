@@ -317,3 +317,18 @@ with Ledger(Path({str(tmp_path)!r})) as ledger:
     assert "ConfigError" in run.stderr.splitlines()[-1] and "predictions.sqlite: " in run.stderr.splitlines()[-1]
     with Ledger(tmp_path) as ledger:
         assert ledger.get("first") is not None
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_a_signal_while_sqlite_asks_is_no_damage(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]) -> None:
+    ledger.enqueue([("a", 0)], "job")
+    assert ledger.claim(["a"], "job", new_token()) is not None
+
+    def interrupted(token: str) -> bool:
+        raise kind
+
+    monkeypatch.setattr(ledger_module, "is_gone", interrupted)
+    with pytest.raises(kind):
+        ledger.entries(["a"])
+    monkeypatch.undo()
+    assert ledger.entries(["a"])["a"].held
