@@ -122,11 +122,18 @@ def most_planes(seen: Sequence[Seen], walk: Walk) -> int:
         if not left[group]:
             lockstep.ended(group)
             continue
-        behind = lockstep.fronts[group]
+        behind = lockstep.fronts[group] - _shared(seen[group].trace, walk)
         lockstep.came(group, _across(seen[group].trace, walk, left[group].pop()))
         furthest = max(furthest, lockstep.fronts[group])
-        most = max(most, math.ceil(furthest) - math.floor(behind))
+        most = max(most, math.ceil(furthest) - max(0, math.floor(behind)))
     return most
+
+
+def _shared(trace: Trace, walk: Walk) -> float:
+    """Voxels of the scan, at the end of a slab, that lie between its last voxel's centre and the next slab's first."""
+    axis = walk.slowest(trace).axis
+    start, stop = trace.box[axis]
+    return 0.5 * (stop - start) / trace.shape[axis] if stop - start != trace.shape[axis] else 0.0
 
 
 def _walks(trace: Trace) -> Iterator[Walk]:

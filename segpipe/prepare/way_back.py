@@ -67,11 +67,14 @@ class Way:
         self._weight = places - self._low if self.blends else torch.zeros_like(places)
 
     def part(self, start: int, stop: int, device: torch.device) -> Part:
-        """What voxels `start` to `stop` of the network's axis decide; where it blends, nothing before the second unless it is the first
-        of all, and nothing beyond the last.
+        """What voxels `start` to `stop` of the network's axis decide. Where it blends, that is what lies between them, and beyond the first
+        and the last of all: two blocks beside each other have a voxel in common, so that a single one lies in the next block, too, and
+        decides nothing.
         """
         if self._same:
             return Part(slice(start, stop), None)
+        if self.blends and stop - start == 1 < self._here:
+            return Part(slice(0, 0), None)
         last = stop - 1 if self.blends and stop < self._here else stop
         first, end = (int(torch.searchsorted(self._low, bound)) for bound in (start, last))
         if end <= first:

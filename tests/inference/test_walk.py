@@ -83,7 +83,7 @@ def whole_mean(models: list[Model], volume: Volume, overlap: float, readout: Rea
         prepared, empty = prepare(volume, model.plan), empty_windows(model.plan, readout)
         network = on_windows(model.network, model.plan.dims, Compute("cpu", False))
         logits = torch.empty(3, *prepared.trace.shape)
-        for box, block in sliding_blocks(prepared.image, network, model.plan.patch_size, overlap, 2, empty=empty):
+        for box, block in sliding_blocks(prepared.image, network, model.plan.patch_size, overlap, 8, empty=empty):
             logits[(slice(None), *(slice(*ends) for ends in box))] = block
         total += plain_probabilities(logits.numpy(), prepared.trace, bool(readout.paint)) / len(models)
     return total
@@ -106,7 +106,7 @@ def test_models_with_different_plans_give_the_mean_of_whole_volumes(
     plans = [dataclasses.replace(plan, regions=REGIONS if regions else (), skip_empty=skip) for plan in plans]
     models = [model_of(plan, number) for number, plan in enumerate(plans)]
     volume = body(shape, grid_of(shape, *orientation, (1.0, 1.3, 0.8)), seed)
-    predictor = Predictor(models, overlap=overlap, batch=2, offsets=offsets)
+    predictor = Predictor(models, overlap=overlap, batch=8, offsets=offsets)
     readout = Readout(tuple(region.paints for region in REGIONS) if regions else (), offsets)
     expected = whole_mean(models, volume, overlap, readout)
     told: list[tuple[int, int]] = []

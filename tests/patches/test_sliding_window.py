@@ -112,8 +112,14 @@ def test_batches_are_all_of_one_size_and_as_even_as_they_can_be() -> None:
 
 
 def owned(box: Box, shape: tuple[int, int, int], before: tuple[bool, bool, bool]) -> tuple[slice, ...]:
-    """What is a block's own: a voxel that it has in common with one beside it belongs to the upper of the two."""
-    return tuple(slice(start, stop - (lead and stop < n)) for (start, stop), n, lead in zip(box, shape, before, strict=True))
+    """What is a block's own: a voxel that it has in common with one beside it belongs to the upper of the two, or the larger where one is
+    that voxel alone.
+    """
+    own = []
+    for (start, stop), n, lead in zip(box, shape, before, strict=True):
+        inside = lead and stop - start == 1 < n
+        own.append(slice(start, start if inside else stop - (lead and stop < n)))
+    return tuple(own)
 
 
 @settings(max_examples=60, deadline=None)
