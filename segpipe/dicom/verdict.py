@@ -83,6 +83,8 @@ def _judge_kind(stack: Stack, policy: Policy) -> Verdict:
         return Verdict("refuse", "has one slice and states no SliceThickness; must be a series")
     if layout.kind in ("gap", "variable") and not layout.upright:
         return Verdict("refuse", f"{layout.what}; must lie straight one behind the other: export it again")
+    if layout.kind == "gap" and layout.slots[-1] + 1 > 2 * len(layout.slots):
+        return Verdict("refuse", f"{layout.what}; more than there are, and are not made up: {_WHOLE}")
     done = _DONE[layout.kind] if action == "resample" else ""
     return Verdict(action, "; ".join(part for part in (layout.what, done, f"{copies}, exact copies are dropped" if copies else "") if part))
 

@@ -141,6 +141,12 @@ def test_missing_slices_are_refused_with_their_places(tmp_path: Path) -> None:
     assert np.allclose(between, (made.stored[6].T.astype(float) + made.stored[7].T) / 2)
 
 
+def test_more_slices_than_there_are_are_not_made_up(tmp_path: Path) -> None:
+    Series(heights=[0, 2, 4, 60, 62]).write(tmp_path)
+    assert classes_of(only(tmp_path)) == ("gap",)
+    assert "not made up" in refusal(tmp_path, gap="resample")
+
+
 def test_varying_distances_are_refused_with_their_places(tmp_path: Path) -> None:
     heights = [0, 2.5, 5, 7.5, 10, 15, 20, 25, 30]
     Series(heights=heights, origin=(0, 0, 0)).write(tmp_path)
