@@ -99,15 +99,16 @@ class _LineBoard:
 
     def __init__(self, what: str, total: int) -> None:
         self._what = what
-        self._done, self._total = 0, total
+        self._done, self._total, self._shown = 0, total, False
         self._last = time.monotonic() + QUIET_SECONDS - _LINE_EVERY_SECONDS
 
     def advance(self) -> None:
         self._done += 1
         now = time.monotonic()
-        if now - self._last >= _LINE_EVERY_SECONDS and self._done < self._total:
+        due = now - self._last >= _LINE_EVERY_SECONDS and self._done < self._total
+        if due or (self._shown and self._done == self._total):  # whoever has read of the parts reads of the whole
             log.info("%s: %d of %d", self._what, self._done, self._total)
-            self._last = now
+            self._last, self._shown = now, True
 
     def grow(self, total: int) -> None:
         self._total = total
@@ -145,23 +146,26 @@ def _part_bar(progress: Progress, task: TaskID) -> Told:
 
 
 def _part_lines(what: str) -> Told:
-    last = time.monotonic()
+    last, shown = time.monotonic(), False
 
     def told(done: int, total: int) -> None:
-        nonlocal last
+        nonlocal last, shown
         now = time.monotonic()
-        if now - last >= _LINE_EVERY_SECONDS:
+        if now - last >= _LINE_EVERY_SECONDS or (shown and done == total):
             log.info("%s: %d of %d", what, done, total)
-            last = now
+            last, shown = now, True
 
     return told
 
 
 def _lines(items: Iterable[T], what: str, count: int | None) -> Iterator[T]:
-    last = time.monotonic() + QUIET_SECONDS - _LINE_EVERY_SECONDS
-    for done, item in enumerate(items):
+    last, done, shown, of = time.monotonic() + QUIET_SECONDS - _LINE_EVERY_SECONDS, 0, False, f" of {count}" if count is not None else ""
+    for item in items:
         now = time.monotonic()
         if now - last >= _LINE_EVERY_SECONDS:
-            log.info("%s: %d%s", what, done, f" of {count}" if count is not None else "")
-            last = now
+            log.info("%s: %d%s", what, done, of)
+            last, shown = now, True
         yield item
+        done += 1
+    if shown:
+        log.info("%s: %d%s", what, done, of)

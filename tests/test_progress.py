@@ -42,8 +42,8 @@ def test_a_long_item_has_a_line_at_most_every_15_seconds_and_a_short_one_none(cl
     with caplog.at_level(logging.INFO):
         work(clock, {"short": 10.0, "long": 50.0})
     parts = [line for line in caplog.messages if line.startswith("windows")]
-    assert parts == ["windows of long: 3 of 10", "windows of long: 6 of 10", "windows of long: 9 of 10"]
-    assert "segmenting: 1 of 2" in caplog.messages
+    assert parts == ["windows of long: 3 of 10", "windows of long: 6 of 10", "windows of long: 9 of 10", "windows of long: 10 of 10"]
+    assert [line for line in caplog.messages if line.startswith("seg")] == ["segmenting: 1 of 2", "segmenting: 2 of 2"]
 
 
 def test_a_terminal_has_a_second_bar_for_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,3 +69,11 @@ def test_what_ends_within_two_seconds_has_no_second_bar(monkeypatch: pytest.Monk
         shown.parts("windows of a")(1, 4)
         progress.time.sleep(0.3)
     assert "segmenting" in terminal.getvalue() and "windows" not in terminal.getvalue()
+
+
+def test_lines_that_have_begun_tell_the_end_too(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        for number in progress.track(range(3), "reading 3 cases"):
+            clock[0] += 10.0 + number
+        list(progress.track(range(2), "reading 2 cases"))  # at once
+    assert caplog.messages == ["reading 3 cases: 1 of 3", "reading 3 cases: 3 of 3"]

@@ -75,7 +75,7 @@ def list_dicom(settings: DatasetSettings, json_path: Path | None, options: Dicom
 def _summary(listing: Listing, refused: int) -> Text:
     studies = len({stack.study for stack in listing.stacks} | {left.study for left in listing.left_out})
     taken = len(listing.stacks) - refused
-    text = f"{studies} studies; predict would segment {taken} scan(s), refuse {refused}"
+    text = f"{studies} {'study' if studies == 1 else 'studies'}; predict would segment {taken} scan(s), refuse {refused}"
     text += f", leave out {len(listing.left_out)} group(s) of pictures that are no scan" if listing.left_out else ""
     text += f"; {len(listing.faults)} damaged file(s)" if listing.faults else ""
     return Text(text + f"; {listing.others} other file(s)", style="bold red" if refused or listing.faults else "bold green")

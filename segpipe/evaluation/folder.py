@@ -18,6 +18,8 @@ from segpipe.progress import track
 _MOST_THREADS = 4
 """Each thread holds two label maps in memory."""
 
+_MANY = 150
+"""Values that no set of label maps holds; the largest public ones have some 130."""
 _NAMED = 8
 """Label values that a warning lists."""
 
@@ -115,6 +117,10 @@ def _warnings(cases: Sequence[CaseScores]) -> tuple[str, ...]:
     """Signs that predictions and truths do not speak of the same labels."""
     truths = {value for case in cases for value in case.truth_values}
     predicted = {value for case in cases for value in case.prediction_values}
+    if len(truths) > _MANY:
+        return (
+            f"the truths hold {len(truths)} different values, as scans do and label maps hardly ever: were scans given for label maps?",
+        )
     if not truths:
         return ("no truth holds a label: all are background",)
     if predicted and not predicted & truths:

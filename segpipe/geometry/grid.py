@@ -110,6 +110,23 @@ class Volume:
         if self.array.ndim != 4 or self.array.shape[1:] != self.grid.shape:
             raise GeometryError(f"array is {self.array.shape}; must be (channels, {', '.join(map(str, self.grid.shape))}) to fit its grid")
 
+    @classmethod
+    def of(cls, array: NDArray[Any], affine: NDArray[Any]) -> Volume:
+        """A volume of arrays alone, as other libraries hold it.
+
+        Args:
+            array: (I, J, K), or (C, I, J, K) with several channels.
+            affine: (4, 4), voxel index to world millimetres, RAS+ (nibabel's; of ITK and DICOM, which are LPS, the first two rows negated).
+
+        Raises:
+            GeometryError: another number of axes, or no usable affine.
+        """
+        array = np.asarray(array)
+        if array.ndim not in (3, 4):
+            raise GeometryError(f"array is {array.shape}; must be (I, J, K), or (C, I, J, K) with the channels first")
+        array = array[None] if array.ndim == 3 else array
+        return cls(array, Grid(array.shape[1:], affine))
+
     @property
     def channels(self) -> int:
         return int(self.array.shape[0])

@@ -64,6 +64,7 @@ def open_agenda(task: Task, ledger: Ledger, scans: Sequence[Examination], folder
         else:
             agenda.skipped[scan.case] = done
     _tell_of_another_model(task, entries)
+    _tell_of_other_options(task, agenda, entries)
     ledger.begin()
     for path in sweep({(task.out / scan.case).parent for scan in scans} | {task.out}):
         log.info("%s: removed, a call that was killed has left it", path)
@@ -180,6 +181,18 @@ def _tell_of_another_model(task: Task, entries: dict[str, Entry]) -> None:
     if rows:
         what = "%s holds %d label map(s) of another model, which are replaced (column model_sha256 of %s)"
         log.warning(what, task.out, len(rows), TABLE)
+
+
+def _tell_of_other_options(task: Task, agenda: Agenda, entries: dict[str, Entry]) -> None:
+    """Say why scans that are done are segmented once more."""
+    if task.options.overwrite:
+        return
+    known = [entry.row for scan in agenda.todo if (entry := entries.get(scan.case)) is not None and entry.row is not None]
+    before = [row.options for row in known if row.status in ("done", "skipped") and row.model_sha256 == task.facts.sha256]
+    others = [options for options in before if options != task.facts.options]
+    if others:
+        what = "%d scan(s) that are done are segmented again, because they were segmented with other options: %s, now %s"
+        log.warning(what, len(others), "; ".join(sorted(set(others))), task.facts.options)
 
 
 def _is_label_map_of(scan: Examination, path: Path) -> bool:

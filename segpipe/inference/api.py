@@ -5,7 +5,7 @@ import segpipe
 model = segpipe.load_model("prostate.ts")
 rows = segpipe.predict_folder(model, "scans", "out")
 prediction = segpipe.predict_file(model, "scan.nii.gz", "labels.nii.gz")
-prediction = segpipe.predict_volume(model, segpipe.Volume(array, grid))
+prediction = segpipe.predict_volume(model, segpipe.Volume.of(array, affine))
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from segpipe.errors import ConfigError
 from segpipe.geometry.grid import Volume
 from segpipe.inference import folder
 from segpipe.inference.computing import Wanted, choose_computing
-from segpipe.inference.predictor import Precision, Predictor
+from segpipe.inference.predictor import Precision, Predictor, mirrorings
 from segpipe.inference.restoration import Prediction
 from segpipe.inference.table import Row
 from segpipe.inference.task import FolderOptions, check_kind
@@ -49,22 +49,26 @@ def load_model(
     """A model that is ready to segment, or an ensemble of several.
 
     Args:
-        paths: model file, or files.
+        paths: model file, or a list of files.
         device: auto (a GPU where there is one), cpu, cuda or cuda:N.
         overlap: of neighbouring windows, as a share of the window, 0 to below 1.
         batch: windows a forward pass; 0: by the size of the window.
         precision: fp32, bf16, or auto (see `choose_computing`).
         runtime: torch, openvino, or auto.
-        tta: average over the mirrorings that the plan allows.
+        tta: average over the mirrorings that the plan allows; said where it allows none.
         memory_gb: most memory of the process; 0: no limit.
         threads: of OpenVINO; 0: as many as torch has.
 
     Raises:
         ModelError, ConfigError: see `load_models`, `choose_device`, `Predictor`, `choose_computing`.
     """
-    where = choose_device(device)
+    if Path(device).suffix and Path(device).is_file():
+        raise ConfigError(f"device is {device}, a file; must be auto, cpu, cuda or cuda:N: several model files are given as one list")
+    where = choose_device(str(device))
     each = [paths] if isinstance(paths, (str, Path)) else list(paths)
     models = [model for path in each for model in load_models(Path(path), where)]
+    if tta and not any(mirrorings(model.plan) for model in models):
+        log.warning("nothing is mirrored: the plan of the model allows it along no axis, because left and right differ or by its settings")
     made = partial(Predictor, device=where, overlap=overlap, batch=batch, flips=tta, memory_gb=memory_gb)
     made(models)  # refuses models that do not fit together before one is converted
     computing = choose_computing(models, where, Wanted(runtime, precision, threads))
@@ -72,7 +76,13 @@ def load_model(
 
 
 def predict_volume(model: Predictor, volume: Volume, probabilities: bool = False) -> Prediction:
-    """The label map of a volume in memory, on its own grid; see `Predictor.predict`."""
+    """The label map of a volume in memory, on its own grid; see `Predictor.predict`.
+
+    Raises:
+        ConfigError: an array alone, which does not say where its voxels lie.
+    """
+    if not isinstance(volume, Volume):
+        raise ConfigError(f"predict_volume was given a {type(volume).__name__}; must be a Volume: segpipe.Volume.of(array, affine)")
     return model.predict(volume, probabilities)
 
 

@@ -111,6 +111,7 @@ class Crew:
         self.heard = time.monotonic()
         self.ahead = not order.memory_gb
         self.workers: list[Worker] = []
+        self._said: set[tuple[str | int, ...]] = set()
         self._events: queue.Queue[_Event] = queue.Queue()
 
     def start(self, count: int) -> None:
@@ -134,8 +135,17 @@ class Crew:
                 continue
             if message is None or "log" not in message:
                 return worker, message
-            name, level, text = message["log"]
-            logging.getLogger(name).log(level, "%s", text)
+            if not self._has_said(worker, *message["log"]):
+                name, level, text = message["log"]
+                logging.getLogger(name).log(level, "%s", text)
+
+    def _has_said(self, worker: Worker, *words: str | int) -> bool:
+        """Whether another worker has said the same while it loaded the model, as each does."""
+        if worker.ready:
+            return False
+        said = words in self._said
+        self._said.add(words)
+        return said
 
     def dismiss(self, worker: Worker) -> None:
         """End one of them."""

@@ -21,6 +21,8 @@ from segpipe.io.read import count_channels
 log = logging.getLogger(__name__)
 
 _NNUNET_FOLDERS = ("imagesTr", "imagesTs", "imagesVal")
+_IMAGES_OF = {"labelsTr": "imagesTr", "labelsTs": "imagesTs", "labelsVal": "imagesVal", "labels": "images", "masks": "images"}
+"""Folders of label maps, each with the one beside it that holds the scans."""
 _NUMBERED = re.compile(r"^(?P<case>.+)_(?P<number>\d{4})$")
 
 
@@ -42,7 +44,8 @@ def gather(source: Path, out: Path, channels: Sequence[str], tell: bool = True, 
     end in `_0000, _0001 ...` or in `_<channel name>` (any case); a file that holds all channels itself (an RGB picture) is a
     scan of its own. With one channel, too, `_0000` is no part of the case where it ends **every** name: of two files and
     more, or in an nnU-Net folder (`imagesTr`, `imagesTs`). Outputs of earlier predictions are not scans: `out` and folders
-    that hold a `predictions.csv` are passed over; of `source` itself, the files that its table lists. DICOM, known by its content, also in
+    that hold a `predictions.csv` are passed over; of `source` itself, the files that its table lists. So are folders called `labels`,
+    `labelsTr` or `masks` beside `images` or `imagesTr`, in which a data set keeps its label maps. DICOM, known by its content, also in
     zip archives, is sorted into the stacks of its series, see `gather_series`.
 
     Args:
@@ -54,7 +57,7 @@ def gather(source: Path, out: Path, channels: Sequence[str], tell: bool = True, 
     """
     everything = find_files(source)
     root = source.parent if source.is_file() else source
-    files = everything if source.is_file() else _without_outputs(everything, source, out, tell)
+    files = everything if source.is_file() else _without_labels(_without_outputs(everything, source, out, tell), source, tell)
     scans = [path for path in files if split_name(path)[1] in SUFFIXES]
     taken = set(scans)
     kinds = kinds or Kinds()
@@ -119,6 +122,16 @@ def _without_outputs(files: list[Path], source: Path, out: Path, tell: bool) -> 
         which = f"those that its {TABLE} lists are" if folder == source else "its files are"
         log.info("%s holds outputs of a prediction: %s not taken as scans", folder, which)
     return kept
+
+
+def _without_labels(files: list[Path], source: Path, tell: bool) -> list[Path]:
+    """The files without those of a data set's folders of label maps, which are no scans though they look like some."""
+    folders = {folder for path in files for folder in path.parents if folder.is_relative_to(source)}
+    named = [folder for folder in folders if folder != source and folder.name in _IMAGES_OF]
+    of_labels = {folder for folder in named if folder.with_name(_IMAGES_OF[folder.name]) in folders}
+    for folder in sorted(of_labels) if tell else ():
+        log.info("%s holds the label maps of %s: its files are not taken as scans", folder, _IMAGES_OF[folder.name])
+    return [path for path in files if of_labels.isdisjoint(path.parents)]
 
 
 def _outputs_above(source: Path, folder: Path) -> list[Path]:

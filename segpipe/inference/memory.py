@@ -11,12 +11,16 @@ from segpipe.errors import DataError
 from segpipe.package.device import is_out_of_memory
 
 
+class OutOfMemoryError(DataError):
+    """There was too little memory for a scan, as things were."""
+
+
 @contextmanager
 def memory_guard(phase: str, device: torch.device, batch: int) -> Iterator[None]:
     """Turn a failed allocation in `phase` into an error that names the option to lower.
 
     Raises:
-        DataError: so that one large scan fails and the others go on.
+        OutOfMemoryError: so that one large scan fails and the others go on.
     """
     try:
         yield
@@ -28,7 +32,7 @@ def memory_guard(phase: str, device: torch.device, batch: int) -> Iterator[None]
         return
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    raise DataError(reason)  # outside of `except`, so that the failed frames and their tensors are gone
+    raise OutOfMemoryError(reason)  # outside of `except`, so that the failed frames and their tensors are gone
 
 
 def _cure(phase: str, device: torch.device, batch: int) -> str:
@@ -38,4 +42,4 @@ def _cure(phase: str, device: torch.device, batch: int) -> str:
         return f"lower --batch from {batch} to {batch // 2}"
     if device.type == "cuda":
         return "use --device cpu"
-    return "leave out --probabilities, give --memory-gb, with which one scan is in hand at a time, or use a machine with more memory"
+    return "leave out --probabilities, give --memory-gb, or use a machine with more memory"

@@ -75,21 +75,26 @@ class Pipeline:
         self._room = threading.Semaphore()  # for one scan that is prepared ahead
         self._lock = threading.Lock()
         self._ahead: list[_Work] = []  # those that no network has begun with
-        self._in_hand = 0
+        self._in_hand: list[_Work] = []
+        self._alone: deque[_Work] = deque()  # those for which there was too little memory beside others
         self._ending = False
         self._fault: BaseException | None = None
 
     @property
     def hungry(self) -> bool:
         """Whether it is time to give another scan: none waits for the networks, and few enough are in hand."""
-        return not self._ahead and self._in_hand < (MOST_IN_HAND if self._side_by_side else 1)
+        most = MOST_IN_HAND if self._side_by_side and not self._alone else 1
+        return not self._ahead and len(self._in_hand) < most
 
     def give(self, job: Job) -> None:
         """Take up a scan; any thread may do so, before `run` too."""
         work = _Work(job)
         with self._lock:
             self._ahead.append(work)
-            self._in_hand += 1
+            self._in_hand.append(work)
+            if len(self._in_hand) > 1:
+                for one in self._in_hand:
+                    one.beside = True
         if self._side_by_side:
             self._reader.give(partial(self._read, work))
         else:
@@ -101,7 +106,7 @@ class Pipeline:
             found = [work for work in self._ahead if work.job is job]
             for work in found:
                 self._ahead.remove(work)
-                self._in_hand -= 1
+                self._in_hand.remove(work)
         return bool(found)
 
     def soon(self, event: Task) -> None:
@@ -126,6 +131,8 @@ class Pipeline:
                     self._happen(wait=not self._ready)
                     if self._ready:
                         self._begin(*self._ready.popleft(), feed)
+                    elif self._alone and len(self._in_hand) == len(self._alone):
+                        self._again()
             self._check()
         except _Stopped:
             if self._fault is not None:
@@ -179,7 +186,9 @@ class Pipeline:
 
     def _read(self, work: _Work) -> None:
         self._room.acquire()
-        if self._ending or work not in self._ahead:
+        with self._lock:
+            wanted = work in self._ahead and not self._ending
+        if not wanted:
             self._room.release()
             return
         with work.at("read"):
@@ -229,20 +238,40 @@ class Pipeline:
             self._segmenter.restore(attempt, part)
 
     def _write(self, work: _Work, attempt: Attempt) -> None:
-        row: Row | None = None
-        with contextlib.suppress(LeaseLostError), work.at("write"):
-            row = self._segmenter.write(attempt, work.job.mark)
-        self._end(work, row)
+        try:
+            with work.at("write"):
+                row = self._segmenter.write(attempt, work.job.mark)
+        except LeaseLostError:
+            self._end(work, None)
+            return
+        if row is None and attempt.short_of_memory and work.beside:
+            log.warning("%s: too little memory for it beside other scans; it is tried again alone", work.job.scan.case)
+            self.soon(partial(self._alone.append, work))
+            return
+        self._end(work, row or self._segmenter.failed(attempt))
 
     def _end(self, work: _Work, row: Row | None) -> None:
         with self._lock:
-            self._in_hand -= 1
+            self._in_hand.remove(work)
         work.job.end(row)
         self.soon(_wake)
 
     def _in_turn(self, work: _Work) -> None:
-        if self._ending or not self._is_taken(work):
+        if not self._ending and self._is_taken(work):
+            self._all_stages(work)
+
+    def _again(self) -> None:
+        """Try one for which there was too little memory, nothing else being in hand and nothing being read."""
+        if not self._room.acquire(blocking=False):  # one has come meanwhile
             return
+        try:
+            work = self._alone.popleft()
+            work.beside = False
+            self._all_stages(work)
+        finally:
+            self._room.release()
+
+    def _all_stages(self, work: _Work) -> None:
         with work.at("read"):
             attempt = self._segmenter.read(work.job.scan, work.job.before, work.job.followed)
         with work.at("network"):
@@ -261,6 +290,7 @@ class _Work:
 
     def __init__(self, job: Job) -> None:
         self.job = job
+        self.beside = False  # others have been in hand with it
         self._stages: list[str] = []
         self._lock = threading.Lock()
 

@@ -88,7 +88,7 @@ class Predictor:
         self.device = torch.device(device)
         self.overlap = overlap
         self.batch = batch
-        self.flips = flips
+        self.flips = flips and any(mirrorings(model.plan) for model in models)
         self.memory_gb = memory_gb
         self._groups = seeing_alike(models)
         for model in models:
@@ -108,7 +108,7 @@ class Predictor:
     @property
     def passes(self) -> int:
         """Of networks for each window: models times mirrorings."""
-        return sum(2 ** len(_flipped(model.plan)) if self.flips else 1 for model in self.models)
+        return sum(2 ** len(mirrorings(model.plan)) if self.flips else 1 for model in self.models)
 
     @property
     def offsets(self) -> tuple[float, ...]:
@@ -207,11 +207,11 @@ class Predictor:
     def _network(self, model: Model) -> Network:
         """(B, C, i, j, k) -> (B, N, i, j, k)."""
         network = on_windows(model.network, model.plan.dims, Compute(str(self.device), self.bf16))
-        return with_flips(network, _flipped(model.plan)) if self.flips else network
+        return with_flips(network, mirrorings(model.plan)) if self.flips else network
 
 
-def _flipped(plan: Plan) -> list[int]:
-    """Axes of a window along which the plan allows mirroring."""
+def mirrorings(plan: Plan) -> list[int]:
+    """Axes of a window along which a plan allows mirroring."""
     return [axis for axis in range(plan.dims) if plan.flips[axis]]
 
 

@@ -14,6 +14,7 @@ from segpipe.geometry.grid import Volume
 from segpipe.inference.clock import Clock
 from segpipe.inference.content import scan_hash
 from segpipe.inference.gather import Examination
+from segpipe.inference.memory import OutOfMemoryError
 from segpipe.inference.outputs import hashes
 from segpipe.inference.predictor import Part, Predictor
 from segpipe.inference.preparation import Preparation, Ready
@@ -60,6 +61,7 @@ class Attempt:
 
     Attributes:
         reason: why it has failed; empty while it has not.
+        short_of_memory: whether that was all that was wrong with it.
         ready: what the first stage has made of it.
         restoration: its label map, growing.
     """
@@ -67,6 +69,7 @@ class Attempt:
     def __init__(self, scan: Examination, row: Row, before: Row | None) -> None:
         self.scan, self.row, self.before, self.known = scan, row, before, before
         self.reason = ""
+        self.short_of_memory = False
         self.ready: Ready | None = None
         self.restoration: Restoration | None = None
         self.seconds: dict[str, float] = {}
@@ -85,10 +88,11 @@ class Attempt:
         except (ConfigError, LeaseLostError):
             raise
         except SegpipeError as error:
-            reason = str(error)
+            reason, short = str(error), isinstance(error, OutOfMemoryError)
         except Exception as error:
             log.debug("%s", self.scan.case, exc_info=True)
-            reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
+            reason, short = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}", isinstance(error, MemoryError)
+        self.short_of_memory = self.short_of_memory if self.reason else short
         self.reason = self.reason or _with_file(reason, self.scan)  # two stages may be at it: the first fault is the cause
         self.ready = self.restoration = None
 
@@ -121,7 +125,7 @@ class Segmenter:
         for part in self.compute(attempt, told):
             self.restore(attempt, part)
             del part
-        return self.write(attempt, mark)
+        return self.write(attempt, mark) or self.failed(attempt)
 
     def read(self, scan: Examination, before: Row | None, followed: bool = False) -> Attempt:
         """Read a scan and prepare it for the networks.
@@ -162,8 +166,8 @@ class Segmenter:
             if restoration is not None:
                 restoration.put(*part)
 
-    def write(self, attempt: Attempt, mark: Mark) -> Row:
-        """The scan's row, its files written once `compute` has ended, or why they are not.
+    def write(self, attempt: Attempt, mark: Mark) -> Row | None:
+        """The scan's row, its files written once `compute` has ended; None: it has failed, in this stage or before.
 
         Raises:
             ConfigError: the output cannot be written; every further scan would fail likewise.
@@ -173,6 +177,10 @@ class Segmenter:
             if attempt.ready is not None and attempt.restoration is not None:
                 prediction = attempt.restoration.prediction(attempt.seconds)
                 return write_scan(self.task, self.predictor.preparation, attempt, attempt.ready, prediction, mark)
+        return None
+
+    def failed(self, attempt: Attempt) -> Row:
+        """The row of a scan that has failed."""
         log.warning("%s failed", attempt.scan.case)  # why is in the row, for whoever closes the call
         return self.task.failed(attempt.row, attempt.known, attempt.reason)
 

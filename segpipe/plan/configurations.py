@@ -80,7 +80,7 @@ def auto_configurations(settings: Settings, data: Fingerprint, full: Plan) -> tu
     if full.dims == 2:
         return ("2d",), "pictures, or volumes of one slice"
     share = seen_share(full.patch_size, median_shape(data, full.axes, full.spacing_mm))
-    seen = f"a 3D patch sees {100 * share:.2g} % of the median scan"
+    seen = f"a 3D patch sees {100 * share:.0f} % of the median scan"
     if share < SEEN_SHARE and not settings.plan.spacing_mm:
         return ("3d_low", "3d", "2d"), f"{seen}, below {100 * SEEN_SHARE:.0f} %"
     return ("3d", "2d"), seen

@@ -84,5 +84,5 @@ def decide_low(full: Spacing, seen: Callable[[Spacing], float], reasons: dict[st
         i, j, k = (mm * _STEP if fine or not any(far) else mm for mm, fine in zip(spacing, far, strict=True))
         spacing = (i, j, k)
     i, j, k = (round(mm, 6) for mm in spacing)
-    reasons["spacing_mm"] = f"low resolution, so that a patch sees {100 * SEEN_SHARE:.0f} % of the median scan and not {100 * share:.2g} %"
+    reasons["spacing_mm"] = f"low resolution, so that a patch sees {100 * SEEN_SHARE:.0f} % of the median scan and not {100 * share:.0f} %"
     return (i, j, k)

@@ -66,6 +66,9 @@ def prepare_case(case: Case, plan: Plan) -> TrainingCase:
     return TrainingCase(case.name, prepared, found)
 
 
+_CHUNK = 8
+
+
 def prepare_cases(cases: Sequence[Case], plan: Plan, threads: int, limit_gb: float, folder: Path) -> list[TrainingCase]:
     """Prepare all cases in parallel, in the order given.
 
@@ -76,16 +79,20 @@ def prepare_cases(cases: Sequence[Case], plan: Plan, threads: int, limit_gb: flo
     kept: list[TrainingCase] = []
     used = 0.0
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        # In chunks, so that no more than a few cases wait in memory before they are written to the cache.
-        for start in track(range(0, len(cases), 8), f"preparing {len(cases)} cases"):
-            for done in pool.map(lambda case: prepare_case(case, plan), cases[start : start + 8]):
-                size = (done.prepared.image.numel() * 4 + done.label.numel()) / 1e9
-                if used + size <= limit_gb:
-                    used += size
-                    kept.append(done)
-                else:
-                    kept.append(_on_disk(done, folder))
+        for done in track(_in_chunks(pool, cases, plan), f"preparing {len(cases)} cases", len(cases)):
+            size = (done.prepared.image.numel() * 4 + done.label.numel()) / 1e9
+            if used + size <= limit_gb:
+                used += size
+                kept.append(done)
+            else:
+                kept.append(_on_disk(done, folder))
     return kept
+
+
+def _in_chunks(pool: ThreadPoolExecutor, cases: Sequence[Case], plan: Plan) -> Iterator[TrainingCase]:
+    """Cases as they are prepared, so that no more than a few wait in memory before they are written to the cache."""
+    for start in range(0, len(cases), _CHUNK):
+        yield from pool.map(lambda case: prepare_case(case, plan), cases[start : start + _CHUNK])
 
 
 def _on_disk(case: TrainingCase, folder: Path) -> TrainingCase:

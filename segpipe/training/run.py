@@ -40,7 +40,7 @@ from segpipe.training.schedule import Budget, load_schedule, save_schedule
 from segpipe.training.seed import derived_seed
 from segpipe.training.stop import OrderlyStop
 from segpipe.training.survey import survey
-from segpipe.training.transfer import begin_with
+from segpipe.training.transfer import begin_with, find_source
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,8 @@ def run_training(settings: Settings, config_yaml: str) -> Finished | None:
         resumed = settings.training.resume == "auto" and run.last.exists()
         if resumed:
             check_same_config(run.config, config_yaml)
+        elif settings.training.init:
+            find_source(Path(settings.training.init))  # before the data are read
         cases, fingerprint = survey(settings)
         if budget.max_seconds and not settings.training.max_minutes:
             log.info("no training.max_minutes and no training.max_steps: training for %g minutes", DEFAULT_MINUTES)

@@ -51,6 +51,21 @@ def read_source(path: Path) -> Source:
         ConfigError: nothing there.
         ModelError: it cannot be read.
     """
+    path = find_source(path)
+    if path.suffix == ".ckpt":
+        plan = RunFolder(path.parent.parent).plan
+        return Source(path, network_weights(path), read_plan(plan) if plan.exists() else None)
+    model = load_model(path)
+    network: Any = model.network
+    return Source(path, dict(network.state_dict()), model.plan)
+
+
+def find_source(path: Path) -> Path:
+    """The file that `read_source` reads.
+
+    Raises:
+        ConfigError: nothing there.
+    """
     if not path.exists():
         raise ConfigError(f"training.init is {path}, which does not exist; give a model.ts, a checkpoint, or the folder of a run")
     if path.is_dir():
@@ -60,12 +75,7 @@ def read_source(path: Path) -> Source:
             raise ConfigError(
                 f"training.init is {run.root}, which holds neither checkpoints/last.ckpt nor model.ts: give the folder of a run"
             )
-    if path.suffix == ".ckpt":
-        plan = RunFolder(path.parent.parent).plan
-        return Source(path, network_weights(path), read_plan(plan) if plan.exists() else None)
-    model = load_model(path)
-    network: Any = model.network
-    return Source(path, dict(network.state_dict()), model.plan)
+    return path
 
 
 def take_over(network: nn.Module, plan: Plan, source: Source) -> Transfer:

@@ -103,3 +103,12 @@ def test_a_volume_must_fit_its_grid():
     for wrong in ((2, 5, 4, 4), SHAPE):
         with pytest.raises(GeometryError, match="must be"):
             Volume(np.zeros(wrong), Grid(SHAPE, OBLIQUE))
+
+
+def test_a_volume_of_arrays_alone_has_one_channel_or_those_that_come_first():
+    affine = np.diag([1.0, 2.0, 3.0, 1.0])
+    assert Volume.of(np.zeros((4, 5, 6)), affine).array.shape == (1, 4, 5, 6)
+    several = Volume.of(np.zeros((2, 4, 5, 6)), affine.tolist())
+    assert several.channels == 2 and several.grid.same_as(Grid((4, 5, 6), affine))
+    with pytest.raises(GeometryError, match=r"array is \(4, 5\); must be \(I, J, K\), or"):
+        Volume.of(np.zeros((4, 5)), affine)

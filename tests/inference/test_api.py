@@ -63,3 +63,27 @@ def test_a_picture_is_no_scan_for_a_model_of_volumes(make_model: MakeModel, tmp_
     with pytest.raises(DataError, match=r"scan.png: is a picture, without millimetres"):
         segpipe.predict_file(segpipe.load_model(make_model().path, "cpu"), picture, tmp_path / "labels.nii.gz")
     assert not (tmp_path / "labels.nii.gz").exists()
+
+
+def test_what_is_given_the_wrong_way_says_what_is_right(make_model: MakeModel, tmp_path: Path) -> None:
+    path = make_model().path
+    model = segpipe.load_model(path, "cpu", precision="fp32")
+    with pytest.raises(ConfigError, match=r"given a ndarray; must be a Volume: segpipe.Volume.of\(array, affine\)"):
+        segpipe.predict_volume(model, blocks_volume().array)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"model.ts, a file; must be auto, .* several model files are given as one list"):
+        segpipe.load_model(path, path)  # type: ignore[arg-type]
+    volume = blocks_volume()
+    given = segpipe.Volume.of(volume.array[0], volume.grid.affine)
+    assert np.array_equal(segpipe.predict_volume(model, given).labels, expected_labels(volume.array))
+
+
+def test_mirrorings_that_the_plan_forbids_are_told_and_change_nothing(
+    make_model: MakeModel, scan: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make_model("sided.ts", flips=(False, False, False)).path
+    plain, mirrored = segpipe.load_model(path, "cpu"), segpipe.load_model(path, "cpu", tta=True)
+    assert "nothing is mirrored: the plan of the model allows it along no axis" in caplog.text
+    assert (mirrored.flips, mirrored.passes) == (plain.flips, plain.passes) == (False, 1)
+    segpipe.predict_folder(plain, scan.parent, scan.parent.parent / "out")
+    (row,) = segpipe.predict_folder(mirrored, scan.parent, scan.parent.parent / "out")
+    assert row.status == "skipped"

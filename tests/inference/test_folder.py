@@ -375,6 +375,22 @@ def test_replacing_the_label_maps_of_another_model_is_told(
     assert "another model" not in caplog.text
 
 
+def test_segmenting_again_because_of_other_options_is_told(
+    make_model: MakeModel, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make_model()
+    run(Predictor([model]), source, tmp_path / "out")
+    with caplog.at_level("WARNING"):
+        other = Predictor([model], overlap=0.25)
+        assert set(statuses(run(other, source, tmp_path / "out")).values()) == {"done"}
+        told = "3 scan(s) that are done are segmented again, because they were segmented with other options: overlap=0.5 precision=fp32, now overlap=0.25"
+        assert told in caplog.text
+        caplog.clear()
+        run(other, source, tmp_path / "out")
+        run(Predictor([model]), source, tmp_path / "out", overwrite=True)
+    assert "other options" not in caplog.text
+
+
 def test_ctrl_c_says_what_is_done_and_how_to_go_on(
     predictor: Predictor, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

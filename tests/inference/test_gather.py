@@ -12,6 +12,8 @@ from segpipe.geometry.grid import Grid, Volume
 from segpipe.inference.gather import gather
 from segpipe.io.write import write_volume
 
+from .conftest import blocks_volume
+
 
 def touch(root: Path, *names: str) -> None:
     for name in names:
@@ -117,3 +119,20 @@ def test_a_folder_that_holds_nothing_but_outputs_is_a_data_error(tmp_path: Path)
     touch(tmp_path, "out/a.nii.gz")
     with pytest.raises(DataError, match="nothing but outputs"):
         gather(tmp_path, tmp_path / "out", ["T2"])
+
+
+@pytest.mark.parametrize(("images", "labels"), [("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks")])
+def test_the_label_maps_of_a_data_set_are_no_scans(tmp_path: Path, caplog: pytest.LogCaptureFixture, images: str, labels: str) -> None:
+    for folder in (images, labels, "more"):
+        write_volume(tmp_path / "in" / folder / "a.nii.gz", blocks_volume())
+    with caplog.at_level("INFO"):
+        found = gather(tmp_path / "in", tmp_path / "out", ["T2"])
+    assert [one.case for one in found] == [f"{images}/a", "more/a"]
+    assert f"{labels} holds the label maps of {images}: its files are not taken as scans" in caplog.text
+    assert [one.case for one in gather(tmp_path / "in" / labels, tmp_path / "out", ["T2"])] == ["a"]  # asked for by name
+
+
+def test_a_folder_called_labels_without_images_beside_it_holds_scans(tmp_path: Path) -> None:
+    write_volume(tmp_path / "in" / "labels" / "a.nii.gz", blocks_volume())
+    write_volume(tmp_path / "in" / "deep" / "images" / "a.nii.gz", blocks_volume())
+    assert len(gather(tmp_path / "in", tmp_path / "out", ["T2"])) == 2

@@ -10,6 +10,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -200,14 +201,68 @@ def test_a_scan_whose_networks_were_done_is_written_before_the_end(
     assert statuses(ended) == {scans[0].case: "done"}
 
 
+@pytest.mark.parametrize("place", ["read_volume", "prepare", "parts", "put", "prediction", "write_label_map"])
+def test_a_scan_for_which_there_is_no_memory_beside_others_is_tried_again_alone(
+    predictor: Predictor, scans: list[Examination], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    run(segmenter(predictor, tmp_path / "alone"), scans, side_by_side=False)
+    break_stage(monkeypatch, place, 2, partial(next, iter([MemoryError("once")]), None))
+    tries: list[str] = []
+    real = Segmenter.read
+
+    def read(self: Segmenter, scan: Examination, *args: Any, **kwargs: Any) -> Attempt:
+        tries.append(scan.case)
+        return real(self, scan, *args, **kwargs)
+
+    monkeypatch.setattr(Segmenter, "read", read)
+    ended, _ = run(segmenter(predictor, tmp_path / "out"), scans)
+    assert set(statuses(ended).values()) == {"done"}
+    assert [tries.count(f"case_{number}") for number in range(SCANS)] == [1, 1, 2, 1, 1, 1]
+    assert written(tmp_path / "out") == written(tmp_path / "alone")
+
+
+def test_a_scan_for_which_there_is_no_memory_alone_either_fails_and_is_not_tried_for_ever(
+    predictor: Predictor, scans: list[Examination], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_stage(monkeypatch, "parts", 2, lambda: MemoryError("always"))
+    ended, _ = run(segmenter(predictor, tmp_path / "out"), scans)
+    assert statuses(ended) == {scan.case: "failed" if scan is scans[2] else "done" for scan in scans}
+    assert (row := ended[scans[2].case]) is not None and "MemoryError" in row.reason
+
+
+def test_a_scan_that_is_tried_again_has_the_machine_to_itself(started: Start) -> None:
+    class Short(Stages):
+        def write(self, attempt: Attempt, mark: Callable[[Row], None]) -> Row | None:
+            self.at(f"write {attempt.scan.case}")
+            return Row(attempt.scan.case, "", "", "done") if not attempt.short_of_memory else None
+
+        def read(self, scan: Examination, before: Row | None, followed: bool) -> Attempt:
+            attempt = super().read(scan, before, followed)
+            attempt.short_of_memory = scan.case == "b" and self.begun.count("read b") == 1
+            return attempt
+
+    stages = Short()
+    ended, _ = started(stages, "abcde")
+    stages.wait_for("write e")
+    again = len(stages.begun) - 1 - stages.begun[::-1].index("read b")
+    own = [f"network b{part}" for part in range(4)]
+    assert stages.begun.count("read b") == 2
+    assert stages.begun[again : again + 10] == [
+        "read b",
+        *(name for part in range(4) for name in (own[part], f"restore b{part}")),
+        "write b",
+    ]
+    assert len(ended) == 5
+
+
 def test_a_scan_that_another_worker_has_is_left_to_it(predictor: Predictor, scans: list[Examination], tmp_path: Path) -> None:
     ended, _ = run(segmenter(predictor, tmp_path / "out"), scans, lost=scans[1].case)
     assert statuses(ended) == {scan.case: "lost" if scan is scans[1] else "done" for scan in scans}
     assert f"{scans[1].case}.nii.gz" not in written(tmp_path / "out")
 
 
-def break_stage(monkeypatch: pytest.MonkeyPatch, place: str, number: int, error: Callable[[], BaseException]) -> None:
-    """Let one place in the code raise `error` for scan `number`, which its size tells."""
+def break_stage(monkeypatch: pytest.MonkeyPatch, place: str, number: int, error: Callable[[], BaseException | None]) -> None:
+    """Let one place in the code raise `error`, if it is one, for scan `number`, which its size tells."""
     long = 11 + 3 * number
     module, owner_name, name = {
         "read_volume": ("source", "", "read_volume"),
@@ -231,8 +286,8 @@ def break_stage(monkeypatch: pytest.MonkeyPatch, place: str, number: int, error:
         return bool(args[1].shape[0] == long)
 
     def instead(*args: Any, **kwargs: Any) -> Any:
-        if is_bad(args):
-            raise error()
+        if is_bad(args) and (raised := error()) is not None:
+            raise raised
         return real(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, instead)
@@ -287,7 +342,7 @@ class Stages:
         assert part[0] == attempt.scan.case
         self.at(f"restore {part[0]}{part[1]}")
 
-    def write(self, attempt: Attempt, mark: Callable[[Row], None]) -> Row:
+    def write(self, attempt: Attempt, mark: Callable[[Row], None]) -> Row | None:
         self.at(f"write {attempt.scan.case}")
         return Row(attempt.scan.case, "", "", "done")
 
