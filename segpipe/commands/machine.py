@@ -90,6 +90,12 @@ def gpus() -> list[dict[str, Any]]:
     return found
 
 
+def compiler() -> str | None:
+    """The C++ compiler that torch.compile would call; None where there is none."""
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    return shutil.which(os.environ.get("CXX", usual))
+
+
 def memory() -> dict[str, float]:
     """Main memory, and the shared memory that loader processes hand patches through, in GB (10^9 bytes)."""
     now = psutil.virtual_memory()
@@ -136,6 +142,7 @@ def machine() -> dict[str, Any]:
         "bf16": bf16(),
         "gpus": gpus(),
         "cuda": torch.version.cuda,
+        "compiler": compiler(),
         "memory": memory(),
         "disk_free_gb": disks(),
     }

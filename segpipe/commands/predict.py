@@ -43,6 +43,7 @@ class PredictOptions:
     shard: `3/16`, the third of sixteen parts of the folder; empty: all of it.
     watch: also segment scans that arrive later, until Ctrl-C or SIGTERM.
     still: with `watch`, seconds for which a scan's files must stay as they are before it is taken.
+    compile: compile the networks of torch, where that gives the same.
     """
 
     device: str = "auto"
@@ -61,6 +62,7 @@ class PredictOptions:
     shard: str = ""
     watch: bool = False
     still: float = 5.0
+    compile: bool = False
 
 
 def predict(models: list[Path], source: Path, out: Path, options: PredictOptions) -> Outcome:
@@ -105,6 +107,7 @@ def _order(models: list[Path], out: Path, options: PredictOptions) -> Order:
         batch=options.batch,
         precision=options.precision,
         runtime=options.runtime,
+        compile=options.compile,
         tta=options.tta,
         memory_gb=options.memory_gb,
         threads=options.threads,

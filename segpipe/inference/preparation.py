@@ -66,7 +66,7 @@ class Preparation:
             DataError: wrong channels, NaN or infinite voxels, out of memory, or more of it than is allowed.
         """
         batch = self._batch(volume, probabilities)
-        clock = Clock(self._device, batch)
+        clock = Clock(torch.device("cpu"), batch)  # nothing of it is done elsewhere, and a GPU may be at the scan before
         with clock.phase("prepare"):
             prepared = tuple(prepare(volume, group[0]) for group in self._groups)
         return Ready(volume.grid, prepared, probabilities, batch, tuple(self.unlike(volume)), clock.seconds)
