@@ -25,6 +25,7 @@ import psutil
 import torch
 
 from segpipe.geometry.grid import Grid, Volume
+from segpipe.inference.held import MOST_IN_HAND
 from segpipe.inference.table import LEDGER
 from segpipe.io.write import write_volume
 from segpipe.network.build import build_network
@@ -139,7 +140,7 @@ def main() -> None:
     if options.out:
         options.out.write_text(json.dumps(figures, indent=2))
     assert figures["outputs"] == options.scans == len(whole) and not figures["differ"] and not figures["left over"]
-    assert figures["segmented twice"] <= options.kills * options.workers
+    assert figures["segmented twice"] <= options.kills * options.workers * MOST_IN_HAND
 
 
 if __name__ == "__main__":

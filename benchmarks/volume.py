@@ -1,6 +1,6 @@
 """One large CT-like volume through `segpipe predict`: wall time, peak memory, and the share of the time that is not the network.
 
-    python benchmarks/volume.py --out volume [--classes 3 60] [--threads 2] [--options "--runtime torch"] [--json FILE]
+    python benchmarks/volume.py --out volume [--classes 3 60] [--ensemble] [--shape 512 512 300] [--options "--runtime torch"] [--json FILE]
 
 The volume: 512 x 512 x 300 voxels of 0.8 x 0.8 x 1.25 mm, a body of soft tissue with organs in it and air around it. The model: a 3D
 U-Net of six stages, 32 to 320 features, on a grid of 1.5 mm, in windows of 128^3 that overlap by half, without mirroring. Its weights are
@@ -10,6 +10,9 @@ processes of the command, each at its own; `together_gb` is the most at one time
 With `--nnunet PYTHON` (of an environment that holds nnunetv2, see `against_nnunet.py`) its own network of the same stages, widths, windows
 and grid segments the same volume right after, on a processor, without mirroring, with one process for reading and one for writing, as few
 as it allows.
+
+With `--ensemble` two small networks with different plans together, so that what happens around them shows: a 3D U-Net of three stages
+on the same grid in windows of 64^3, and a 2D one on the scan's own slices in windows of 256^2, 8 to 32 features each.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +36,7 @@ from numpy.typing import NDArray
 from segpipe.geometry.grid import Grid, Volume
 from segpipe.io.write import write_volume
 from segpipe.network.build import build_network
-from segpipe.package.export import export_model
+from segpipe.package.export import export_model, export_parts
 from segpipe.plan.plan import Channel, Label, NetworkPlan, Plan
 
 SHAPE, SPACING_MM = (512, 512, 300), (0.8, 0.8, 1.25)
@@ -54,6 +58,17 @@ def ct_like(shape: tuple[int, int, int], seed: int = 0) -> NDArray[np.int16]:
     for slab in range(shape[0]):
         volume[slab] += generator.normal(0, 12, shape[1:]).astype(np.float32)
     return volume.astype(np.int16)
+
+
+def small_plans(classes: int) -> list[Plan]:
+    """3D and 2D, of the second paragraph of the docstring."""
+    plan, features = plan_of(classes), (8, 16, 32)
+    solid = NetworkPlan("unet", features, ((3, 3, 3),) * 3, ((1, 1, 1), (2, 2, 2), (2, 2, 2)))
+    flat = NetworkPlan("unet", features, ((3, 3),) * 3, ((1, 1), (2, 2), (2, 2)))
+    return [
+        replace(plan, patch_size=(64, 64, 64), network=solid),
+        replace(plan, dims=2, patch_size=(256, 256, 1), spacing_mm=(*SPACING_MM[:2], 0.0), network=flat),
+    ]
 
 
 def plan_of(classes: int) -> Plan:
@@ -100,15 +115,18 @@ def highest_gb(pid: int) -> float:
     return 0.0
 
 
-def measure(classes: int, out: Path, options: list[str]) -> dict[str, Any]:
-    model = out / f"volume{classes}.ts"
+def measure(classes: int, ensemble: bool, out: Path, options: list[str]) -> dict[str, Any]:
+    plans, name = (small_plans(classes), f"ensemble{classes}") if ensemble else ([plan_of(classes)], f"volume{classes}")
+    model, place = out / f"{name}.ts", out / f"labels_{name}"
     if not model.exists():
         torch.manual_seed(0)
-        plan = plan_of(classes)
-        export_model(build_network(plan.network, 1, classes, 3), plan, {}, model)
-    place = out / f"labels{classes}"
+        networks = [build_network(plan.network, 1, classes, plan.dims) for plan in plans]
+        if ensemble:
+            export_parts(list(zip(networks, plans, strict=True)), {}, model)
+        else:
+            export_model(networks[0], plans[0], {}, model)
     words = [sys.executable, "-m", "segpipe", "predict", str(model), str(out / "scan.nii"), str(place), "--overwrite", *options]
-    result: dict[str, Any] = {"classes": classes, "options": options, **run(words)}
+    result: dict[str, Any] = {"classes": classes, "ensemble": ensemble, "options": options, **run(words)}
     with (place / "predictions.csv").open(encoding="utf-8") as file:
         row = next(csv.DictReader(file))
     phases = {key.removeprefix("seconds_"): float(value) for key, value in row.items() if key.startswith("seconds_") and value}
@@ -219,6 +237,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("volume"), help="folder for scan, models and results")
     parser.add_argument("--classes", type=int, nargs="*", default=[3, 60])
+    parser.add_argument("--ensemble", action="store_true", help="two small networks with different plans")
     parser.add_argument("--shape", type=int, nargs=3, default=SHAPE, help="voxels of the volume")
     parser.add_argument("--options", default="", help="further options of segpipe predict, in one text")
     parser.add_argument("--nnunet", type=Path, help="python of the environment that holds nnunetv2")
@@ -230,7 +249,7 @@ def main() -> None:
         affine = np.diag([*SPACING_MM, 1.0])
         shape = tuple(options.shape)
         write_volume(scan, Volume(ct_like(shape)[None], Grid(shape, affine)))
-    results = [measure(classes, options.out, options.options.split()) for classes in options.classes]
+    results = [measure(classes, options.ensemble, options.out, options.options.split()) for classes in options.classes]
     if options.nnunet:
         results += [measure_nnunet(options.nnunet, classes, options.out) for classes in options.classes]
     print(json.dumps(results, indent=1))

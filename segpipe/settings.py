@@ -96,8 +96,8 @@ class PlanSettings:
     patch_voxels: int = _in(0, 2**30, 0)
     """Most voxels in one patch; auto: 131072 (3D) or 65536 (2D) on a CPU, 2097152 (3D) or 262144 (2D) on a GPU."""
     fit_budget: bool = True
-    """With `training.max_minutes`: measure a few steps on this machine before the training, and take half or twice the usual widths where
-    that is better in so many steps; `network.features` overrules it."""
+    """With `training.max_minutes`: measure a few steps on this machine before the training, and take half the usual widths, and half the
+    batch, where too few fit; `network.features` overrules it. Not where other machines or several processes train."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="SETTING=VALUE", show_default=False)]
+Policy = Annotated[list[str] | None, typer.Option(metavar="CLASS=ACTION", help="DICOM: gap=resample, single=accept ...; repeatable.")]
 Cfg = Annotated[bool, typer.Option("--cfg", help="Print all settings as YAML and stop.")]
 
 
@@ -152,16 +153,22 @@ def inspect(
     channel: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Name of a channel, in their order; repeatable.")] = None,
     ignore: Annotated[list[int] | None, typer.Option(metavar="VALUE", help="Label value that nobody has judged; repeatable.")] = None,
     label_name: Annotated[list[str] | None, typer.Option(metavar="VALUE=NAME", help="Name of a label value; repeatable.")] = None,
+    policy: Policy = None,
+    ids: Annotated[bool, typer.Option("--ids", help="DICOM: show UIDs, descriptions and names of patients.")] = False,
 ) -> Outcome:
     """Check a data set before training: counts, grids, intensities, labels, and every fault with its cure.
 
     \b
     segpipe inspect Task04_Hippocampus
     segpipe inspect scans --images t2 --labels zones --json audit.json
+    segpipe inspect dicom/
+
+    Of a folder or zip archive of DICOM that is no data set: its studies, series and stacks, and what predict would do with each.
 
     Exit code 3 when training cannot start.
     """
     from segpipe.commands.inspect import inspect as run
+    from segpipe.commands.inspect_dicom import DicomOptions
     from segpipe.commands.option_words import option_words
     from segpipe.config.check import to_settings
 
@@ -169,7 +176,28 @@ def inspect(
     values = {"root": data, "layout": layout, "images": images, "labels": labels, "pattern": pattern, "group": group}
     with option_words():
         settings = to_settings({"dataset": {**values, "channels": channel or [], "label_names": names, "ignore": ignore or []}}).dataset
-    return run(settings, json)
+    return run(settings, json, DicomOptions(tuple(policy or ()), ids))
+
+
+@app.command()
+@guarded
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Folder, zip archive or file of DICOM.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the NIfTI files.")],
+    policy: Policy = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+) -> Outcome:
+    """Write a NIfTI file for each DICOM series, its geometry proved against the headers.
+
+    \b
+    segpipe convert dicom/ nifti/
+    segpipe convert cd.zip nifti/ --policy tilted=accept --policy gap=resample
+
+    Files are named by a hash of the series' UID and its number. Exit code 3 when a series is refused.
+    """
+    from segpipe.commands.convert import convert as run
+
+    return run(source, out, tuple(policy or ()), overwrite)
 
 
 @app.command(cls=PathsCommand)
@@ -188,13 +216,16 @@ def predict(
     compile: Annotated[bool, typer.Option("--compile", help="Compile torch's networks first, about a minute.")] = False,
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored windows; its cost is told.")] = False,
     memory_gb: Annotated[float, typer.Option(metavar="GB", help="Most memory of a worker; 0: no limit.")] = 0.0,
-    workers: Annotated[int, typer.Option(metavar="N", help="Scans at a time, each in a process of its own.")] = 1,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Give up a scan that takes longer; 0: never.")] = 0.0,
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Scans at a time; default: 1, on Ray what it holds.")] = None,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Give up a scan that is worked on for longer; 0: never.")] = 0.0,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Only part I of N of the folder, for job arrays.")] = "",
     watch: Annotated[bool, typer.Option("--watch", help="Go on with scans that arrive in IN, until Ctrl-C.")] = False,
     still: Annotated[float, typer.Option(metavar="SECONDS", help="With --watch: take a scan when unchanged so long.")] = 5.0,
+    engine: Annotated[str, typer.Option(metavar="NAME", help="processes of this machine, or ray: a cluster.")] = "processes",
+    ray_address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Of the Ray cluster; auto: this machine's.")] = "auto",
+    policy: Policy = None,
 ) -> Outcome:
-    """Segment a scan, or a folder of scans with its subfolders.
+    """Segment a scan, or a folder of scans with its subfolders: files, and series of DICOM slices, also in zip archives.
 
     \b
     segpipe predict model.ts scans/ out/
@@ -203,6 +234,8 @@ def predict(
     segpipe predict model.ts scans/ out/ --workers 4 --timeout 1800
     segpipe predict model.ts scans/ out/ --shard $SLURM_ARRAY_TASK_ID/16
     segpipe predict model.ts incoming/ out/ --watch
+    segpipe predict model.ts scans/ out/ --engine ray
+    segpipe predict model.ts dicom/ out/ --policy gap=resample
 
     OUT gets a label map for each scan, on its own grid, and predictions.csv. The same command goes on after any end, and several may
     share one OUT. Exit code 3 when some scans failed.
@@ -213,17 +246,20 @@ def predict(
     _in_range("--batch", batch, 0, 1024)
     _in_range("--threads", threads, 0, 1024)
     _in_range("--memory-gb", memory_gb, 0.0, 1e5)
-    _in_range("--workers", workers, 1, 256)
+    _in_range("--workers", 1 if workers is None else workers, 1, 256)
     _in_range("--timeout", timeout, 0.0, 1e7)
     _in_range("--still", still, 0.0, 1e5)
     chosen: Any = _one_of("--precision", precision, ("auto", "fp32", "bf16"))
-    engine: Any = _one_of("--runtime", runtime, ("auto", "torch", "openvino"))
+    computing: Any = _one_of("--runtime", runtime, ("auto", "torch", "openvino"))
+    who: Any = _one_of("--engine", engine, ("processes", "ray"))
     from segpipe.commands.predict import PredictOptions
     from segpipe.commands.predict import predict as run
 
     options = PredictOptions(
         *(device, overlap, batch, format, probabilities, overwrite, chosen, threads),
-        *(engine, tta, memory_gb, workers, timeout, shard, watch, still),
+        *(computing, tta, memory_gb, workers or 0, timeout, shard, watch, still),
+        *(who, ray_address),
+        policy=tuple(policy or ()),
         compile=compile,
     )
     return run(paths[:-2], paths[-2], paths[-1], options)

@@ -14,6 +14,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from segpipe.commands.inspect_dicom import DicomOptions, list_dicom
 from segpipe.commands.option_words import in_option_words, option_words
 from segpipe.commands.outcome import Outcome
 from segpipe.dataset.audit import audit, can_train
@@ -36,11 +37,12 @@ CANNOT_TRAIN = 3
 """Exit code when there is an error among the findings."""
 
 
-def inspect(settings: DatasetSettings, json_path: Path | None = None) -> Outcome:
-    """Audit a data set; faults and cures name the options of this command.
+def inspect(settings: DatasetSettings, json_path: Path | None = None, dicom: DicomOptions | None = None) -> Outcome:
+    """Audit a data set; faults and cures name the options of this command. Of a place that is none, and holds DICOM: list its series.
 
     Args:
         json_path: where everything that was measured and found is written; None: nowhere.
+        dicom: what is shown of DICOM.
 
     Raises:
         ConfigError: a setting does not fit, or the JSON file cannot be written.
@@ -48,8 +50,14 @@ def inspect(settings: DatasetSettings, json_path: Path | None = None) -> Outcome
     """
     if json_path is not None:
         check_file(json_path)
-    with option_words():
-        data = load_dataset(settings)
+    try:
+        with option_words():
+            data = load_dataset(settings)
+    except DataError:
+        listed = list_dicom(settings, json_path, dicom or DicomOptions())
+        if listed is None:
+            raise
+        return listed
     facts = measure(data)
     findings = [_in_options(finding) for finding in audit(data, facts)]
     try:

@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from segpipe.commands.outcome import Outcome
+from segpipe.dicom.policy import parse_policy
 from segpipe.errors import ConfigError, DataError
 from segpipe.inference.crew import crew_of
 from segpipe.inference.messages import Order
 from segpipe.inference.shard import parse_shard
+
+if TYPE_CHECKING:
+    from segpipe.inference.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +44,14 @@ class PredictOptions:
     runtime: what computes the network: torch, openvino (on the processor), or auto (openvino where it is installed and pays).
     tta: average over the mirrorings that the plan allows.
     memory_gb: most memory of a worker, 0: no limit.
-    workers: processes that segment a scan each.
-    timeout: seconds that a scan may take, 0: any.
+    workers: processes that segment a scan each; 0: one, with Ray as many as the cluster has room for.
+    timeout: seconds that a scan may be worked on, 0: any.
     shard: `3/16`, the third of sixteen parts of the folder; empty: all of it.
     watch: also segment scans that arrive later, until Ctrl-C or SIGTERM.
     still: with `watch`, seconds for which a scan's files must stay as they are before it is taken.
+    engine: who segments: worker processes of this machine, or a Ray cluster.
+    ray_address: of that cluster, `auto` or `HOST:PORT`.
+    policy: `CLASS=ACTION` words, which DICOM series are taken or repaired.
     compile: compile the networks of torch, where that gives the same.
     """
 
@@ -57,11 +66,14 @@ class PredictOptions:
     runtime: Literal["auto", "torch", "openvino"] = "auto"
     tta: bool = False
     memory_gb: float = 0.0
-    workers: int = 1
+    workers: int = 0
     timeout: float = 0.0
     shard: str = ""
     watch: bool = False
     still: float = 5.0
+    engine: Literal["processes", "ray"] = "processes"
+    ray_address: str = "auto"
+    policy: tuple[str, ...] = ()
     compile: bool = False
 
 
@@ -78,10 +90,10 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
         ModelError, ConfigError, DataError: see `load_models`, `Predictor`, `Call`.
     """
     _check_order(models, source, out)
-    shard = parse_shard(options.shard)
+    shard, policy = parse_shard(options.shard), parse_policy(options.policy)
     if options.watch and source.is_file():
         raise ConfigError(f"--watch: {source} is a file; must be a folder in which scans arrive")
-    with crew_of(_order(models, out, options), options.workers) as crew:
+    with _engine(_order(models, out, options), options) as engine:
         from segpipe.commands.closing import Closing
         from segpipe.inference.call import Call, How
         from segpipe.inference.ending import sigterm_ends
@@ -90,11 +102,27 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
 
         closing = Closing()
         wanted = FolderOptions(options.format, options.probabilities, options.overwrite)
-        call = Call(crew, source, out, wanted, How(shard, options.timeout, options.watch, options.still), closing.add)
+        how = How(shard, options.timeout, options.watch, options.still, policy)
+        call = Call(engine, source, out, wanted, how, closing.add)
         with sigterm_ends():
             call.run()
     what = f"label maps and {TABLE}" if closing.files else TABLE
     return Outcome([closing.table(), *closing.failures(), f"{what} in {out}"], DataError.exit_code if closing.failed else 0)
+
+
+@contextmanager
+def _engine(order: Order, options: PredictOptions) -> Iterator[Engine]:
+    """Who segments; what takes long to start is started before anything else is imported."""
+    if options.engine == "ray":
+        from segpipe.inference.cluster.ray_engine import ray_engine
+
+        with ray_engine(order, options.ray_address, options.workers) as cluster:
+            yield cluster
+        return
+    with crew_of(order, options.workers or 1) as crew:
+        from segpipe.inference.engine import Processes
+
+        yield Processes(crew)
 
 
 def _order(models: list[Path], out: Path, options: PredictOptions) -> Order:

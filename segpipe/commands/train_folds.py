@@ -66,12 +66,12 @@ def train_folds(settings: Settings, config_yaml: str) -> Outcome:
     check_settings(settings)
     _open(run_dir, settings, config_yaml)
     cases, fingerprint = survey(settings)
-    configurations = _write_plans(settings, (cases, fingerprint), run_dir)
-    members = members_of(settings, fold_numbers(cases, settings.dataset) if settings.folds == "all" else [], configurations)
-    _check_held_out(settings, members, cases, run_dir)
-    _announce(settings, members)
     run_dir.mkdir(parents=True, exist_ok=True)
     with sole(run_dir):
+        configurations = _write_plans(settings, (cases, fingerprint), run_dir)
+        members = members_of(settings, fold_numbers(cases, settings.dataset) if settings.folds == "all" else [], configurations)
+        _check_held_out(settings, members, cases, run_dir)
+        _announce(settings, members)
         return _train_and_assemble(settings, config_yaml, run_dir, members, cases)
 
 
@@ -126,19 +126,19 @@ def _write_plans(settings: Settings, data: tuple[Sequence[Case], Fingerprint], r
     Returns:
         The configurations; one with an empty name where there is one plan.
     """
-    (cases, fingerprint), compute, budget = data, choose_compute(settings), make_budget(settings)
+    (cases, fingerprint), compute = data, choose_compute(settings)
     begun = (run_dir / LEDGER).exists()  # what an attempt left that never began counts for nothing
     configurations: tuple[str, ...] = ("",)
     if settings.configurations:
         # one that goes on keeps its own: on another machine `auto` might find others
         configurations = planned_in(run_dir) if begun else ()
         configurations = configurations or choose_configurations(
-            settings, fingerprint, lambda: plan_for(fingerprint, settings, compute, budget)
+            settings, fingerprint, lambda: plan_for(fingerprint, settings, compute, make_budget(settings))
         )
     for configuration in configurations:
         path = run_dir / plan_name(configuration)
         if not (begun and path.exists()):
-            write_text(path, plan_for(fingerprint, named(settings, configuration), compute, budget, cases).to_json())
+            write_text(path, plan_for(fingerprint, named(settings, configuration), compute, make_budget(settings), cases).to_json())
     return configurations
 
 

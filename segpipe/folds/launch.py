@@ -38,6 +38,8 @@ def launch_all(members: Sequence[Member], run_dir: Path, settings: Settings, com
         log.info("%d of %d trainings are done already", len(members) - len(left), len(members))
     if not left:
         return
+    for member in left:
+        ledger.put(member, "begun")  # from now on the plans stay
     jobs = _submit(left, run_dir, settings, command)
     log.info("%d jobs submitted to %s: %s", len(jobs), settings.launch.cluster, ", ".join(str(job.job_id) for job in jobs))
     failed: dict[str, str] = {}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from segpipe.dicom.request import grid_of
 from segpipe.errors import ConfigError, SegpipeError
 from segpipe.geometry.grid import CORNER_TOLERANCE_MM
 from segpipe.inference.content import scan_hash
@@ -18,7 +19,7 @@ from segpipe.inference.outputs import known_files, state
 from segpipe.inference.table import LEDGER, TABLE, Row
 from segpipe.inference.task import Task, inputs_of
 from segpipe.io.atomic import sweep, write_text
-from segpipe.io.read import apart_mm, read_volume
+from segpipe.io.read import apart_mm, read_grid, read_volume
 from segpipe.progress import track
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ def _finished(task: Task, scan: Examination, row: Row, before: Row | None) -> Ro
         return None
     try:
         same = all(getattr(before, key) == getattr(row, key) for key in ("output", "model_sha256", "options"))
-        if not same or before.input_hash != scan_hash(scan.images):
+        if not same or before.input_hash != scan_hash(scan.images, scan.slices):
             return None
         states = [state(path, known_files(task.out, before)) for path in task.files(row)]
     except SegpipeError:
@@ -185,6 +186,8 @@ def _is_label_map_of(scan: Examination, path: Path) -> bool:
     """Whether what somebody has put there is whole and lies on the scan: a corrected label map, not a copy that was cut short."""
     try:
         read_volume(path)
+        if scan.slices is not None:
+            return read_grid(path).same_as(grid_of(scan.slices))
         return apart_mm(path, scan.images[0]) <= CORNER_TOLERANCE_MM
     except SegpipeError:
         return False

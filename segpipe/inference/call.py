@@ -9,23 +9,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from segpipe.dicom.policy import Policy
 from segpipe.errors import ConfigError
 from segpipe.inference.agenda import Agenda, enter, judge, open_agenda
 from segpipe.inference.claims import Claims
-from segpipe.inference.crew import Crew, how_it_ended
 from segpipe.inference.ending import table_at_end, tell_stopped
-from segpipe.inference.gather import Examination, gather
+from segpipe.inference.engine import Engine, Work
+from segpipe.inference.gather import Examination, Kinds, gather
 from segpipe.inference.lease import holding
 from segpipe.inference.ledger import Ledger
-from segpipe.inference.messages import Message, error_from_json
-from segpipe.inference.packing import facts_from_json
 from segpipe.inference.request import check_request, format_suffix
 from segpipe.inference.shard import Shard
-from segpipe.inference.supervise import Supervisor
 from segpipe.inference.table import Row
 from segpipe.inference.task import FolderOptions, Task, inputs_of
 from segpipe.inference.watch import Arrivals
-from segpipe.io.atomic import check_folder, sweep
+from segpipe.io.atomic import check_folder
 from segpipe.progress import Board, board
 
 log = logging.getLogger(__name__)
@@ -35,15 +33,17 @@ log = logging.getLogger(__name__)
 class How:
     """Attributes:
     shard: part of the folder.
-    timeout: seconds that a scan may take, 0: any.
+    timeout: seconds that a scan may be worked on, 0: any.
     watch: also take scans that arrive, until a signal ends the call.
     still: seconds for which the files of a scan that arrives must stay as they are.
+    policy: which DICOM series are taken or repaired.
     """
 
     shard: Shard = field(default_factory=Shard)
     timeout: float = 0.0
     watch: bool = False
     still: float = 5.0
+    policy: Policy = field(default_factory=Policy)
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Call:
     each: told the row of each scan at its end.
     """
 
-    crew: Crew
+    engine: Engine
     source: Path
     out: Path
     options: FolderOptions
@@ -68,7 +68,7 @@ class Call:
             DataError, ConfigError, ModelError: see `check_request`, `gather`, `open_agenda`, and what workers refuse.
         """
         check_request(self.source, self.out, self.options.format)
-        task = self._task()
+        task = Task(self.engine.facts(), self.out, format_suffix(self.options.format), self.options)
         folder = [] if self.how.watch else self._gather(task, tell=True)
         scans = [scan for scan in folder if self.how.shard.holds(scan.case)]
         check_folder(self.out)
@@ -82,27 +82,8 @@ class Call:
                 if not self.how.watch:
                     raise
 
-    def _task(self) -> Task:
-        """What is asked of every scan, once a worker has loaded the model."""
-        ready: Message | None = None
-        while ready is None:
-            event = self.crew.event(1.0)
-            if event is None:
-                continue
-            worker, message = event
-            if message is None:
-                raise ConfigError(f"a worker {how_it_ended(worker.code())}: it had not loaded the model yet")
-            if "refused" in message:
-                raise error_from_json(message["refused"])
-            worker.ready, ready = True, message
-        if ready["passes"] > 1:
-            log.info(
-                "each window goes through networks %d times (models and mirrorings), and takes about as many times as long", ready["passes"]
-            )
-        return Task(facts_from_json(ready["ready"]), self.out, format_suffix(self.options.format), self.options)
-
     def _gather(self, task: Task, tell: bool) -> list[Examination]:
-        return gather(self.source, self.out, task.facts.channels, tell)
+        return gather(self.source, self.out, task.facts.channels, tell, Kinds(self.how.policy, task.facts.pictures))
 
     @contextmanager
     def _shown(self) -> Iterator[Board]:
@@ -122,12 +103,7 @@ class Call:
         claims.add(agenda.todo)
         arrivals = self._arrivals(task)
         more = partial(self._more, task, ledger, arrivals, claims, shown) if self.how.watch else None
-        try:
-            Supervisor(task, self.crew, claims, shown, self.how.timeout, more).run()
-        finally:
-            left = {(self.out / one.claim.scan.case).parent for one in self.crew.workers if one.claim is not None}
-            self.crew.close()  # before the claims are let go: nobody writes a file that another call may write
-            sweep(left)
+        self.engine.work(Work(task, claims, shown, self.how.timeout, more))
 
     def _end(self, shown: Board, row: Row) -> None:
         self._ended += 1

@@ -130,6 +130,11 @@ class Claims:
         """This call has lost its hold on a scan."""
         self._elsewhere.append(case)
 
+    def give_back(self, case: str) -> None:
+        """Let go of a scan that nothing has become of; it is the next one again."""
+        self._ledger.release(self._worker, case)
+        self._pending.appendleft(case)
+
     def crashed(self, case: str) -> None:
         """A process died of a scan, which is to be tried again."""
         self._ledger.crashed(case, self._worker)
@@ -162,7 +167,7 @@ def _by_another_call(entry: Entry, row: Row, scan: Examination) -> Row:
 
 def _hash(scan: Examination) -> str:
     try:
-        return scan_hash(scan.images)
+        return scan_hash(scan.images, scan.slices)
     except SegpipeError:  # whoever cannot be read is not the one that was segmented
         return ""
 

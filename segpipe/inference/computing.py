@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from segpipe.errors import ConfigError, ModelError
+from segpipe.inference.ensemble import seeing_alike
 from segpipe.inference.predictor import Precision
 from segpipe.package.agreement import LEAST_DICE, bf16_dice
 from segpipe.package.compiled_network import compiled_model
@@ -80,7 +81,8 @@ def choose_computing(models: Sequence[Model], device: torch.device, wanted: Want
         ConfigError, ModelError: see `in_runtime`; or OpenVINO was asked for, and cannot take the network or gives other numbers; or ONNX is
             to be compiled.
     """
-    parts = [_cut(model, device) for model in models] if len(models) == 1 else models  # several only meet behind their heads
+    alone = {id(group[0]) for group in seeing_alike(models) if len(group) == 1}  # those that see alike meet behind their heads
+    parts = [_cut(model, device) if id(model) in alone else model for model in models]
     if wanted.compile:
         bf16 = _bf16(parts, device, wanted.precision)
         return Computing(tuple(_compiled(model, device, bf16) for model in parts), bf16)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segpipe.dicom.request import Slices, hash_of
 from segpipe.errors import DataError
 from segpipe.io.find import ITK, split_name
 from segpipe.io.read import read_volume
@@ -35,12 +36,17 @@ def file_hash(path: Path) -> str:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def scan_hash(images: Sequence[Path]) -> str:
+def scan_hash(images: Sequence[Path], slices: Slices | None = None) -> str:
     """The hash of each file of a scan, joined by `;`; for a header alone (.mhd) also that of the voxels, wherever they lie.
+
+    Args:
+        slices: of a DICOM scan, instead of `images`: one hash of all.
 
     Raises:
         DataError, GeometryError: a file cannot be read.
     """
+    if slices is not None:
+        return hash_of(slices)
     return ";".join(file_hash(path) + _hash_elsewhere(path) for path in images)
 
 

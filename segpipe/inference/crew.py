@@ -14,41 +14,32 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import BinaryIO, cast
 
+from segpipe.inference.held import Hands
 from segpipe.inference.messages import Message, Order, send
-
-if TYPE_CHECKING:
-    from segpipe.inference.claims import Claim
-    from segpipe.inference.table import Row
-    from segpipe.progress import Told
 
 log = logging.getLogger(__name__)
 
-_CODE = "import sys; sys.path[:] = {path!r}; from segpipe.inference.worker import main; main()"
+_CODE = "import sys; sys.path[:] = {path!r}; from {program} import main; main()"
 """Not `-m`, which would import a folder `segpipe` of the current directory before the program that was started."""
+WORKER = "segpipe.inference.worker"
 
 
 class Worker:
-    """One process, at most one scan at a time.
+    """One process.
 
     Attributes:
         ready: it has loaded the model.
-        claim: the scan that it is at.
-        since: when it got it, in seconds of `time.monotonic`.
-        known: what is known of the scan's files.
-        told: shows its windows.
+        hands: the scans that it has.
     """
 
-    def __init__(self, order: Order, events: queue.Queue[tuple[Worker, Message | None]]) -> None:
+    def __init__(self, order: Order, events: queue.Queue[_Event], program: str = WORKER) -> None:
         self.ready = False
-        self.claim: Claim | None = None
-        self.since = 0.0
-        self.known: Row | None = None
-        self.told: Told | None = None
+        self.hands = Hands()
         self._events = events
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _CODE.format(path=sys.path)],
+            [sys.executable, "-c", _CODE.format(path=sys.path, program=program)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # so that Ctrl-C in a terminal reaches the command alone, which then ends in order
@@ -91,12 +82,14 @@ class Worker:
             return
         for line in self._process.stdout:
             with contextlib.suppress(ValueError):  # the last line of a process that was killed while it spoke
-                self._events.put((self, json.loads(line)))
-        self._events.put((self, None))
+                self._events.put((self, json.loads(line), time.monotonic()))
+        self._events.put((self, None, time.monotonic()))
 
 
 _LAST_SECONDS = 5.0
 """Between the end of a process's pipe and its own."""
+_Event = tuple[Worker, Message | None, float]
+"""What a worker has said, and when, in seconds of `time.monotonic`."""
 
 
 class Crew:
@@ -104,18 +97,26 @@ class Crew:
 
     Args:
         most: workers at a time.
+        program: module whose `main` each runs.
+
+    Attributes:
+        heard: until when, in seconds of `time.monotonic`, everything was heard that workers have said.
+        ahead: whether a worker may have the next scan while it is at one: not where its memory is limited.
     """
 
-    def __init__(self, order: Order, most: int) -> None:
+    def __init__(self, order: Order, most: int, program: str = WORKER) -> None:
         self._order = order
+        self._program = program
         self.most = most
+        self.heard = time.monotonic()
+        self.ahead = not order.memory_gb
         self.workers: list[Worker] = []
-        self._events: queue.Queue[tuple[Worker, Message | None]] = queue.Queue()
+        self._events: queue.Queue[_Event] = queue.Queue()
 
     def start(self, count: int) -> None:
         """Have `count` workers, as far as `most` allows."""
         while len(self.workers) < min(count, self.most):
-            self.workers.append(Worker(self._order, self._events))
+            self.workers.append(Worker(self._order, self._events, self._program))
 
     def event(self, seconds: float) -> tuple[Worker, Message | None] | None:
         """The next thing that a worker has said, None for its end; None when nobody says anything for so long.
@@ -125,8 +126,9 @@ class Crew:
         end = time.monotonic() + seconds
         while True:
             try:
-                worker, message = self._events.get(timeout=max(0.0, end - time.monotonic()))
+                worker, message, self.heard = self._events.get(timeout=max(0.0, end - time.monotonic()))
             except queue.Empty:
+                self.heard = time.monotonic()
                 return None
             if worker not in self.workers:
                 continue
@@ -147,9 +149,9 @@ class Crew:
 
 
 @contextlib.contextmanager
-def crew_of(order: Order, most: int) -> Iterator[Crew]:
-    """A crew whose first worker starts at once, and of whom none is left behind."""
-    crew = Crew(order, most)
+def crew_of(order: Order, most: int, program: str = WORKER) -> Iterator[Crew]:
+    """A crew whose first worker starts at once, and of whom none is left behind; see `Crew`."""
+    crew = Crew(order, most, program)
     try:
         crew.start(1)
         yield crew

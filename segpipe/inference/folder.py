@@ -1,32 +1,32 @@
 """A folder of scans -> a folder of label maps in this process, one broken scan never stopping the others.
 
 `segpipe predict` does the same with workers of its own (`supervise`), so that it outlives a scan that hangs or ends its process.
+Both read the next scan and write the one before while the networks are at one (`pipeline`).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from segpipe.inference.agenda import open_agenda
 from segpipe.inference.claims import Claim, Claims
 from segpipe.inference.ending import table_at_end, tell_stopped
-from segpipe.inference.gather import Examination, gather
+from segpipe.inference.gather import Examination, Kinds, gather
 from segpipe.inference.lease import holding
 from segpipe.inference.ledger import Ledger
+from segpipe.inference.pipeline import Pipeline
 from segpipe.inference.predictor import Predictor
 from segpipe.inference.request import check_format, check_request, format_suffix
 from segpipe.inference.segment import LeaseLostError, Segmenter
 from segpipe.inference.table import Row
 from segpipe.inference.task import FolderOptions
 from segpipe.io.atomic import check_folder
-from segpipe.progress import Board, board
+from segpipe.progress import Board, Told, board
 
 Each = Callable[[Row], None]
-_POLL_SECONDS = 0.5
-"""Between looks at scans that other calls are at."""
 
 
 def predict_folder(predictor: Predictor, source: Path, out: Path, options: FolderOptions, each: Each | None = None) -> list[Row]:
@@ -47,7 +47,7 @@ def predict_folder(predictor: Predictor, source: Path, out: Path, options: Folde
         ConfigError: `out` is the input folder or cannot be written; unknown format, or one in which the model has no label map.
     """
     check_request(source, out, options.format)
-    scans = gather(source, out, [channel.name for channel in predictor.plan.channels])
+    scans = gather(source, out, [channel.name for channel in predictor.plan.channels], kinds=Kinds(pictures=predictor.plan.pictures))
     return predict_scans(predictor, scans, out, options, each)
 
 
@@ -79,8 +79,8 @@ def predict_scans(
                 ended(row)
             claims = Claims(ledger, segmenter.task.job, worker, ended)
             claims.add(agenda.todo)
-            while (claim := _next(claims)) is not None:
-                _segment(segmenter, claims, claim, shown)
+            pipeline = Pipeline(segmenter, side_by_side=not predictor.memory_gb)
+            pipeline.run(_Turns(pipeline, claims, shown).feed)
     return [rows[scan.case] for scan in scans]
 
 
@@ -88,28 +88,68 @@ def _tell(rows: dict[str, Row], scans: Sequence[Examination], out: Path, options
     tell_stopped(len(rows), len(scans), out, options.overwrite)
 
 
-def _next(claims: Claims) -> Claim | None:
-    """The next scan, after waiting for those that other calls are at; None when all have ended."""
-    while claims.open:
-        claim = claims.next() or claims.next_crashed()
-        if claim is not None:
-            return claim
-        if not claims.look_again() and claims.open:
-            time.sleep(_POLL_SECONDS)
-    return None
+class _Job:
+    """A scan that this call holds; see `pipeline.Job`."""
 
+    def __init__(self, claim: Claim, turns: _Turns) -> None:
+        self.scan, self.before = claim.scan, claim.before
+        self.followed = turns.claims.waiting > 0
+        self._turns = turns
+        self._told: Told | None = None
 
-def _segment(segmenter: Segmenter, claims: Claims, claim: Claim, shown: Board) -> None:
-    def mark(row: Row) -> None:
-        if not claims.mark(row):
+    def mark(self, row: Row) -> None:
+        if not self._turns.claims.mark(row):
             raise LeaseLostError
 
-    told = shown.parts(f"windows of {claim.scan.case}")
-    try:
-        row = segmenter.segment(claim.scan, claim.before, mark, told)
-    except LeaseLostError:
-        claims.lost(claim.scan.case)
-    else:
-        claims.finish(row)
-    finally:
-        shown.leave(told)
+    def told(self, done: int, total: int) -> None:
+        if self._told is None:
+            self._told = self._turns.shown.parts(f"windows of {self.scan.case}")
+        self._told(done, total)
+
+    def stage(self, name: str) -> None:
+        """Nobody asks."""
+
+    def end(self, row: Row | None) -> None:
+        self._turns.pipeline.soon(partial(self._ended, row))  # whoever is told of rows is told on the thread that called
+
+    def _ended(self, row: Row | None) -> None:
+        self._turns.in_hand -= 1
+        if self._told is not None:
+            self._turns.shown.leave(self._told)
+        if row is None:
+            self._turns.claims.lost(self.scan.case)
+        else:
+            self._turns.claims.finish(row)
+
+
+@dataclass
+class _Turns:
+    """Gives a pipeline the scans of a call, one after the other, on one thread.
+
+    Attributes:
+        in_hand: scans that were given and have not ended.
+    """
+
+    pipeline: Pipeline
+    claims: Claims
+    shown: Board
+    in_hand: int = 0
+
+    def feed(self) -> bool:
+        """Give the next scan if it is time to; whether any has not ended."""
+        if self.pipeline.hungry:
+            claim = self._next()
+            if claim is not None:
+                self.in_hand += 1
+                self.pipeline.give(_Job(claim, self))
+        return self.claims.open > 0
+
+    def _next(self) -> Claim | None:
+        """The next scan; when nothing is in hand, also one that a worker has died of, or that another call has let go of."""
+        claim = self.claims.next()
+        while claim is None and not self.in_hand:
+            claim = self.claims.next_crashed()
+            if claim is not None or not self.claims.look_again():
+                return claim
+            claim = self.claims.next()
+        return claim

@@ -7,12 +7,15 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from segpipe.dicom.policy import Policy
 from segpipe.errors import ConfigError, DataError, SegpipeError
+from segpipe.inference.examination import Examination
+from segpipe.inference.series import gather_series
 from segpipe.inference.table import LEDGER, PROBABILITIES, TABLE, read_table
-from segpipe.io.find import find_scans, is_scan, split_name
+from segpipe.io.find import SUFFIXES, find_files, is_picture, is_scan, no_scan, split_name
 from segpipe.io.read import count_channels
 
 log = logging.getLogger(__name__)
@@ -22,55 +25,72 @@ _NUMBERED = re.compile(r"^(?P<case>.+)_(?P<number>\d{4})$")
 
 
 @dataclass(frozen=True)
-class Examination:
-    """One scan to segment.
-
-    Attributes:
-        case: path below the searched folder, `/` between folders, without extension and channel suffix; names the output.
-        images: one file a channel in channel order, or one file with all channels.
-        problem: why it cannot be segmented; the empty string when it can.
+class Kinds:
+    """Attributes:
+    policy: which DICOM stacks are taken or repaired.
+    pictures: whether the model takes pictures; if not, those that lie beside DICOM are no scans.
     """
 
-    case: str
-    images: tuple[Path, ...]
-    problem: str = ""
-
-    @property
-    def suffix(self) -> str:
-        """Extension of the (first) input file, `.nii.gz` whole."""
-        return split_name(self.images[0])[1]
+    policy: Policy = field(default_factory=Policy)
+    pictures: bool = True
 
 
-def gather(source: Path, out: Path, channels: Sequence[str], tell: bool = True) -> list[Examination]:
+def gather(source: Path, out: Path, channels: Sequence[str], tell: bool = True, kinds: Kinds | None = None) -> list[Examination]:
     """Every examination in `source`, a file or a folder, sorted by case.
 
     A model with one channel takes each file as a scan. A model with several takes files of one folder together whose names
     end in `_0000, _0001 ...` or in `_<channel name>` (any case); a file that holds all channels itself (an RGB picture) is a
     scan of its own. With one channel, too, `_0000` is no part of the case where it ends **every** name: of two files and
     more, or in an nnU-Net folder (`imagesTr`, `imagesTs`). Outputs of earlier predictions are not scans: `out` and folders
-    that hold a `predictions.csv` are passed over; of `source` itself, the files that its table lists.
+    that hold a `predictions.csv` are passed over; of `source` itself, the files that its table lists. DICOM, known by its content, also in
+    zip archives, is sorted into the stacks of its series, see `gather_series`.
 
     Args:
-        tell: say which folders are passed over.
+        tell: say which folders are passed over, and which DICOM is no scan.
+        kinds: what is a scan; None: by default.
 
     Raises:
         DataError: `source` is missing, or holds no scan.
     """
-    files = find_scans(source)
+    everything = find_files(source)
     root = source.parent if source.is_file() else source
-    if not source.is_file():
-        files = _without_outputs(files, source, out, tell)
-    elif len(channels) > 1:  # the other channels lie beside it
-        files = sorted({source, *(path for path in root.iterdir() if path.is_file() and is_scan(path))})
+    files = everything if source.is_file() else _without_outputs(everything, source, out, tell)
+    scans = [path for path in files if split_name(path)[1] in SUFFIXES]
+    taken = set(scans)
+    kinds = kinds or Kinds()
+    series = gather_series([path for path in files if path not in taken], root, channels, kinds.policy, tell)
+    if series and not kinds.pictures:  # what a hospital's disc brings for its viewer
+        scans = _without_pictures(scans, tell)
+    if not scans and not series:
+        raise _nothing(source, everything, files)
+    if source.is_file() and scans and len(channels) > 1:  # the other channels lie beside it
+        scans = sorted({source, *(path for path in root.iterdir() if path.is_file() and is_scan(path))})
+    found = _of_files(scans, source, root, channels) + series
+    return _marked_twice(sorted(found, key=lambda one: (one.case, one.images)))
+
+
+def _without_pictures(scans: list[Path], tell: bool) -> list[Path]:
+    kept = [path for path in scans if not is_picture(path)]
+    if tell and len(kept) < len(scans):
+        log.info("%d picture(s) beside DICOM series are not taken as scans", len(scans) - len(kept))
+    return kept
+
+
+def _of_files(files: list[Path], source: Path, root: Path, channels: Sequence[str]) -> list[Examination]:
     found: list[Examination] = []
     for folder, siblings in sorted(_by_folder(files).items()):
         prefix = folder.relative_to(root).as_posix()
         found += _in_folder(siblings, "" if prefix == "." else f"{prefix}/", channels)
     if source.is_file():
         found = [one for one in found if source in one.images]
-    if len(channels) == 1:
-        found = _without_zeros(found)
-    return _marked_twice(sorted(found, key=lambda one: (one.case, one.images)))
+    return _without_zeros(found) if len(channels) == 1 else found
+
+
+def _nothing(source: Path, everything: list[Path], files: list[Path]) -> DataError:
+    """Why there is no scan."""
+    if any(path not in set(files) and is_scan(path) for path in everything):
+        return DataError(f"{source} holds nothing but outputs of predictions: were IN and OUT swapped? Give the folder of the scans")
+    return no_scan(source, everything)
 
 
 def _by_folder(files: list[Path]) -> dict[Path, list[Path]]:
@@ -98,8 +118,6 @@ def _without_outputs(files: list[Path], source: Path, out: Path, tell: bool) -> 
     for folder in sorted(passed) if tell else ():
         which = f"those that its {TABLE} lists are" if folder == source else "its files are"
         log.info("%s holds outputs of a prediction: %s not taken as scans", folder, which)
-    if not kept:
-        raise DataError(f"{source} holds nothing but outputs of predictions: were IN and OUT swapped? Give the folder of the scans")
     return kept
 
 
@@ -186,7 +204,7 @@ def _without_zeros(found: list[Examination]) -> list[Examination]:
         return found
     if len(found) == 1 and found[0].images[0].absolute().parent.name not in _NNUNET_FOLDERS:
         return found
-    return [Examination(match["case"], one.images, one.problem) for one, match in zip(found, matches, strict=True) if match]
+    return [replace(one, case=match["case"]) for one, match in zip(found, matches, strict=True) if match]
 
 
 def _marked_twice(found: list[Examination]) -> list[Examination]:
@@ -200,4 +218,4 @@ def _or_twice(one: Examination, first: Examination) -> Examination:
         return one
     name = one.images[0].name
     case = one.case.rpartition("/")[0] + "/" + name if "/" in one.case else name
-    return Examination(case, one.images, f"{first.images[0].name} has the same case name {one.case}: rename one of them")
+    return replace(one, case=case, problem=f"{first.images[0].name} has the same case name {one.case}: rename one of them")

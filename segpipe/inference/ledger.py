@@ -84,6 +84,7 @@ class Ledger:
         self._out = out
         self._path = out / LEDGER
         self._lock = threading.RLock()
+        self._signal: BaseException | None = None
         check_table(out / TABLE)
         self._connection = self._opened()
 
@@ -216,12 +217,12 @@ class Ledger:
                 WHERE name = ? AND state = 'running' AND worker = ?"""
             connection.execute(sql, (case, worker))
 
-    def release(self, worker: str) -> None:
-        """Let everything wait again that `worker` holds."""
+    def release(self, worker: str, case: str | None = None) -> None:
+        """Let everything wait again that `worker` holds, or one case, as if it had not been claimed."""
         with self._changing() as connection:
             sql = """UPDATE cases SET state = 'waiting', worker = '', lease_until = 0, attempts = attempts - 1, revision = revision + 1
-                WHERE state = 'running' AND worker = ?"""
-            connection.execute(sql, (worker,))
+                WHERE state = 'running' AND worker = :worker AND (:case IS NULL OR name = :case)"""
+            connection.execute(sql, {"worker": worker, "case": case})
 
     def export(self) -> None:
         """Write `predictions.csv`.
@@ -256,7 +257,7 @@ class Ledger:
 
     def _set_up(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
         connection.row_factory = sqlite3.Row
-        connection.create_function("gone", 1, is_gone)
+        connection.create_function("gone", 1, self._is_gone)
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version > _VERSION:
             raise ConfigError(f"{self._path}: is of a newer segpipe (format {version}): use that one, or choose another output folder")
@@ -292,7 +293,18 @@ class Ledger:
             with self._lock:
                 yield
         except sqlite3.Error as error:
+            signalled, self._signal = self._signal, None
+            if signalled is not None:
+                raise signalled from None
             raise ConfigError(explain(self._path, error, _WAIT_SECONDS)) from error
+
+    def _is_gone(self, token: str) -> bool:
+        """As `is_gone`; SQLite, which calls it, would make an error of its own of a signal that comes meanwhile."""
+        try:
+            return is_gone(token)
+        except (KeyboardInterrupt, SystemExit) as signalled:
+            self._signal = signalled
+            raise
 
 
 def _state(row: Row) -> State:

@@ -38,4 +38,4 @@ def _cure(phase: str, device: torch.device, batch: int) -> str:
         return f"lower --batch from {batch} to {batch // 2}"
     if device.type == "cuda":
         return "use --device cpu"
-    return "leave out --probabilities, close other programs, or use a machine with more memory"
+    return "leave out --probabilities, give --memory-gb, with which one scan is in hand at a time, or use a machine with more memory"

@@ -1,8 +1,10 @@
 """What a command and its workers say to each other: JSON, one message a line, over the worker's standard input and output.
 
-To the worker: first an order (`Order`), then `segment` (a scan and what is known of its files) and `go` (whether files may be written).
-From the worker: `ready` (the model's facts) or `refused` (an error), `windows`, `mark` (files are about to be written), `end` (a row),
-`lost` (another worker has the scan), `log`. Light, so that a command starts its workers before it imports anything else.
+To the worker: first an order (`Order`), then `segment` (a scan, what is known of its files, and whether another one follows), `go` (a
+case, and whether its files may be written) and `return` (a case that is wanted back, if its networks have not begun). From the worker:
+`ready` (the model's facts) or `refused` (an error); of each scan, by its case, `stage` (which one is at it, none: it waits), `windows`,
+`mark` (files are about to be written), and `end` (a row), `lost` (another worker has it) or `returned`; and `log`. Light, so that a
+command starts its workers before it imports anything else.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from segpipe.dicom.request import slices_from_json
 from segpipe.inference.columns import from_record, to_record
 from segpipe.inference.gather import Examination
 from segpipe.inference.messages import Message
@@ -13,12 +14,17 @@ from segpipe.inference.task import Facts
 
 def scan_to_json(scan: Examination) -> Message:
     """A scan as a message holds it."""
-    return {"case": scan.case, "images": [str(path) for path in scan.images], "problem": scan.problem}
+    return {
+        "case": scan.case,
+        "images": [str(path) for path in scan.images],
+        "problem": scan.problem,
+        "slices": scan.slices and scan.slices.to_json(),
+    }
 
 
 def scan_from_json(value: Message) -> Examination:
     """The scan again."""
-    return Examination(value["case"], tuple(Path(path) for path in value["images"]), value["problem"])
+    return Examination(value["case"], tuple(Path(path) for path in value["images"]), value["problem"], slices_from_json(value["slices"]))
 
 
 def row_to_json(row: Row | None) -> Message | None:

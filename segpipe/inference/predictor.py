@@ -20,21 +20,25 @@ from segpipe.inference.postprocess import rules_of
 from segpipe.inference.preparation import Preparation, Ready
 from segpipe.inference.restoration import Prediction, Reading, Restoration
 from segpipe.inference.thresholds import offsets_of
-from segpipe.inference.unlike import known_of, odd_volumes
+from segpipe.inference.unlike import known_of
+from segpipe.inference.walk import Lockstep
 from segpipe.package.model_file import Model
 from segpipe.package.precision import Compute, fast_bf16, lay_out, on_windows
 from segpipe.package.torchscript import Network
 from segpipe.patches.sliding_window import Empty, sliding_blocks
+from segpipe.patches.windows import windows_at_once
 from segpipe.plan.plan import Plan
-from segpipe.prepare.prepared import Prepared
 from segpipe.prepare.readout import readout_of
-from segpipe.prepare.restore import blended
+from segpipe.prepare.way_back import blended
 from segpipe.progress import Told
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 Part = tuple[int, Box, torch.Tensor]
 """Number of a group of networks, box of a block on its prepared grid, scores (N, i, j, k) float32 in it."""
+
+_ROUNDING = 1e-6
+"""Of a sum of shares of windows."""
 
 Precision = Literal["fp32", "bf16", "auto"]
 """fp32: in torch, the same label map on every machine; bf16: faster where the hardware has it; auto: bf16 where it is fast, else fp32."""
@@ -120,16 +124,19 @@ class Predictor:
         known = [(model.plan, one) for model, one in zip(self.models, self._known, strict=True) if one is not None]
         return Preparation(plans, known, self.device, asked)
 
+    @property
+    def reading(self) -> Reading:
+        """How the networks' outputs become labels."""
+        shares = tuple(len(group) / len(self.models) for group in self._groups)
+        return Reading(self._readout, self.plan.outputs, shares, self._rules, self.plan.labels)
+
     def restoration(self, ready: Ready) -> Restoration:
         """The last stage of a scan, which is given what the networks say of it."""
-        shares = tuple(len(group) / len(self.models) for group in self._groups)
-        reading = Reading(self._readout, self.plan.outputs, shares, self._rules, self.plan.labels)
-        return Restoration(ready, reading, self.device)
+        return Restoration(ready, self.reading, self.device)
 
     def odd_volumes(self, volumes_ml: dict[str, float]) -> list[str]:
         """Labels whose predicted volume is far from those of the training, by the first model that tells them; one phrase each."""
-        told = next(((model.plan, known) for model, known in zip(self.models, self._known, strict=True) if known is not None), None)
-        return odd_volumes(volumes_ml, *told) if told is not None else []
+        return self.preparation.odd_volumes(volumes_ml)
 
     def predict(self, volume: Volume, probabilities: bool = False, told: Told | None = None) -> Prediction:
         """Segment one volume.
@@ -147,10 +154,12 @@ class Predictor:
         clock, restoration = Clock(self.device, ready.batch), self.restoration(ready)
         for part in self.parts(ready, clock, told):
             restoration.put(*part)
+            del part  # before the next windows are computed
         return restoration.prediction(clock.seconds)
 
     def parts(self, ready: Ready, clock: Clock, told: Told | None = None) -> Iterator[Part]:
-        """The second stage: what each group of networks says of a scan, block by block, as soon as it is known.
+        """The second stage: what each group of networks says of a scan, block by block, as soon as it is known. Several groups take the
+        walk side by side: whichever is behind goes on.
 
         Args:
             clock: is told how long the networks take.
@@ -160,31 +169,40 @@ class Predictor:
             DataError: out of memory.
             ModelError: the network gives NaN or infinity.
         """
-        each = _told_of_each(told, len(self._groups))
-        for number, (group, prepared) in enumerate(zip(self._groups, ready.prepared, strict=True)):
-            blocks = self._blocks(group, prepared, ready.batch, next(each))
-            while True:
-                with clock.phase("network"):
-                    found = next(blocks, None)
-                if found is None:
-                    break
-                yield number, *found
-                del found  # before the next windows are computed
+        shown, traces = _Shown(told, len(self._groups)), [prepared.trace for prepared in ready.prepared]
+        lockstep = Lockstep(traces, ready.walk)
+        with clock.phase("network"):
+            blocks = [self._blocks(number, ready, partial(shown.windows, number)) for number in range(len(self._groups))]
+        while (number := lockstep.turn()) is not None:
+            with clock.phase("network"):
+                found = next(blocks[number], None)
+            if found is None:
+                lockstep.ended(number)
+                shown.ended(number)
+                continue
+            lockstep.came(number, found[0])
+            yield number, *found
+            del found  # before the next windows are computed
 
-    def _blocks(self, group: Sequence[Model], prepared: Prepared, batch: int, told: Told | None) -> Iterator[tuple[Box, torch.Tensor]]:
-        """Scores of the group's models together, as `sliding_blocks` gives them."""
-        plan = group[0].plan
-        networks = [self._network(model) for model in group]
-        image = prepared.image.to(self.device)
-        predict = torch.inference_mode()(together(networks, self._readout))
-        before, empty = blended(prepared.trace), empty_windows(plan, self._readout)
+    def _blocks(self, number: int, ready: Ready, told: Told) -> Iterator[tuple[Box, torch.Tensor]]:
+        """Scores of a group's models together, as `sliding_blocks` gives them; none is referred to any more once it is given away."""
+        group, prepared = self._groups[number], ready.prepared[number]
+        predict = torch.inference_mode()(together([self._network(model) for model in group], self._readout))
+        before, empty = blended(prepared.trace), empty_windows(group[0].plan, self._readout)
         head = group[0].head
         kept = Empty(empty.at_most, (UNSEEN,) * head.features) if head is not None and empty is not None else empty
-        for box, found in sliding_blocks(image, predict, plan.patch_size, self.overlap, batch, told, before, kept):
-            scores = found if head is None else behind(head, found, empty)
-            if not bool(torch.isfinite(scores.sum())):
+
+        def scores(block: tuple[Box, torch.Tensor]) -> tuple[Box, torch.Tensor]:
+            found = block[1] if head is None else behind(head, block[1], empty)
+            if not bool(torch.isfinite(found.sum())):
                 raise ModelError(f"{group[0].path}: the network gives NaN or infinity on this scan: check its intensities, or train again")
-            yield box, scores
+            return block[0], found
+
+        image, window = prepared.image.to(self.device), group[0].plan.patch_size
+        features = group[0].plan.network.features[0] if self.device.type == "cpu" else 0
+        batch = ready.batch or windows_at_once(window, features)
+        slowest = ready.walk.slowest(prepared.trace) if ready.walk is not None else None
+        return map(scores, sliding_blocks(image, predict, window, self.overlap, batch, told, before, kept, slowest))
 
     def _network(self, model: Model) -> Network:
         """(B, C, i, j, k) -> (B, N, i, j, k)."""
@@ -197,14 +215,26 @@ def _flipped(plan: Plan) -> list[int]:
     return [axis for axis in range(plan.dims) if plan.flips[axis]]
 
 
-def _told_of_each(told: Told | None, models: int) -> Iterator[Told | None]:
-    """What is told of each model's windows: those of all models, as if each had as many, since the next ones' are not known yet."""
+class _Shown:
+    """Tells the windows of all groups together: as if each had as many, since those of the others are not known yet."""
 
-    def of_all(before: int, done: int, total: int) -> None:
-        if told is not None:
-            told(before * total + done, models * total)
+    def __init__(self, told: Told | None, groups: int) -> None:
+        self._told, self._shares, self._total = told, [0.0] * groups, 0
 
-    return (partial(of_all, number) if told is not None else None for number in range(models))
+    def windows(self, group: int, done: int, total: int) -> None:
+        """Of one group, after each batch."""
+        self._total = self._total or total
+        self._show(group, done / total)
+
+    def ended(self, group: int) -> None:
+        """It has nothing left to do; where all was air it had no windows, and never told."""
+        if self._shares[group] < 1.0:
+            self._show(group, 1.0)
+
+    def _show(self, group: int, share: float) -> None:
+        self._shares[group] = share
+        if self._told is not None and self._total:
+            self._told(int(self._total * sum(self._shares) + _ROUNDING), self._total * len(self._shares))
 
 
 def _told(model: Model, read: Callable[[], _T]) -> _T:

@@ -10,14 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from segpipe.errors import ModelError
-from segpipe.geometry.grid import Box
+from segpipe.geometry.grid import Box, Grid
 from segpipe.inference.clock import Clock
 from segpipe.inference.postprocess import Rule, apply_rules
 from segpipe.inference.preparation import Ready
 from segpipe.plan.plan import Label
 from segpipe.prepare.labels import to_values
+from segpipe.prepare.mean import MeanOnScan
 from segpipe.prepare.readout import Readout
-from segpipe.prepare.restore import LabelsOnScan, ProbabilitiesOnScan
+from segpipe.prepare.restore import LabelsOnScan
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,21 @@ class Prediction:
     probabilities: NDArray[np.float32] | None
     seconds: dict[str, float]
     voxels: dict[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Restored:
+    """What the networks have said of one scan, on its own grid, before post-processing.
+
+    Attributes:
+        indices: (I, J, K) class indices.
+        shares: (N, I, J, K) float32 probabilities, where they were asked for.
+        seconds: of the stages so far.
+    """
+
+    indices: NDArray[Any]
+    shares: NDArray[np.float32] | None
+    seconds: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -64,12 +80,13 @@ class Restoration:
     """
 
     def __init__(self, ready: Ready, reading: Reading, device: torch.device) -> None:
-        self._ready, self._reading = ready, reading
+        self._reading = reading
+        self._traces = [prepared.trace for prepared in ready.prepared]  # and not the images, which are large
+        self._probabilities, self._walk, self._seconds = ready.probabilities, ready.walk, ready.seconds
+        self._grid = ready.grid
         self._clock = Clock(device, ready.batch)
         self._labels: LabelsOnScan | None = None
-        self._filled: ProbabilitiesOnScan | None = None
-        self._total: NDArray[np.float32] | None = None
-        self._group = -1
+        self._mean: MeanOnScan | None = None
 
     def put(self, group: int, box: Box, scores: torch.Tensor) -> None:
         """Take in what a group of networks says of a block, in the order in which `Predictor.parts` gives it.
@@ -78,11 +95,12 @@ class Restoration:
             DataError: out of memory.
         """
         with self._clock.phase("restore"):
-            if group != self._group:
-                self._begin(group)
-            target = self._labels or self._filled
-            if target is not None:
-                target.put(box, scores)
+            if self._labels is None and self._mean is None:
+                self._begin()
+            if self._labels is not None:
+                self._labels.put(box, scores)
+            elif self._mean is not None:
+                self._mean.put(group, box, scores)
 
     def prediction(self, seconds: dict[str, float]) -> Prediction:
         """The whole, once every block was put.
@@ -92,49 +110,47 @@ class Restoration:
 
         Raises:
             DataError: out of memory.
+            GeometryError: blocks are missing.
         """
-        reading, shares = self._reading, None
+        return finish(self.restored(seconds), self._reading, self._grid)
+
+    def restored(self, seconds: dict[str, float]) -> Restored:
+        """As `prediction`, without what needs neither the networks nor their device: `finish` does that."""
         with self._clock.phase("restore"):
             if self._labels is not None:
-                indices = self._labels.array()
+                indices, shares = self._labels.array(), None
+            elif self._mean is not None:
+                indices, shares = self._mean.labels(), self._mean.probabilities() if self._probabilities else None
             else:
-                self._end_group()
-                if self._total is None:
-                    raise ModelError("no model was given; give at least one model file")
-                indices, shares = _likeliest(self._total, reading.readout), self._total
-            indices = apply_rules(indices, reading.rules, self._ready.grid.voxel_volume_ml)
-            voxels = _voxels(indices, reading.labels)
-            values = to_values(indices, reading.labels)
-        wanted = shares if self._ready.probabilities else None
-        return Prediction(values, wanted, {**self._ready.seconds, **seconds, **self._clock.seconds}, voxels)
+                raise ModelError("no model was given; give at least one model file")
+        return Restored(indices, shares, {**self._seconds, **seconds, **self._clock.seconds})
 
-    def _begin(self, group: int) -> None:
-        """Of one group that is asked for labels alone, only some blocks are ever in memory; else classes x scan must fit, twice where
-        models see different windows (2D and 3D, other spacings) and only meet on the scan's grid.
-        """
-        trace = self._ready.prepared[group].trace
-        if len(self._ready.prepared) == 1 and not self._ready.probabilities:
-            self._labels = LabelsOnScan(trace, self._reading.readout, self._reading.outputs)
+    def _begin(self) -> None:
+        """Only some blocks are ever in memory; where probabilities are asked for, classes x scan."""
+        reading = self._reading
+        if self._walk is None:
+            self._labels = LabelsOnScan(self._traces[0], reading.readout, reading.outputs)
         else:
-            self._end_group()
-            self._filled = ProbabilitiesOnScan(trace, self._reading.readout, self._reading.outputs)
-        self._group = group
-
-    def _end_group(self) -> None:
-        if self._filled is None:
-            return
-        shares = self._filled.array()
-        self._filled = None
-        if len(self._reading.shares) > 1:
-            shares *= np.float32(self._reading.shares[self._group])
-        self._total = shares if self._total is None else np.add(self._total, shares, out=self._total)
+            along, keep = self._walk.along, self._probabilities
+            self._mean = MeanOnScan(self._traces, reading.shares, reading.readout, reading.outputs, along, keep)
 
 
-def _likeliest(shares: NDArray[np.float32], readout: Readout) -> NDArray[Any]:
-    """(I, J, K) class indices of probabilities (N, I, J, K)."""
-    dtype = np.min_scalar_type(max(readout.paint, default=shares.shape[0] - 1))
-    planes = (readout.indices(readout.scores(torch.from_numpy(plane.copy()))) for plane in np.moveaxis(shares, 1, 0))
-    return np.stack([plane.numpy().astype(dtype) for plane in planes])
+def finish(restored: Restored, reading: Reading, grid: Grid) -> Prediction:
+    """Post-processing, the user's own values, and how much there is of each label.
+
+    Args:
+        grid: of the scan.
+
+    Raises:
+        DataError: out of memory.
+    """
+    clock = Clock(torch.device("cpu"))
+    with clock.phase("restore"):
+        indices = apply_rules(restored.indices, reading.rules, grid.voxel_volume_ml)
+        voxels = _voxels(indices, reading.labels)
+        values = to_values(indices, reading.labels)
+    seconds = {**restored.seconds, "restore": restored.seconds.get("restore", 0.0) + clock.seconds["restore"]}
+    return Prediction(values, restored.shares, seconds, voxels)
 
 
 def _voxels(indices: NDArray[Any], labels: tuple[Label, ...]) -> dict[str, int]:

@@ -14,14 +14,14 @@ from segpipe.geometry.grid import Volume
 from segpipe.inference.clock import Clock
 from segpipe.inference.content import scan_hash
 from segpipe.inference.gather import Examination
-from segpipe.inference.outputs import WRITING, hashes, known_files, set_aside
+from segpipe.inference.outputs import hashes
 from segpipe.inference.predictor import Part, Predictor
-from segpipe.inference.preparation import Ready
-from segpipe.inference.restoration import Restoration
-from segpipe.inference.table import PROBABILITIES, Row
+from segpipe.inference.preparation import Preparation, Ready
+from segpipe.inference.restoration import Prediction, Restoration
+from segpipe.inference.source import open_scan
+from segpipe.inference.table import Row
 from segpipe.inference.task import Facts, FolderOptions, Task, check_kind
 from segpipe.io.find import is_picture
-from segpipe.io.read import read_channels, read_volume
 from segpipe.io.write import write_label_map, write_volume
 from segpipe.progress import Told
 
@@ -89,12 +89,14 @@ class Attempt:
         except Exception as error:
             log.debug("%s", self.scan.case, exc_info=True)
             reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
-        self.reason = _with_file(reason, self.scan)
+        self.reason = self.reason or _with_file(reason, self.scan)  # two stages may be at it: the first fault is the cause
         self.ready = self.restoration = None
 
 
 class Segmenter:
-    """Segments the scans of a call in three stages: `read`, `compute` and `write`, of which only the second needs the networks.
+    """Segments the scans of a call in three stages: `read`, `compute`, and `restore` with `write`; only the second needs the networks.
+
+    Each may have a thread of its own; `restore` may be at the blocks of a scan while `compute` is at the next ones.
 
     Args:
         out, suffix, options: see `Task`.
@@ -118,21 +120,19 @@ class Segmenter:
         attempt = self.read(scan, before)
         for part in self.compute(attempt, told):
             self.restore(attempt, part)
+            del part
         return self.write(attempt, mark)
 
-    def read(self, scan: Examination, before: Row | None) -> Attempt:
-        """Read a scan and prepare it for the networks."""
+    def read(self, scan: Examination, before: Row | None, followed: bool = False) -> Attempt:
+        """Read a scan and prepare it for the networks.
+
+        Args:
+            followed: whether another one is read while the networks are at it, see `Preparation.prepare`.
+        """
         attempt = Attempt(scan, self.task.row(scan), before)
         with attempt.stage():
-            attempt.row = replace(attempt.row, input_hash=scan_hash(scan.images))
-            if scan.problem:
-                raise DataError(scan.problem)
-            start = time.perf_counter()
-            volume = read_volume(scan.images[0]) if len(scan.images) == 1 else read_channels(scan.images)
-            attempt.seconds["read"] = time.perf_counter() - start
-            check_kind(scan.images[0], self.task.facts.pictures)
-            attempt.ready = self.predictor.preparation.prepare(volume, self.task.options.probabilities)
-            attempt.restoration = self.predictor.restoration(attempt.ready)
+            ready = read_scan(self.task, self.predictor.preparation, attempt, followed)
+            attempt.restoration = self.predictor.restoration(ready)
         return attempt
 
     def compute(self, attempt: Attempt, told: Told) -> Iterator[Part]:
@@ -141,21 +141,26 @@ class Segmenter:
         Args:
             told: see `Predictor.predict`.
         """
-        if attempt.ready is None:
+        ready = attempt.ready
+        if ready is None:
             return
-        clock = Clock(self.predictor.device, attempt.ready.batch)
+        clock = Clock(self.predictor.device, ready.batch)
         with attempt.stage():
-            for part in self.predictor.parts(attempt.ready, clock, told):
+            for part in self.predictor.parts(ready, clock, told):
                 yield part
+                del part  # before the next windows are computed
                 if attempt.reason:  # it cannot be restored
                     return
         attempt.seconds |= clock.seconds
+        if not attempt.reason:
+            attempt.ready = replace(ready, prepared=())  # large, and of no more use
 
     def restore(self, attempt: Attempt, part: Part) -> None:
         """Take in one block of `compute`."""
         with attempt.stage():
-            if attempt.restoration is not None:
-                attempt.restoration.put(*part)
+            restoration = attempt.restoration  # looked at once: on another thread the networks may fail meanwhile
+            if restoration is not None:
+                restoration.put(*part)
 
     def write(self, attempt: Attempt, mark: Mark) -> Row:
         """The scan's row, its files written once `compute` has ended, or why they are not.
@@ -166,40 +171,67 @@ class Segmenter:
         """
         with attempt.stage():
             if attempt.ready is not None and attempt.restoration is not None:
-                return self._write(attempt, attempt.ready, attempt.restoration, mark)
+                prediction = attempt.restoration.prediction(attempt.seconds)
+                return write_scan(self.task, self.predictor.preparation, attempt, attempt.ready, prediction, mark)
         log.warning("%s failed", attempt.scan.case)  # why is in the row, for whoever closes the call
         return self.task.failed(attempt.row, attempt.known, attempt.reason)
 
-    def _write(self, attempt: Attempt, ready: Ready, restoration: Restoration, mark: Mark) -> Row:
-        scan, prediction = attempt.scan, restoration.prediction(attempt.seconds)
-        start = time.perf_counter()
-        files = self.task.files(attempt.row)
-        self._set_aside_probabilities(attempt.before, files)
-        started = replace(attempt.row, status="started", output_hash=";".join(WRITING for _ in files))
-        mark(started)
-        attempt.known = started
-        if prediction.probabilities is not None:
-            write_volume(files[-1], Volume(prediction.probabilities, ready.grid))
-        write_label_map(files[0], prediction.labels, ready.grid)
-        seconds = {**prediction.seconds, "write": time.perf_counter() - start}
-        voxels = {name: float(count) for name, count in prediction.voxels.items()}
-        unlike = list(ready.unlike)
-        row = replace(attempt.row, status="done", seconds=seconds, output_hash=hashes(files))
-        if is_picture(scan.images[0]):
-            row = replace(row, pixels=voxels)
-        else:
-            row = replace(row, volumes_ml={name: count * ready.grid.voxel_volume_ml for name, count in voxels.items()})
-            unlike += self.predictor.odd_volumes(row.volumes_ml)
-        if unlike and self.task.options.tell_unlike:
-            log.warning("%s is unlike the training scans, look at its label map: %s", scan.case, "; ".join(unlike))
-        return replace(row, warning="; ".join(unlike))
 
-    def _set_aside_probabilities(self, before: Row | None, files: list[Path]) -> None:
-        """Probabilities that this call does not write again would be those of another label map."""
-        known = known_files(self.task.out, before)
-        told = set_aside([path for path in known if path.name.endswith(PROBABILITIES) and path not in files])
-        if told and before is not None:
-            log.warning("%s: %s", before.case, told)
+def read_scan(task: Task, preparation: Preparation, attempt: Attempt, followed: bool = False) -> Ready:
+    """Read a scan and prepare it for the networks, of which none is needed.
+
+    Args:
+        followed: see `Preparation.prepare`.
+
+    Raises:
+        DataError, GeometryError: it cannot be read, or is no scan for these models.
+    """
+    scan = attempt.scan
+    attempt.row = replace(attempt.row, input_hash=scan_hash(scan.images, scan.slices))
+    if scan.problem:
+        raise DataError(scan.problem)
+    start = time.perf_counter()
+    volume, way = open_scan(scan)
+    attempt.seconds["read"] = time.perf_counter() - start
+    check_kind(scan.images[0], task.facts.pictures)
+    attempt.ready = preparation.prepare(volume, task.options.probabilities, followed, way)
+    return attempt.ready
+
+
+def write_scan(task: Task, preparation: Preparation, attempt: Attempt, ready: Ready, prediction: Prediction, mark: Mark) -> Row:
+    """Write the files of a scan, and say what they are.
+
+    Args:
+        ready: the scan as it was prepared; of its images nothing is needed any more.
+
+    Raises:
+        ConfigError: the output cannot be written; every further scan would fail likewise.
+        LeaseLostError: from `mark`.
+    """
+    scan, grid = attempt.scan, ready.way.grid(ready.grid)
+    prediction = ready.way.onto(prediction, task.facts.labels)
+    start = time.perf_counter()
+    files = task.files(attempt.row)
+    started = task.started(attempt.row, attempt.before)
+    mark(started)
+    attempt.known = started
+    if prediction.probabilities is not None:
+        write_volume(files[-1], Volume(prediction.probabilities, grid))
+    write_label_map(files[0], prediction.labels, grid)
+    seconds = {**prediction.seconds, "write": time.perf_counter() - start}
+    voxels = {name: float(count) for name, count in prediction.voxels.items()}
+    unlike, notes = list(ready.unlike), ready.way.notes
+    row = replace(attempt.row, status="done", seconds=seconds, output_hash=hashes(files))
+    if is_picture(scan.images[0]):
+        row = replace(row, pixels=voxels)
+    else:
+        row = replace(row, volumes_ml={name: count * grid.voxel_volume_ml for name, count in voxels.items()})
+        unlike += preparation.odd_volumes(row.volumes_ml)
+    if notes:
+        log.info("%s: %s", scan.case, "; ".join(notes))
+    if unlike and task.options.tell_unlike:
+        log.warning("%s is unlike the training scans, look at its label map: %s", scan.case, "; ".join(unlike))
+    return replace(row, warning="; ".join((*notes, *unlike)))
 
 
 def _with_file(reason: str, scan: Examination) -> str:

@@ -11,6 +11,7 @@ from segpipe.errors import ConfigError
 from segpipe.inference.claims import Claim, Claims
 from segpipe.inference.crew import Crew, Worker, how_it_ended
 from segpipe.inference.gather import Examination
+from segpipe.inference.held import Held
 from segpipe.inference.messages import Message, error_from_json
 from segpipe.inference.packing import row_from_json, row_to_json, scan_to_json
 from segpipe.inference.task import Task
@@ -33,7 +34,7 @@ _TRIES = 2
 class Supervisor:
     """Attributes:
     task: what is asked of every scan.
-    timeout: seconds that a scan may take, 0: any.
+    timeout: seconds that a scan may be worked on, 0: any.
     more: called now and then for scans to be added; None: there are no more than were added.
     """
 
@@ -63,18 +64,16 @@ class Supervisor:
             self._give_up()
 
     def _hand_out(self) -> None:
-        """A scan for each idle worker; workers for the scans."""
+        """A scan for each idle worker, and one to read meanwhile for each that is at one; workers for the scans."""
         if self._alone:
             return
         if self.claims.waiting:
-            busy = sum(worker.claim is not None for worker in self.crew.workers)
+            busy = sum(bool(worker.hands) for worker in self.crew.workers)
             self.crew.start(busy + self.claims.waiting)
-        for worker in self._idle():
-            claim = self.claims.next()
-            if claim is None:
-                break
+        while (worker := self._hungry()) is not None and (claim := self.claims.next()) is not None:
             self._give(worker, claim)
-        if any(worker.claim is not None for worker in self.crew.workers):
+        if any(worker.hands for worker in self.crew.workers):
+            self._ask_back()
             return
         if time.monotonic() - self._last_look >= _LOOK_SECONDS and not self.claims.waiting:
             self._last_look = time.monotonic()
@@ -82,8 +81,30 @@ class Supervisor:
         if not self.claims.waiting:
             self._try_alone()
 
+    def _ask_back(self) -> None:
+        """For workers that have nothing to do, scans that others have read and that wait behind another one."""
+        waiting = [(worker, held) for worker in self.crew.workers if (held := worker.hands.behind) is not None]
+        asked = sum(held.asked for _, held in waiting)
+        for worker, held in [pair for pair in waiting if not pair[1].asked][: max(0, len(self._idle()) - asked)]:
+            held.asked = True
+            worker.send({"return": held.claim.scan.case})
+
+    def _hungry(self) -> Worker | None:
+        """The worker that is to have the next scan."""
+        idle = self._idle()
+        if idle:
+            return idle[0]
+        if not self._read_ahead:
+            return None
+        return next((worker for worker in self.crew.workers if worker.ready and worker.hands.room), None)
+
+    @property
+    def _read_ahead(self) -> bool:
+        """Whether a worker may have a scan while it is at another one: the last scans go to whoever is idle first."""
+        return self.crew.ahead and self.claims.waiting >= len(self.crew.workers)
+
     def _idle(self) -> list[Worker]:
-        return [worker for worker in self.crew.workers if worker.ready and worker.claim is None]
+        return [worker for worker in self.crew.workers if worker.ready and not worker.hands]
 
     def _try_alone(self) -> None:
         """Give a scan that a worker has died of to one worker, the others having ended."""
@@ -102,60 +123,95 @@ class Supervisor:
         self._give(idle[0], claim)
 
     def _give(self, worker: Worker, claim: Claim) -> None:
-        worker.claim, worker.known, worker.since = claim, claim.before, time.monotonic()
-        worker.told = self.shown.parts(f"windows of {claim.scan.case}")
-        worker.send({"segment": {"scan": scan_to_json(claim.scan), "before": row_to_json(claim.before)}})
+        worker.hands.take(claim, self.crew.heard if worker.hands else time.monotonic())
+        wanted = {"scan": scan_to_json(claim.scan), "before": row_to_json(claim.before), "followed": not self._alone and self._read_ahead}
+        worker.send({"segment": wanted})
 
     def _hear(self, worker: Worker, message: Message | None) -> None:
+        worker.hands.count(self.crew.heard)
         if message is None:
             self._died(worker)
         elif "ready" in message:
             worker.ready = True
         elif "refused" in message:
             raise error_from_json(message["refused"])
-        elif worker.claim is not None:
-            self._hear_of_scan(worker, worker.claim, message)
+        elif "mark" in message or "end" in message:
+            self._hear_row(worker, message)
+        else:
+            self._hear_of_scan(worker, message)
 
-    def _hear_of_scan(self, worker: Worker, claim: Claim, message: Message) -> None:
-        if "windows" in message and worker.told is not None:
-            worker.told(*message["windows"])
-        elif "mark" in message:
-            row = row_from_json(message["mark"])
-            may = row is not None and self.claims.mark(row)
-            worker.known = row if may else worker.known
-            worker.send({"go": may})
-        elif "lost" in message:
-            self._leave(worker)
-            self.claims.lost(claim.scan.case)
-        elif "end" in message:
-            row = row_from_json(message["end"])
-            self._leave(worker)
-            if row is not None:
-                self.claims.finish(row)
+    def _hear_row(self, worker: Worker, message: Message) -> None:
+        row = row_from_json(message.get("mark") or message.get("end"))
+        held = worker.hands.get(row.case) if row is not None else None
+        if row is None or held is None:
+            return
+        if "end" in message:
+            self._leave(worker, held)
+            self.claims.finish(row)
+            return
+        may = self.claims.mark(row)
+        held.known = row if may else held.known
+        worker.send({"go": [row.case, may]})
 
-    def _leave(self, worker: Worker) -> None:
-        """The worker's scan has ended, one way or the other."""
-        if worker.told is not None:
-            self.shown.leave(worker.told)
-        worker.claim, worker.told, self._alone = None, None, False
+    def _hear_of_scan(self, worker: Worker, message: Message) -> None:
+        [(word, (case, *values))] = message.items()
+        held = worker.hands.get(case)
+        if held is None:
+            return
+        if word == "stage":
+            held.enter(*values)
+        elif word == "windows":
+            held.told = held.told or self.shown.parts(f"windows of {case}")
+            held.told(*values)
+        elif word == "lost":
+            self._leave(worker, held)
+            self.claims.lost(case)
+        elif word == "returned":
+            self._leave(worker, held)
+            self.claims.give_back(case)
+
+    def _leave(self, worker: Worker, held: Held) -> None:
+        """A worker's scan has ended, one way or the other."""
+        if held.told is not None:
+            self.shown.leave(held.told)
+        worker.hands.leave(held)
+        self._alone = False
+
+    def _end(self, worker: Worker) -> list[Held]:
+        """End a worker, if it has not ended by itself, before anybody else may write what it was to write; what it had."""
+        self.crew.dismiss(worker)
+        had = worker.hands.all
+        for held in had:
+            self._leave(worker, held)
+        sweep({(self.task.out / held.claim.scan.case).parent for held in had})
+        return had
 
     def _died(self, worker: Worker) -> None:
-        code, claim, known = worker.code(), worker.claim, worker.known
-        self.crew.dismiss(worker)
-        if claim is None:
+        how, had = how_it_ended(worker.code()), self._end(worker)
+        if not had:
             if not worker.ready:
-                self._did_not_start(how_it_ended(code))
+                self._did_not_start(how)
             return
-        self._leave(worker)
-        self._clean(claim)
-        reason = f"{claim.scan.images[0]}: the worker that segmented it {how_it_ended(code)}"
-        if claim.crashes + 1 < _TRIES:
-            log.warning("%s; it is tried once more, alone, after the others", reason)
-            self.claims.crashed(claim.scan.case)
-            return
-        log.warning("%s failed", claim.scan.case)
-        row = self.task.failed(self.task.row(claim.scan), known, f"{reason} (the {_TRIES}nd time, alone)")
-        self.claims.finish(row, set_aside=True)
+        begun = [held for held in had if held.last] or had
+        self._give_back([held for held in had if held not in begun])
+        again = [held for held in begun if held.claim.crashes + 1 < _TRIES]
+        if again:
+            each = "it is tried once more, alone," if len(again) == 1 else "each of them is tried once more, alone,"
+            log.warning("%s; %s after the others", _blamed(again, how), each)
+        for held in again:
+            self.claims.crashed(held.claim.scan.case)
+        for held in begun:
+            if held not in again:
+                self._fail(held, f"{_blamed([held], how)} (the {_TRIES}nd time, alone)", set_aside=True)
+
+    def _give_back(self, held: Sequence[Held]) -> None:
+        """What was not at fault is the next to be done, in the order in which it was given."""
+        for one in reversed(held):
+            self.claims.give_back(one.claim.scan.case)
+
+    def _fail(self, held: Held, reason: str, set_aside: bool = False) -> None:
+        log.warning("%s failed", held.claim.scan.case)
+        self.claims.finish(self.task.failed(self.task.row(held.claim.scan), held.known, reason), set_aside)
 
     def _did_not_start(self, how: str) -> None:
         """Go on with those that are there: the memory may not suffice for more."""
@@ -166,19 +222,25 @@ class Supervisor:
         log.warning("a worker %s; it had not loaded the model yet: %d go(es) on", how, self.crew.most)
 
     def _give_up(self) -> None:
-        """On scans that take too long."""
+        """On scans that were worked on for too long."""
         if not self.timeout:
             return
         for worker in list(self.crew.workers):
-            claim = worker.claim
-            if claim is not None and time.monotonic() - worker.since > self.timeout:
-                known = worker.known
-                self.crew.dismiss(worker)
-                self._leave(worker)
-                self._clean(claim)
-                log.warning("%s failed", claim.scan.case)
-                hangs = f"{claim.scan.images[0]}: was not done after {self.timeout:g} s: it hangs or is large; give a longer --timeout"
-                self.claims.finish(self.task.failed(self.task.row(claim.scan), known, hangs))
+            worker.hands.count(self.crew.heard)
+            if any(held.seconds > self.timeout for held in worker.hands.all):
+                had = self._end(worker)
+                self._give_back([held for held in had if held.seconds <= self.timeout])
+                for held in had:
+                    if held.seconds > self.timeout:
+                        self._fail(held, self._hangs(held))
 
-    def _clean(self, claim: Claim) -> None:
-        sweep([(self.task.out / claim.scan.case).parent])
+    def _hangs(self, held: Held) -> str:
+        where = f" (last in the stage '{held.last}')" if held.last else ""
+        it = f"was not done after {self.timeout:g} s of work{where}: it hangs or is large; give a longer --timeout"
+        return f"{held.claim.scan.images[0]}: {it}"
+
+
+def _blamed(held: Sequence[Held], how: str) -> str:
+    """Whom a worker has died of."""
+    images = ", ".join(str(one.claim.scan.images[0]) for one in held)
+    return f"{images}: the worker that segmented {'it' if len(held) == 1 else 'them'} {how}"

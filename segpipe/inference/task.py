@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segpipe.errors import DataError
 from segpipe.inference.gather import Examination
-from segpipe.inference.outputs import known_files, output_files, set_aside, state
-from segpipe.inference.table import Row
+from segpipe.inference.outputs import WRITING, known_files, output_files, set_aside, state
+from segpipe.inference.table import PROBABILITIES, Row
 from segpipe.io.find import is_picture
 from segpipe.io.write import label_suffix
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,20 @@ class Task:
     def files(self, row: Row) -> list[Path]:
         """What is written of a scan, see `output_files`."""
         return output_files(self.out, row.case, row.output, self.options.probabilities)
+
+    def started(self, row: Row, before: Row | None) -> Row:
+        """The row by which the ledger must know of a scan's files before the first one is written.
+
+        Probabilities that this call does not write again are set aside: they would be those of another label map.
+
+        Args:
+            before: what is known of the files that earlier calls have written of it.
+        """
+        files = self.files(row)
+        told = set_aside([path for path in known_files(self.out, before) if path.name.endswith(PROBABILITIES) and path not in files])
+        if told:
+            log.warning("%s: %s", row.case, told)
+        return replace(row, status="started", output_hash=";".join(WRITING for _ in files))
 
     def failed(self, row: Row, before: Row | None, reason: str) -> Row:
         """The row of a scan that failed. What calls before, or this one before it failed, have written of it is set aside; what was

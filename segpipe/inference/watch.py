@@ -84,7 +84,7 @@ class Arrivals:
 
 def _look(scan: Examination) -> _Look | None:
     try:
-        return tuple(_of_file(path) for path in scan.images)
+        return tuple(_of_file(path) for path in scan.files)
     except OSError:
         return None
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
 import re
 import secrets
 import socket
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 _TOKEN = re.compile(r"(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{8}")
 TOKEN = _TOKEN.pattern.replace("?P<machine>", "?:").replace("?P<process>", "?:")
 """What `new_token` makes, as a regular expression without names."""
+_given: ContextVar[str] = ContextVar("given", default="")
 _NAMESPACE = "/proc/self/ns/pid"
 """Containers of one host name number their processes each for themselves; Linux only."""
 
@@ -26,8 +30,21 @@ def _machine() -> str:
 
 
 def new_token() -> str:
-    """A name for something that this process makes: machine, process and eight random digits."""
-    return f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
+    """A name for something that this process makes: machine, process and eight random digits.
+
+    Inside `acting_as` the name that was given there.
+    """
+    return _given.get() or f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+@contextlib.contextmanager
+def acting_as(token: str) -> Iterator[None]:
+    """Name what this thread makes by a token of the process that it works for, perhaps on another machine: that one knows when it ends."""
+    before = _given.set(token)
+    try:
+        yield
+    finally:
+        _given.reset(before)
 
 
 def is_gone(token: str) -> bool:

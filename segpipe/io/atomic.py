@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from segpipe.errors import ConfigError
@@ -133,8 +133,11 @@ def replacing_all(*paths: Path) -> Iterator[Path]:
         _flush_folder(folder)
 
 
-def sweep(folders: Iterable[Path]) -> list[Path]:
+def sweep(folders: Iterable[Path], over: Container[str] = ()) -> list[Path]:
     """Remove temporary files that processes left in `folders` when they were killed; those of living processes stay.
+
+    Args:
+        over: tokens (see `acting_as`) of which it is known that nobody writes under them any more.
 
     Returns:
         What was removed. A file that may not be removed stays.
@@ -142,16 +145,16 @@ def sweep(folders: Iterable[Path]) -> list[Path]:
     removed = []
     for folder in folders:
         with contextlib.suppress(OSError):  # it is not there yet, or may not be listed
-            removed += [path for path in sorted(folder.iterdir()) if _is_left_over(path) and _removed(path)]
+            removed += [path for path in sorted(folder.iterdir()) if _is_left_over(path, over) and _removed(path)]
     return removed
 
 
-def _is_left_over(path: Path) -> bool:
+def _is_left_over(path: Path, over: Container[str]) -> bool:
     match = _TEMPORARY.fullmatch(path.name)
     if match is None:
         return False
     try:
-        return is_gone(match["token"]) or time.time() - path.lstat().st_mtime > _OLD_SECONDS
+        return match["token"] in over or is_gone(match["token"]) or time.time() - path.lstat().st_mtime > _OLD_SECONDS
     except FileNotFoundError:  # renamed meanwhile
         return False
 

@@ -56,21 +56,33 @@ def find_scans(root: Path) -> list[Path]:
     Raises:
         DataError: nothing at `root`, no scan in it, or it may not be read.
     """
+    files = find_files(root)
+    scans = [path for path in files if split_name(path)[1] in SUFFIXES]
+    if not scans:
+        raise no_scan(root, files)
+    return scans
+
+
+def find_files(root: Path) -> list[Path]:
+    """The file itself, or all below the folder outside hidden ones, sorted by path.
+
+    Raises:
+        DataError: nothing at `root`, or it may not be read.
+    """
     try:
         folder = root.is_dir()
         if not folder and not root.exists():
             raise DataError(f"{root}: does not exist; must be a scan or a folder of scans: check the path")
     except OSError as error:
         raise DataError(f"{root}: cannot be looked at ({error.strerror}); must be readable: check its permissions") from error
-    if not folder:
-        if split_name(root)[1] not in SUFFIXES:
-            raise DataError(f"{root}: is no scan that can be read; must end in {supported()}: convert it")
-        return [root]
-    files = _walk(root)
-    scans = sorted(path for path in files if is_scan(path))
-    if not scans:
-        raise DataError(f"{root}: holds {_contents(files)}; must hold files ending in {supported()}: check the path or convert them")
-    return scans
+    return sorted(_walk(root)) if folder else [root]
+
+
+def no_scan(root: Path, files: list[Path]) -> DataError:
+    """What is to be said of a place in whose `files` there is no scan."""
+    if files == [root]:
+        return DataError(f"{root}: is no scan that can be read; must end in {supported()}, or be DICOM: convert it")
+    return DataError(f"{root}: holds {_contents(files)}; must hold files ending in {supported()}, or DICOM: check the path or convert them")
 
 
 def _walk(root: Path) -> list[Path]:

@@ -7,9 +7,8 @@ too, in 17 digits, and ITK hands it on, so that grids come back exactly.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def simple_itk() -> Any:
 
 def read(path: Path) -> Volume:
     """The whole file: (C, I, J, K), integers in the file's own type, else float32."""
-    with _quiet():
+    with _SILENCE:
         reader = _opened(path)
         grid, channels = _grid(reader, path)
         if _is_meta(path):
@@ -62,7 +61,7 @@ def _real(array: NDArray[Any]) -> NDArray[Any]:
 
 def read_grids(path: Path) -> list[Grid]:
     """The one grid that the header states."""
-    with _quiet():
+    with _SILENCE:
         return [_grid(_opened(path), path)[0]]
 
 
@@ -108,7 +107,7 @@ def write(path: Path, volume: Volume) -> None:
     image.SetSpacing(spacing)
     image.SetOrigin(affine[:3, 3].tolist())
     image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
-    with _quiet():
+    with _SILENCE:
         try:
             sitk.WriteImage(image, str(path), useCompression=path.suffix != ".mhd")
         except RuntimeError as error:
@@ -122,13 +121,27 @@ def reason(error: Exception) -> str:
     return itk or text or type(error).__name__
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep ITK's warnings from the terminal; what matters is checked here."""
-    sitk = simple_itk()
-    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+class _Silence:
+    """Keeps ITK's warnings from the terminal; what matters is checked here. They are one switch for all threads: the last one to leave
+    puts it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside, self._shown = 0, True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._shown = simple_itk().ProcessObject.GetGlobalWarningDisplay()
+                simple_itk().ProcessObject.SetGlobalWarningDisplay(False)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                simple_itk().ProcessObject.SetGlobalWarningDisplay(self._shown)
+
+
+_SILENCE = _Silence()

@@ -14,21 +14,33 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from segpipe.errors import ModelError
 from segpipe.geometry.grid import Box, Shape
-from segpipe.patches.windows import check_windows, even_batch, gaussian_weights, window_starts, windows_at_once
+from segpipe.patches.intervals import Axis, thinnest
+from segpipe.patches.windows import check_windows, even_batch, gaussian_weights, windows_at_once
 from segpipe.progress import Told
-
-THINNEST = 16
-"""Slices of a block, at least, where windows are one slice thick: each block has a cost of its own."""
 
 Predictor = Callable[[Tensor], Tensor]
 Block = tuple[int, int, int]
 """Numbers of a block's intervals, slowest axis first."""
+
+
+@dataclass(frozen=True)
+class Slowest:
+    """The axis along which windows walk last.
+
+    Attributes:
+        axis: of the volume.
+        backward: whether they walk from its end to its beginning.
+    """
+
+    axis: int
+    backward: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,7 @@ def sliding_blocks(
     told: Told | None = None,
     before: Sequence[bool] = (False, False, False),
     empty: Empty | None = None,
+    slowest: Slowest | None = None,
 ) -> Iterator[tuple[Box, Tensor]]:
     """Predict a volume window by window, and give away each part of it as soon as no window is left that would add to it.
 
@@ -89,8 +102,10 @@ def sliding_blocks(
         overlap: share of the window, 0 <= overlap < 1.
         batch: most windows in one call; 0: as `windows_at_once` says.
         told: called after each batch with the windows done and the windows in all.
-        before: axes along which a block begins with the last voxels of the block before it, so that values in between can be interpolated.
+        before: axes along which a block begins with the last voxels of the block before it (backward, ends with the first voxels of it), so
+            that values in between can be interpolated.
         empty: which windows are left out; None: none.
+        slowest: along which axis windows walk last, whatever must wait then; None: as said above.
 
     Yields:
         Box of a block in the volume, and its logits (N, i, j, k) float32, contiguous, to be kept or changed as one likes. Together the
@@ -104,11 +119,9 @@ def sliding_blocks(
     shape = image.shape[1:]
     if min(shape) == 0:
         return
-    lead = [max(w - n, 0) // 2 for w, n in zip(window, shape, strict=True)]
-    padded = _padded(image, window, lead)
-    axes = [_Axis(n, w, overlap, b, p) for n, w, b, p in zip(shape, window, lead, padded.shape[1:], strict=True)]
+    padded = _padded(image, window)
     with torch.no_grad():
-        blocks = _Blocks(axes, window, before, image.device)
+        blocks = _Blocks(_axes(shape, window, overlap, slowest), slowest, window, before, image.device)
         places = [(number, place) for number, place in enumerate(blocks.places()) if empty is None or not empty.holds(padded[place])]
         size = even_batch(len(places), batch or windows_at_once(window))
     for first in range(0, len(places), size):
@@ -128,65 +141,69 @@ def sliding_blocks(
 
 
 @functools.lru_cache(maxsize=64)  # many scans of one protocol have one shape
-def most_kept(shape: Shape, window: Shape, overlap: float) -> int:
+def most_kept(shape: Shape, window: Shape, overlap: float, slowest: Slowest | None = None) -> int:
     """Most voxels whose logits `sliding_blocks` keeps at a time, those of the window in hand not counted."""
-    lead = [max(w - n, 0) // 2 for w, n in zip(window, shape, strict=True)]
-    axes = [_Axis(n, w, overlap, b, max(n, w)) for n, w, b in zip(shape, window, lead, strict=True)]
-    return _Blocks(axes, window, (False, False, False), torch.device("cpu")).most_kept()
+    axes = _axes(shape, window, overlap, slowest)
+    order = _order(axes, slowest)
+    first, last, voxels = np.zeros((1, 1, 1), np.int64), np.zeros((1, 1, 1), np.int64), np.ones((1, 1, 1), np.int64)
+    for place, axis in enumerate(axes[axis] for axis in order):  # numbers of windows and voxels of all blocks, as `_Blocks` has them
+        along = [-1 if other == place else 1 for other in range(3)]
+        first = first * len(axis.starts) + np.reshape(axis.first, along)
+        last = last * len(axis.starts) + np.reshape(axis.last, along)
+        voxels = voxels * np.reshape([stop - start for start, stop in axis.intervals], along)
+    if slowest is not None:  # a block of the next slab waits for the whole slab before it
+        last[1:] = np.maximum(last[1:], last[:-1, -1:, -1:])
+    kept = np.bincount(first.ravel(), voxels.ravel(), int(last.max()) + 2) - np.bincount(last.ravel() + 1, voxels.ravel())
+    return int(np.cumsum(kept).max())
 
 
-class _Axis:
-    """One axis of the padded volume: where windows start, and the intervals that the volume is given away in.
+@functools.lru_cache(maxsize=64)
+def largest_block(shape: Shape, window: Shape, overlap: float) -> int:
+    """Most voxels that `sliding_blocks` gives away at a time."""
+    return math.prod(max(stop - start for start, stop in axis.intervals) for axis in _axes(shape, window, overlap, None))
 
-    Attributes:
-        starts: first voxel of each window.
-        cuts: ends of the intervals, from the volume's first voxel to its end.
-        first, last: for each interval, the numbers of the first and the last window that cover some of it.
-    """
 
-    def __init__(self, size: int, window: int, overlap: float, lead: int, padded: int) -> None:
-        self.window, self.lead = window, lead
-        self.starts = window_starts(padded, window, overlap)
-        ends = sorted({end for start in self.starts for end in (start, start + window) if lead < end < lead + size})
-        self.cuts = [lead]
-        for end in ends:
-            if end - self.cuts[-1] >= max(1, THINNEST // window):
-                self.cuts.append(end)
-        self.cuts.append(lead + size)
-        self.first = [min(number for number, start in enumerate(self.starts) if start + window > cut) for cut in self.cuts[:-1]]
-        self.last = [max(number for number, start in enumerate(self.starts) if start < cut) for cut in self.cuts[1:]]
+def slabs(shape: Shape, window: Shape, overlap: float, slowest: Slowest) -> list[tuple[int, int]]:
+    """Voxels of the slowest axis that `sliding_blocks` gives away one after the other, each with all blocks across it."""
+    axis = _axes(shape, window, overlap, slowest)[slowest.axis]
+    return [(start - axis.lead, stop - axis.lead) for start, stop in axis.intervals]
 
-    @property
-    def waiting(self) -> float:
-        """Share of the axis that waits for further windows while they walk along it: what two neighbours have in common, the whole where
-        there is one window.
-        """
-        steps = [after - before for before, after in itertools.pairwise(self.starts)]
-        common = self.window - min(steps) if steps else self.window
-        return common / (self.cuts[-1] - self.cuts[0])
 
-    def covered(self, number: int) -> Iterator[tuple[int, slice, slice]]:
-        """Each interval that a window covers some of, by number, and what is common to both: voxels of the interval, of the window."""
-        start = self.starts[number]
-        for interval, (low, high) in enumerate(itertools.pairwise(self.cuts)):
-            first, stop = max(low, start), min(high, start + self.window)
-            if first < stop:
-                yield interval, slice(first - low, stop - low), slice(first - start, stop - start)
+def _axes(shape: Sequence[int], window: Shape, overlap: float, slowest: Slowest | None) -> list[Axis]:
+    """Of the padded volume: a shorter axis than the window lies in the middle of it."""
+    back = [slowest is not None and slowest.backward and slowest.axis == axis for axis in range(3)]
+    inside, lead = [min(w, n) for w, n in zip(window, shape, strict=True)], _lead(shape, window)
+    least = [thinnest((inside[0], inside[1], inside[2]), axis) for axis in range(3)]
+    every = zip(shape, window, lead, least, back, strict=True)
+    return [Axis(n, w, overlap, b, max(n, w), few, backward) for n, w, b, few, backward in every]
+
+
+def _lead(shape: Sequence[int], window: Shape) -> list[int]:
+    """Voxels of padding before each axis."""
+    return [max(w - n, 0) // 2 for w, n in zip(window, shape, strict=True)]
+
+
+def _order(axes: Sequence[Axis], slowest: Slowest | None) -> list[int]:
+    """Of the axes, slowest first; of equal ones the first."""
+    order = sorted(range(3), key=lambda axis: axes[axis].waiting)
+    return order if slowest is None else sorted(order, key=lambda axis: axis != slowest.axis)
 
 
 class _Blocks:
     """Sums of weighted logits of the parts of a volume that are begun and not finished; a block is an interval along each axis.
 
-    Windows and blocks are numbered alike: along the axis last on which least of the volume waits for further windows.
+    Windows and blocks are numbered alike: along the slowest axis last, if none is given that on which least of the volume waits for
+    further windows.
     """
 
-    def __init__(self, axes: Sequence[_Axis], window: Shape, before: Sequence[bool], device: torch.device) -> None:
+    def __init__(self, axes: Sequence[Axis], slowest: Slowest | None, window: Shape, before: Sequence[bool], device: torch.device) -> None:
         self._axes, self._before, self._device = axes, before, device
-        self._order = sorted(range(3), key=lambda axis: axes[axis].waiting)  # slowest first; of equal ones the first
+        self._order = _order(axes, slowest)
         self._weights = gaussian_weights(window).to(device)
         self._sums: dict[Block, tuple[Tensor, Tensor]] = {}
-        a, b, c = (range(len(axes[axis].last)) for axis in self._order)
-        self._left: list[Block] = [*itertools.product(a, b, c)][::-1]
+        a, b, c = (range(len(axes[axis].intervals)) for axis in self._order)
+        self._by_slab = slowest is not None
+        self._left: list[Block] = sorted(itertools.product(a, b, c), key=self._turn, reverse=True)
         self._edges: dict[tuple[int, Block], Tensor] = {}  # axis and block -> what the block before it along the axis ends with
         self._outputs = 0
 
@@ -224,17 +241,9 @@ class _Blocks:
                 return
             yield self._finish(self._left.pop(), empty)
 
-    def most_kept(self) -> int:
-        """Most voxels of blocks that are begun and not finished."""
-        change: dict[int, int] = {}
-        for block in self._left:
-            extent, _ = self._extent(block)
-            voxels = math.prod(stop - start for start, stop in extent)
-            first = self._number([self._axes[axis].first[interval] for axis, interval in zip(self._order, block, strict=True)])
-            change[first] = change.get(first, 0) + voxels
-            after = self._last(block) + 1
-            change[after] = change.get(after, 0) - voxels
-        return max(itertools.accumulate(change[number] for number in sorted(change)))
+    def _turn(self, block: Block) -> tuple[int, int, Block]:
+        """Sorts blocks in the order in which they are given away: as soon as they are finished, or slab by slab along the slowest axis."""
+        return block[0] if self._by_slab else 0, self._last(block), block
 
     def _last(self, block: Block) -> int:
         """Number of the last window that covers some of a block."""
@@ -264,7 +273,7 @@ class _Blocks:
         """Voxels of a block along each axis of the padded volume, and whether those of the block before it come first."""
         extent, leads = [(0, 0)] * 3, [False] * 3
         for axis, interval in zip(self._order, block, strict=True):
-            extent[axis] = (self._axes[axis].cuts[interval], self._axes[axis].cuts[interval + 1])
+            extent[axis] = self._axes[axis].intervals[interval]
             leads[axis] = self._before[axis] and interval > 0
         return extent, leads
 
@@ -280,7 +289,8 @@ class _Blocks:
     def _inside(self, total: Tensor, block: Block) -> Tensor:
         """Without the room for the voxels that come before."""
         _, leads = self._extent(block)
-        return total[(slice(None), *(slice(int(lead), None) for lead in leads))]
+        room = [(0, -1) if axis.backward else (1, None) for axis in self._axes]
+        return total[(slice(None), *(slice(*ends) if lead else slice(None) for ends, lead in zip(room, leads, strict=True)))]
 
     def _finish(self, block: Block, empty: Empty | None) -> tuple[Box, Tensor]:
         if empty is not None:
@@ -294,22 +304,27 @@ class _Blocks:
                 plane.masked_fill_(weight == 0, value)
         extent, leads = self._extent(block)
         self._join(total, block, leads)
-        box = [(start - axis.lead - lead, stop - axis.lead) for (start, stop), axis, lead in zip(extent, self._axes, leads, strict=True)]
+        box = []
+        for (start, stop), axis, lead in zip(extent, self._axes, leads, strict=True):
+            more = (0, lead) if axis.backward else (lead, 0)
+            box.append((start - axis.lead - more[0], stop - axis.lead + more[1]))
         return (box[0], box[1], box[2]), total
 
     def _join(self, total: Tensor, block: Block, leads: list[bool]) -> None:
         """Put what the blocks before end with first, and keep what this one ends with, beside which their own ends lie already."""
+        ends = [(length - 1, 0) if axis.backward else (0, length - 1) for axis, length in zip(self._axes, total.shape[1:], strict=True)]
         for axis in self._order:
             if leads[axis]:
-                total.narrow(1 + axis, 0, 1).copy_(self._edges.pop((axis, block)))
+                total.narrow(1 + axis, ends[axis][0], 1).copy_(self._edges.pop((axis, block)))
         for place, axis in enumerate(self._order):
-            if self._before[axis] and block[place] + 1 < len(self._axes[axis].last):
+            if self._before[axis] and block[place] + 1 < len(self._axes[axis].intervals):
                 after = (*block[:place], block[place] + 1, *block[place + 1 :])
-                self._edges[axis, (after[0], after[1], after[2])] = total.narrow(1 + axis, total.shape[1 + axis] - 1, 1).clone()
+                self._edges[axis, (after[0], after[1], after[2])] = total.narrow(1 + axis, ends[axis][1], 1).clone()
 
 
-def _padded(image: Tensor, window: Shape, before: Sequence[int]) -> Tensor:
+def _padded(image: Tensor, window: Shape) -> Tensor:
     """Zeros around (C, I, J, K) so that no axis is shorter than the window; the image itself where none is."""
+    before = _lead(image.shape[1:], window)
     after = [max(w - n, 0) - b for w, n, b in zip(window, image.shape[1:], before, strict=True)]
     if not any(after):
         return image

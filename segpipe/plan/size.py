@@ -1,4 +1,4 @@
-"""Widths for a budget: the widest network that still takes enough steps. Fitted on measured trainings, see `docs/recipe.md`."""
+"""Width and batch for a budget: narrower where too few steps fit. Fitted on measured trainings, see `docs/recipe.md`."""
 
 from __future__ import annotations
 
@@ -7,41 +7,28 @@ from dataclasses import replace
 
 from segpipe.plan.plan import Plan
 
-ENOUGH_STEPS = 600
-"""Of a training with the default batch; with fewer, a network of half the width reached a higher Dice in the same time."""
-MOST_WIDENED = 1
-"""Doublings above the default width, which no measured training gained from beyond."""
-MOST_NARROWED = 1
-_DEARER = 2.5
-"""Times the seconds of a step with every width doubled, at least (measured: 2.0 to 3.1): where that leaves too few, it is not tried."""
+ENOUGH_STEPS = 1000
+"""Of a training; with fewer, a network of half the width, or half the batch, reached the same Dice or a higher one in the same time."""
+SMALLEST_BATCH = 2
 
 
-def width_for(default: Plan, with_width: Callable[[float], Plan | None], steps_of: Callable[[Plan], int]) -> Plan:
-    """The plan with the widest network that takes enough steps.
+def size_for(usual: Plan, steps_of: Callable[[Plan], int], batch_by_hand: bool = False) -> Plan:
+    """The first of three plans that takes enough steps: the usual one, one of half the width, and one of half the batch, too.
 
     Args:
-        default: plan with the usual widths.
-        with_width: the plan with so many times the widths; None where that is no use (it does not fit into the memory).
         steps_of: how many steps fit into the budget, measured.
+        batch_by_hand: the batch stays.
     """
-    chosen, steps, factor = default, steps_of(default), 1.0
-    while steps >= _DEARER * ENOUGH_STEPS and factor < 2**MOST_WIDENED:
-        wider = with_width(2 * factor)
-        more = 0 if wider is None else steps_of(wider)
-        if wider is None or more < ENOUGH_STEPS:
-            break
-        chosen, steps, factor = wider, more, 2 * factor
-    while steps < ENOUGH_STEPS and 0.5**MOST_NARROWED < factor <= 1.0:
-        narrower = with_width(factor / 2)
-        if narrower is None:
-            break
-        chosen, steps, factor = narrower, steps_of(narrower), factor / 2
-    return replace(chosen, reasons=chosen.reasons | {"features": _reason(factor, steps)})
-
-
-def _reason(factor: float, steps: int) -> str:
-    width = "the usual width" if factor == 1.0 else f"{factor:g} times the usual width"
-    told = f"about {steps} steps fit into the minutes on this machine, measured"
+    plan, steps, told = usual, steps_of(usual), "the usual width"
+    reasons = {}
     if steps < ENOUGH_STEPS:
-        return f"{width}, the narrowest: {told}; {ENOUGH_STEPS} would be enough"
-    return f"{width}, the widest with at least {ENOUGH_STEPS} steps: {told}"
+        half = tuple(max(1, width // 2) for width in usual.network.features)
+        plan = replace(usual, network=replace(usual.network, features=half))
+        steps, told = steps_of(plan), "half the usual width"
+    batch = max(SMALLEST_BATCH, plan.batch_size // 2)
+    if steps < ENOUGH_STEPS and batch < plan.batch_size and not batch_by_hand:
+        plan = replace(plan, batch_size=batch)
+        steps, reasons["batch_size"] = steps_of(plan), "half the usual batch: about twice as many steps fit into the minutes"
+    enough = "are" if steps >= ENOUGH_STEPS else "would be"
+    reasons["features"] = f"{told}: about {steps} steps fit into the minutes on this machine, measured; {ENOUGH_STEPS} {enough} enough"
+    return replace(plan, reasons=plan.reasons | reasons)

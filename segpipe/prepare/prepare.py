@@ -54,15 +54,16 @@ def prepare(volume: Volume, plan: Plan, label: Volume | None = None) -> Prepared
     return Prepared(image, indices, Trace(volume.grid, axes, flipped, box, shape, plan.nearest))
 
 
-def network_shape(grid: Grid, plan: Plan) -> Shape:
-    """Shape on the network's grid of a scan that nothing is cropped from.
+def uncropped(grid: Grid, plan: Plan) -> Trace:
+    """How a scan comes onto the network's grid where nothing is cropped from it.
 
     Raises:
         DataError: an absurd spacing.
     """
-    (a, b, c), _ = _orientation(grid, plan)
+    (a, b, c), flipped = _orientation(grid, plan)
     box = ((0, grid.shape[a]), (0, grid.shape[b]), (0, grid.shape[c]))
-    return _network_shape(box, (grid.spacing_mm[a], grid.spacing_mm[b], grid.spacing_mm[c]), plan.spacing_mm)
+    shape = _network_shape(box, (grid.spacing_mm[a], grid.spacing_mm[b], grid.spacing_mm[c]), plan.spacing_mm)
+    return Trace(grid, (a, b, c), flipped, box, shape, plan.nearest)
 
 
 def _check(volume: Volume, plan: Plan, label: Volume | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -97,9 +97,9 @@ def measure_pace(
     return Pace(statistics.median(times), steps.heads.seconds)
 
 
-def step_seconds(
-    network: nn.Module, cases: Sequence[TrainingCase], plan: Plan, settings: Settings, compute: Compute, seconds: float
-) -> float:
-    """Median seconds of a step of the network as it is; compiling each of several that are compared would take its share of the time."""
-    eager = replace(settings, training=replace(settings.training, compile=False))
-    return measure_pace(network, cases, plan, eager, compute, seconds).step_seconds
+def step_seconds_within(steps: TimedSteps, limit: float) -> float:
+    """Median seconds of a few steps, of the last one where `limit` seconds are over before; one step is taken in any case."""
+    began, times = time.perf_counter(), [steps.seconds(0)]
+    while len(times) < WARM_UP + LEAST and time.perf_counter() - began < limit:
+        times.append(steps.seconds(len(times)))
+    return statistics.median(times[WARM_UP:]) if len(times) > WARM_UP else times[-1]

@@ -99,7 +99,7 @@ def run_training(settings: Settings, config_yaml: str) -> Finished | None:
             _fit(settings, compute, run, module, training, [stop, *_callbacks(settings, run, record, validation)], resumed)
             if not is_first_rank():
                 return None
-            save_schedule(run.schedule, budget, settings.training.schedule, module.plan.network.features)
+            save_schedule(run.schedule, budget, settings.training.schedule, plan.network.features, plan.batch_size)
             return finish(settings, compute, run, module, record, validation, stop)
 
 

@@ -42,6 +42,7 @@ class Budget:
         replay: learning rates of an earlier run, one a step, repeated as they were.
         replay_shares: shares of the budget that were spent before each of these steps; empty: all steps took as long.
         replay_features: widths of the network that took them; empty: not told.
+        replay_batch: patches that each of them took; 0: not told.
         rates: learning rates so far.
         shares: shares of the budget spent before each step so far.
     """
@@ -53,6 +54,7 @@ class Budget:
     replay: list[float] = field(default_factory=list)
     replay_shares: list[float] = field(default_factory=list)
     replay_features: tuple[int, ...] = ()
+    replay_batch: int = 0
     rates: list[float] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
     clock: Callable[[], float] = time.monotonic
@@ -90,8 +92,8 @@ class Budget:
         return max(0.0, self.max_seconds - self.elapsed_seconds)
 
 
-def save_schedule(path: Path, budget: Budget, schedule: str, features: Sequence[int]) -> None:
-    """Write the steps, the learning rates and the network's widths, so that the run can be repeated with `training.schedule_file`."""
+def save_schedule(path: Path, budget: Budget, schedule: str, features: Sequence[int], batch: int) -> None:
+    """Write the steps, their learning rates, the widths and the batch, so that the run can be repeated with `training.schedule_file`."""
     values = {
         "format": SCHEDULE_FORMAT,
         "schedule": schedule,
@@ -100,6 +102,7 @@ def save_schedule(path: Path, budget: Budget, schedule: str, features: Sequence[
         "learning_rates": budget.rates,
         "shares": budget.shares,
         "features": list(features),
+        "batch_size": batch,
     }
     write_text(path, json.dumps(values))
 
@@ -115,8 +118,9 @@ def load_schedule(path: Path) -> Budget:
         rates = [float(rate) for rate in values["learning_rates"]]
         shares = [float(share) for share in values.get("shares", [])]
         features = tuple(int(width) for width in values.get("features", []))
+        batch = int(values.get("batch_size", 0))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: cannot be read as a schedule ({error}); give the schedule.json of an earlier run") from error
     if not rates:
         raise ConfigError(f"{path}: the schedule has no steps; give the schedule.json of a run that took at least one")
-    return Budget(max_steps=len(rates), replay=rates, replay_shares=shares, replay_features=features)
+    return Budget(max_steps=len(rates), replay=rates, replay_shares=shares, replay_features=features, replay_batch=batch)

@@ -24,6 +24,7 @@ from segpipe.network.build import build_network
 from segpipe.package.export import export_model
 from segpipe.package.model_file import load_model
 from segpipe.plan.plan import Channel, Label, NetworkPlan, Plan
+from tests.conftest import Run
 
 DATA = Path(os.environ.get("SEGPIPE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CPU = PredictOptions(device="cpu")
@@ -88,6 +89,30 @@ def test_a_run_folder_stands_for_its_model_and_several_models_are_an_ensemble(so
     run.mkdir()
     models = [run, untrained_model(run / "model.ts")]
     assert predict(models, source, tmp_path / "out", CPU).exit_code == 0
+
+
+def test_a_2d_and_a_3d_model_in_one_call_write_the_label_map_of_their_mean(tmp_path: Path, segpipe: Run) -> None:
+    solid = untrained_model(tmp_path / "solid.ts", patch_size=(16, 16, 16), spacing_mm=(1.2, 1.1, 1.5))
+    flat = untrained_model(tmp_path / "flat.ts", dims=2, axes=(1, 0, 2), patch_size=(16, 24, 1), nonzero=True)
+    affine = np.diag([-1.0, 1.2, 1.5, 1.0])[[2, 0, 1, 3]]  # the file's axes run along y, z and back along x
+    array = np.random.default_rng(0).normal(100, 20, (1, 30, 21, 25)).astype(np.float32)
+    array[:, :3] = 0
+    write_volume(tmp_path / "in/a.nii.gz", Volume(array, Grid((30, 21, 25), affine)))
+    plain = ("--runtime", "torch", "--precision", "fp32")
+    for models, out, options in (([solid], "solid", ["--probabilities"]), ([flat], "flat", ["--probabilities"])):
+        assert segpipe("predict", *map(str, models), "in", out, *plain, *options).returncode == 0
+    both = segpipe("predict", str(solid), str(flat), "in", "both", *plain, "--probabilities")
+    assert both.returncode == 0, both.stderr
+    assert segpipe("predict", str(solid), str(flat), "in", "labels", *plain, "--memory-gb", "2").returncode == 0
+    shares = {name: read_volume(tmp_path / name / "a_probabilities.nii.gz") for name in ("solid", "flat", "both")}
+    mean = (shares["solid"].array + shares["flat"].array) / 2
+    assert np.abs(shares["both"].array - mean).max() < 1e-6
+    ranked = np.sort(mean, axis=0)
+    for name in ("both", "labels"):
+        labels = read_volume(tmp_path / name / "a.nii.gz")
+        assert labels.grid.same_as(Grid((30, 21, 25), affine))
+        assert ((labels.array[0] == mean.argmax(axis=0)) | (ranked[-1] - ranked[-2] < 1e-6)).all()
+    assert len(np.unique(labels.array)) == 3
 
 
 def test_what_is_missing_is_named_with_its_exit_code(source: Path, tmp_path: Path) -> None:

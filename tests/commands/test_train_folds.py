@@ -125,7 +125,7 @@ def test_an_interrupted_cross_validation_goes_on_where_it_was(data: Path, tmp_pa
     words = [*("train", *WORDS), f"dataset.root={data}", f"run_dir={folder}", "folds=all", "dataset.folds=2", "training.max_steps=400"]
     process = subprocess.Popen([sys.executable, "-m", "segpipe", *words], stderr=subprocess.PIPE, text=True, start_new_session=True)
     metrics = folder / "fold_0/metrics.csv"
-    for _ in range(600):
+    for _ in range(1800):
         if metrics.exists() and len(metrics.read_text().splitlines()) > 1:
             break
         time.sleep(0.1)

@@ -69,6 +69,23 @@ def test_features_that_are_blended_give_the_logits_that_blended_logits_are(
     assert np.array_equal(cut.labels, Predictor(computing.models, flips=flips).predict(volume).labels)
 
 
+def test_models_with_different_plans_blend_features_and_those_that_see_alike_do_not(tmp_path: Path, volume: Volume) -> None:
+    one = model_of(tmp_path / "one.ts")
+    other = model_of(tmp_path / "other.ts", spacing_mm=(1.0, 1.3, 1.0), axes=(1, 2, 0))
+
+    def heads(*models: Model) -> list[bool]:
+        found = choose_computing(models, torch.device("cpu"), Wanted("torch", "fp32")).models
+        return [model.head is not None for model in found]
+
+    assert heads(one, other) == [True, True]
+    assert heads(one, other, one) == [False, True, False]
+    plain = Predictor([one, other]).predict(volume, probabilities=True)
+    cut = Predictor(choose_computing([one, other], torch.device("cpu"), Wanted("torch", "fp32")).models).predict(volume, probabilities=True)
+    assert plain.probabilities is not None and cut.probabilities is not None
+    assert np.abs(plain.probabilities - cut.probabilities).max() < 1e-4
+    assert (cut.labels[62:] == 0).all()  # air
+
+
 def test_air_alone_is_background(tmp_path: Path, volume: Volume) -> None:
     empty = Volume(np.full_like(volume.array, -1500.0), volume.grid)
     model = without_head(model_of(tmp_path / "model.ts"))

@@ -104,6 +104,21 @@ def test_a_scan_that_a_worker_died_of_comes_last(ledger: Ledger) -> None:
     assert claims.next_crashed() is None
 
 
+def test_what_is_given_back_is_the_next_one_again_and_no_other_call_is_kept_from_it(ledger: Ledger) -> None:
+    (first, _), (second, _) = claims_of(ledger, A), claims_of(ledger, B)
+    assert [claim.scan.case for claim in (first.next(), first.next()) if claim] == ["a", "b"]
+    for case in "ba":
+        first.give_back(case)
+    claim = first.next()
+    assert claim is not None and (claim.scan.case, claim.crashes) == ("a", 0)
+    entry = ledger.entry("b")
+    assert entry is not None and (entry.state, entry.attempts) == ("waiting", 0)
+    other = second.next()
+    assert other is not None and other.scan.case == "b"
+    claim = first.next()
+    assert claim is not None and claim.scan.case == "c"
+
+
 def test_the_table_is_written_at_growing_intervals(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Clock:
         now = 100.0

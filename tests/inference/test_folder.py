@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -579,6 +580,37 @@ def test_a_model_with_other_labels_does_not_rename_those_of_other_cases(
     assert (out / "labels.json").read_bytes() == names
     assert set(statuses(run(other, source, out, overwrite=overwrite)).values()) == {"done"}  # every label map is replaced
     assert "liver" in (out / "labels.json").read_text()
+
+
+@pytest.mark.parametrize("memory_gb", [0.0, 8.0])
+def test_rows_are_handed_on_in_order_on_the_thread_that_called(
+    make_model: MakeModel, source: Path, tmp_path: Path, memory_gb: float
+) -> None:
+    threads: list[threading.Thread] = []
+    before = set(threading.enumerate())
+    predictor = Predictor([make_model()], memory_gb=memory_gb)
+    rows = predict_folder(predictor, source, tmp_path / "out", FolderOptions(), lambda row: threads.append(threading.current_thread()))
+    assert threads == [threading.current_thread()] * len(rows) and set(threading.enumerate()) == before
+    assert [row.status for row in rows] == ["done"] * 3
+
+
+def test_the_memory_of_the_next_scan_is_told_where_there_is_one(
+    make_model: MakeModel, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        run(Predictor([make_model()]), source / "a.nii.gz", tmp_path / "one")
+        assert "GB of memory" in caplog.text and "more while the next one is read" not in caplog.text
+        run(Predictor([make_model()]), source, tmp_path / "more")
+    assert "more while the next one is read" in caplog.text
+
+
+def test_a_fault_of_whoever_is_told_of_rows_ends_the_call(predictor: Predictor, source: Path, tmp_path: Path) -> None:
+    def full(row: Row) -> None:
+        raise ZeroDivisionError(row.case)
+
+    with pytest.raises(ZeroDivisionError, match=r"^a$"):
+        predict_folder(predictor, source, tmp_path / "out", FolderOptions(), full)
+    assert statuses(run(predictor, source, tmp_path / "out"))["a"] == "skipped"
 
 
 def test_the_windows_of_each_scan_are_shown_and_each_row_is_handed_on(

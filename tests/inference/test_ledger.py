@@ -39,6 +39,17 @@ def waiting(ledger: Ledger, *cases: str) -> None:
     assert ledger.enqueue([(case, 0) for case in cases], JOB) == []
 
 
+def test_one_case_is_let_go_of_as_if_it_had_not_been_claimed(ledger: Ledger) -> None:
+    waiting(ledger, "a", "b")
+    for case in "ab":
+        assert ledger.claim([case], JOB, ME) is not None
+    ledger.release(OTHER, "a")
+    ledger.release(ME, "b")
+    a, b = (ledger.entry(case) for case in "ab")
+    assert a is not None and (a.state, a.worker, a.attempts) == ("running", ME, 1)
+    assert b is not None and (b.state, b.worker, b.attempts, b.crashes) == ("waiting", "", 0, 0)
+
+
 def journal(folder: Path) -> str:
     connection = sqlite3.connect(folder / LEDGER)
     try:
@@ -306,3 +317,18 @@ with Ledger(Path({str(tmp_path)!r})) as ledger:
     assert "ConfigError" in run.stderr.splitlines()[-1] and "predictions.sqlite: " in run.stderr.splitlines()[-1]
     with Ledger(tmp_path) as ledger:
         assert ledger.get("first") is not None
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_a_signal_while_sqlite_asks_is_no_damage(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]) -> None:
+    ledger.enqueue([("a", 0)], "job")
+    assert ledger.claim(["a"], "job", new_token()) is not None
+
+    def interrupted(token: str) -> bool:
+        raise kind
+
+    monkeypatch.setattr(ledger_module, "is_gone", interrupted)
+    with pytest.raises(kind):
+        ledger.entries(["a"])
+    monkeypatch.undo()
+    assert ledger.entries(["a"])["a"].held

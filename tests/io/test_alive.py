@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 import time
 
-from segpipe.io.alive import TOKEN, is_gone, new_token
+from segpipe.io.alive import TOKEN, acting_as, is_gone, new_token
 
 
 def test_a_token_of_this_process_is_alive_and_each_is_new() -> None:
@@ -34,3 +35,15 @@ def test_nothing_is_known_of_another_machine_or_of_any_other_text() -> None:
     _, process, digits = new_token().split("-")
     assert not is_gone(f"00000000-{process}-{digits}")
     assert not is_gone("") and not is_gone("segpipe")
+
+
+def test_who_works_for_another_process_uses_the_name_that_it_was_given_and_only_meanwhile() -> None:
+    given = new_token()
+    with acting_as(given):
+        assert [new_token(), new_token()] == [given, given]
+        seen: list[str] = []
+        other = threading.Thread(target=lambda: seen.append(new_token()))
+        other.start()
+        other.join()
+        assert seen != [given]  # another thread works for itself
+    assert new_token() != given

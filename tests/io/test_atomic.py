@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from segpipe.errors import ConfigError, DataError
+from segpipe.io.alive import acting_as, new_token
 from segpipe.io.atomic import check_file, check_folder, replacing, replacing_all, sweep, write_bytes, write_text
 
 
@@ -227,3 +228,17 @@ def test_what_another_machine_left_is_swept_after_a_day(tmp_path):
     os.utime(old, (0, 0))
     assert sweep([tmp_path]) == [old]
     assert new.exists()
+
+
+def test_what_was_written_under_a_name_that_is_over_is_swept_though_its_process_lives(tmp_path):
+    over, other = new_token(), new_token()
+    with acting_as(over), replacing(tmp_path / "a.nii.gz") as file, replacing_all(tmp_path / "b.raw", tmp_path / "b.mhd") as folder:
+        assert {file.name, folder.name} == {f".a.{over}.nii.gz", f".{over}"}
+        file.write_bytes(b"half")
+        for name in ("b.raw", "b.mhd"):
+            (folder / name).touch()
+    for token in (over, other):  # as a process leaves them that is killed on another machine
+        (tmp_path / f".a.{token}.nii.gz").touch()
+        (tmp_path / f".{token}").mkdir()
+    assert {path.name for path in sweep([tmp_path], over={over})} == {f".a.{over}.nii.gz", f".{over}"}
+    assert (tmp_path / f".a.{other}.nii.gz").exists() and (tmp_path / f".{other}").exists()

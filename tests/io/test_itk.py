@@ -1,5 +1,7 @@
 """NRRD and MetaImage: SimpleITK's voxels and places, in RAS; what is damaged is refused without a word on the terminal."""
 
+import threading
+
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
@@ -226,3 +228,19 @@ def test_random_damage_never_shows_a_librarys_error(tmp_path, suffix):
         except SegpipeError as error:
             assert str(error).startswith(f"{path}: ")
             assert "\n" not in str(error)
+
+
+def test_itks_warnings_are_as_before_once_the_last_of_several_threads_has_read(tmp_path):
+    path = save(tmp_path / "a.nrrd", np.zeros((30, 30, 30), dtype=np.float32))
+    assert sitk.ProcessObject.GetGlobalWarningDisplay()
+
+    def often():
+        for _ in range(40):
+            read_volume(path)
+
+    threads = [threading.Thread(target=often) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sitk.ProcessObject.GetGlobalWarningDisplay()

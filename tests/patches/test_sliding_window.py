@@ -14,8 +14,9 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from segpipe.errors import ConfigError, ModelError
-from segpipe.patches.sliding_window import Empty, most_kept, sliding_blocks, sliding_window
-from segpipe.patches.windows import gaussian_weights, window_starts
+from segpipe.geometry.grid import Box
+from segpipe.patches.sliding_window import Empty, Slowest, most_kept, slabs, sliding_blocks, sliding_window
+from segpipe.patches.windows import gaussian_weights, window_starts, windows_at_once
 
 SHAPES = st.tuples(st.integers(1, 14), st.integers(1, 14), st.integers(1, 14))
 
@@ -110,6 +111,17 @@ def test_batches_are_all_of_one_size_and_as_even_as_they_can_be() -> None:
     assert sizes_of(24, 64) == [5]
 
 
+def owned(box: Box, shape: tuple[int, int, int], before: tuple[bool, bool, bool]) -> tuple[slice, ...]:
+    """What is a block's own: a voxel that it has in common with one beside it belongs to the upper of the two, or the larger where one is
+    that voxel alone.
+    """
+    own = []
+    for (start, stop), n, lead in zip(box, shape, before, strict=True):
+        inside = lead and stop - start == 1 < n
+        own.append(slice(start, start if inside else stop - (lead and stop < n)))
+    return tuple(own)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 90), st.integers(1, 60), st.integers(1, 40)),
@@ -125,14 +137,44 @@ def test_blocks_cover_the_volume_once_but_for_what_comes_before(shape: tuple, wi
         torch.testing.assert_close(block, image[(slice(None), *place)], atol=2e-6, rtol=1e-5)
         assert block.is_contiguous()
         begun[place] += 1
-        own = tuple(slice(start + (lead and start > 0), stop) for (start, stop), lead in zip(box, before, strict=True))
-        covered[own] += 1
+        covered[owned(box, shape, before)] += 1
         block.fill_(math.nan)  # it is ours: nothing that follows may depend on it
     assert bool((covered == 1).all())
     assert bool((begun >= 1).all())
 
 
-def kept_at_most(shape: tuple[int, int, int], window: tuple[int, int, int], classes: int) -> int:
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 60), st.integers(1, 40), st.integers(1, 40)),
+    window=st.tuples(st.integers(1, 30), st.integers(1, 30), st.integers(1, 30)),
+    overlap=st.sampled_from([0.0, 0.3, 0.5]),
+    before=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    slowest=st.builds(Slowest, st.integers(0, 2), st.booleans()),
+)
+def test_windows_walk_along_the_axis_and_from_the_end_that_is_asked_for(
+    shape: tuple, window: tuple, overlap: float, before: tuple, slowest: Slowest
+) -> None:
+    image, network = some_image((2, *shape)), convolution()
+    expected = sliding_window(image, network, window, overlap, 2)
+    covered, number = torch.zeros(shape, dtype=torch.int32), 0
+    expected_slabs = slabs(shape, window, overlap, slowest)
+
+    def slab(number: int) -> tuple[int, int]:
+        start, stop = expected_slabs[number]
+        shared = before[slowest.axis] and number > 0
+        return (start, stop + shared) if slowest.backward else (start - shared, stop)
+
+    for box, block in sliding_blocks(image, network, window, overlap, 2, before=before, slowest=slowest):
+        torch.testing.assert_close(block, expected[(slice(None), *(slice(*ends) for ends in box))], atol=1e-5, rtol=1e-5)
+        covered[owned(box, shape, before)] += 1
+        number += box[slowest.axis] != slab(number)
+        assert box[slowest.axis] == slab(number)  # one slab after the other, and never back to one that was left
+        block.fill_(math.nan)  # it is ours: nothing that follows may depend on it
+    assert bool((covered == 1).all())
+    assert expected_slabs == sorted(expected_slabs, reverse=slowest.backward) and number == len(expected_slabs) - 1
+
+
+def kept_at_most(shape: tuple[int, int, int], window: tuple[int, int, int], classes: int, slowest: Slowest | None = None) -> int:
     """Most numbers of logits that are alive while a network computes."""
     most, network = 0, nn.Conv3d(1, classes, 1).requires_grad_(False)
 
@@ -143,8 +185,11 @@ def kept_at_most(shape: tuple[int, int, int], window: tuple[int, int, int], clas
         most = max(most, sum(storages.values()))
         return network(windows)
 
-    for _, block in sliding_blocks(some_image((1, *shape)), predict, window, 0.5, 1):
+    gc.collect()
+    gc.freeze()  # so that only what is made from here on is looked through
+    for _, block in sliding_blocks(some_image((1, *shape)), predict, window, 0.5, 1, slowest=slowest):
         del block
+    gc.unfreeze()
     return most
 
 
@@ -154,6 +199,14 @@ def test_what_is_kept_of_the_logits_is_a_few_slabs_whatever_the_length() -> None
     assert 0 < short == long <= classes * 24 * 24 * 40
     told = most_kept((24, 240, 24), window, 0.5)
     assert long <= classes * told <= 1.5 * long
+
+
+@pytest.mark.parametrize("slowest", [Slowest(0), Slowest(1, backward=True), Slowest(2)])
+def test_memory_is_told_for_any_slowest_axis(slowest: Slowest) -> None:
+    classes, shape, window = 7, (24, 40, 32), (16, 16, 16)
+    kept, told = kept_at_most(shape, window, classes, slowest), classes * most_kept(shape, window, 0.5, slowest)
+    assert 0 < kept <= told <= 1.5 * kept
+    assert told >= classes * most_kept(shape, window, 0.5)
 
 
 @pytest.mark.parametrize("shape", [(273, 273, 250), (250, 273, 273), (100, 300, 128)])
@@ -231,3 +284,18 @@ def test_windows_done_are_told_after_each_batch(batch: int) -> None:
     sliding_window(image, lambda x: x, (8, 8, 8), 0.5, batch, lambda done, total: told.append((done, total)))  # starts 0, 4, 8, 12
     size = {1: 1, 3: 2, 64: 4}[batch]
     assert told == [(done, 4) for done in range(size, 4 + size, size)]
+
+
+@pytest.mark.parametrize(
+    ("window", "features", "windows"),
+    [
+        ((40, 56, 40), 32, 1),
+        ((40, 56, 40), 16, 2),
+        ((128, 128, 128), 32, 1),
+        ((8, 8, 8), 8, 64),
+        ((64, 64, 1), 32, 24),
+        ((40, 56, 40), 0, 2),
+    ],
+)
+def test_windows_go_together_as_long_as_their_first_stage_is_small(window: tuple[int, int, int], features: int, windows: int) -> None:
+    assert windows_at_once(window, features) == windows

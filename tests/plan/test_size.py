@@ -1,14 +1,12 @@
-"""The width for a budget: the widest network with enough steps."""
+"""Width and batch for a budget: the first of a few sizes with enough steps."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import pytest
 
 from segpipe.plan.plan import Plan
 from segpipe.plan.planner import make_plan
-from segpipe.plan.size import ENOUGH_STEPS, width_for
+from segpipe.plan.size import ENOUGH_STEPS, size_for
 from segpipe.settings import Settings
 
 from .test_planner import data
@@ -16,37 +14,33 @@ from .test_planner import data
 USUAL = make_plan("p", data(), Settings())
 
 
-def wide(factor: float) -> Plan:
-    features = tuple(int(factor * width) for width in USUAL.network.features)
-    return replace(USUAL, network=replace(USUAL.network, features=features))
-
-
-def chosen(steps: dict[int, int]) -> Plan:
-    """The plan where so many steps fit, by the width of the first stage."""
-    return width_for(USUAL, wide, lambda plan: steps[plan.network.features[0]])
+def chosen(steps: dict[tuple[int, int], int], batch_by_hand: bool = False) -> Plan:
+    """The plan where so many steps fit, by the width of the first stage and the batch."""
+    return size_for(USUAL, lambda plan: steps[plan.network.features[0], plan.batch_size], batch_by_hand)
 
 
 @pytest.mark.parametrize(
-    ("steps", "first"),
+    ("steps", "expected"),
     [
-        ({16: ENOUGH_STEPS}, 16),
-        ({16: ENOUGH_STEPS - 1, 8: 2 * ENOUGH_STEPS}, 8),
-        ({16: 3, 8: 5}, 8),  # there is nothing narrower
-        ({16: 3 * ENOUGH_STEPS, 32: ENOUGH_STEPS}, 32),
-        ({16: 3 * ENOUGH_STEPS, 32: ENOUGH_STEPS - 1}, 16),
-        ({16: 100 * ENOUGH_STEPS, 32: 30 * ENOUGH_STEPS}, 32),  # and nothing wider
+        ({(16, 4): ENOUGH_STEPS}, (16, 4)),
+        ({(16, 4): 100 * ENOUGH_STEPS}, (16, 4)),
+        ({(16, 4): ENOUGH_STEPS - 1, (8, 4): ENOUGH_STEPS}, (8, 4)),
+        ({(16, 4): ENOUGH_STEPS - 1, (8, 4): ENOUGH_STEPS - 1, (8, 2): ENOUGH_STEPS}, (8, 2)),
+        ({(16, 4): 3, (8, 4): 5, (8, 2): 8}, (8, 2)),  # there is nothing smaller
     ],
 )
-def test_the_widest_network_with_enough_steps_is_taken(steps: dict[int, int], first: int) -> None:
-    """A width that is not in `steps` is not even measured."""
-    assert chosen(steps).network.features[0] == first
+def test_the_first_size_with_enough_steps_is_taken(steps: dict[tuple[int, int], int], expected: tuple[int, int]) -> None:
+    """A size that is not in `steps` is not even measured."""
+    plan = chosen(steps)
+    assert (plan.network.features[0], plan.batch_size) == expected
+    assert plan.network.features == tuple(width * expected[0] // 16 for width in USUAL.network.features)
 
 
-def test_the_reason_tells_the_steps_and_whether_they_are_enough() -> None:
-    assert "3000 steps fit" in chosen({16: 9 * ENOUGH_STEPS, 32: 3000}).reasons["features"]
-    assert f"{ENOUGH_STEPS} would be enough" in chosen({16: 3, 8: 5}).reasons["features"]
+def test_a_batch_that_was_set_by_hand_stays() -> None:
+    assert chosen({(16, 4): 3, (8, 4): 5}, batch_by_hand=True).batch_size == 4
 
 
-def test_a_width_that_does_not_fit_into_the_memory_is_not_taken() -> None:
-    assert width_for(USUAL, lambda factor: None, lambda plan: 100 * ENOUGH_STEPS).network.features == USUAL.network.features
-    assert width_for(USUAL, lambda factor: None, lambda plan: 1).network.features == USUAL.network.features
+def test_the_reasons_tell_the_steps_and_whether_they_are_enough() -> None:
+    assert "3000 steps fit" in chosen({(16, 4): 3000}).reasons["features"]
+    small = chosen({(16, 4): 3, (8, 4): 5, (8, 2): 8}).reasons
+    assert f"{ENOUGH_STEPS} would be enough" in small["features"] and "half the usual" in small["batch_size"]

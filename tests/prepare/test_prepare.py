@@ -16,9 +16,11 @@ from segpipe.errors import DataError, GeometryError
 from segpipe.geometry.grid import Grid, Volume
 from segpipe.plan.plan import Channel, Label, NetworkPlan, Plan
 from segpipe.prepare.labels import to_indices, to_values
+from segpipe.prepare.mean import MeanOnScan
 from segpipe.prepare.prepare import prepare
 from segpipe.prepare.readout import CLASSES
-from segpipe.prepare.restore import LabelsOnScan, ProbabilitiesOnScan, blended, restore_labels, restore_probabilities
+from segpipe.prepare.restore import LabelsOnScan, restore_labels, restore_probabilities
+from segpipe.prepare.way_back import blended
 
 PLAN = Plan(
     task="test",
@@ -192,15 +194,15 @@ def test_blocks_give_what_the_whole_gives(spacing: tuple, nearest: tuple, cuts: 
     grid = grid_of((9, 8, 7), (2, 0, 1), (-1, 1, -1), (1.0, 1.0, 1.0))
     trace = prepare(random_case(grid)[0], dataclasses.replace(PLAN, spacing_mm=spacing, nearest=nearest)).trace
     logits = torch.randn(3, *trace.shape, generator=torch.Generator().manual_seed(0))
-    labels, shares = LabelsOnScan(trace, CLASSES, 3), ProbabilitiesOnScan(trace, CLASSES, 3)
+    labels, shares = LabelsOnScan(trace, CLASSES, 3), MeanOnScan([trace], (1.0,), CLASSES, 3, 1, keep=True)
     ends = [[0, *([cut] if cut < n else []), n] for cut, n in zip(cuts, trace.shape, strict=True)]
     for block in product(*(list(pairwise(each)) for each in ends)):
         box = [(start - (lead and start > 0), stop) for (start, stop), lead in zip(block, blended(trace), strict=True)]
         part = logits[(slice(None), *(slice(*each) for each in box))].contiguous()
         labels.put((box[0], box[1], box[2]), part)
-        shares.put((box[0], box[1], box[2]), part)
+        shares.put(0, (box[0], box[1], box[2]), part)
     assert np.array_equal(labels.array(), restore_labels(logits, trace))
-    assert np.allclose(shares.array(), restore_probabilities(logits, trace), atol=1e-6)
+    assert np.allclose(shares.probabilities(), restore_probabilities(logits, trace), atol=1e-6)
 
 
 def test_logits_are_interpolated_as_torch_does_it() -> None:

@@ -55,7 +55,7 @@ def test_steps_do_not_look_at_the_clock() -> None:
 
 def test_a_saved_schedule_is_read_back(tmp_path: Path) -> None:
     budget = Budget(max_seconds=10.0, rates=[0.1, 0.05, 0.0], shares=[0.0, 0.6, 1.0])
-    save_schedule(tmp_path / "schedule.json", budget, "cosine", (4, 8))
+    save_schedule(tmp_path / "schedule.json", budget, "cosine", (4, 8), 3)
     again = load_schedule(tmp_path / "schedule.json")
     assert (again.replay, again.replay_shares, again.replay_features) == ([0.1, 0.05, 0.0], [0.0, 0.6, 1.0], (4, 8))
     (tmp_path / "old.json").write_text('{"learning_rates": [0.1]}')
@@ -84,5 +84,5 @@ def test_a_missing_schedule_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_schedule_file_is_plain_json(tmp_path: Path) -> None:
-    save_schedule(tmp_path / "s.json", Budget(max_steps=1, rates=[0.5]), "poly", (4,))
+    save_schedule(tmp_path / "s.json", Budget(max_steps=1, rates=[0.5]), "poly", (4,), 2)
     assert json.loads((tmp_path / "s.json").read_text())["steps"] == 1

@@ -1,0 +1,105 @@
+"""A stack as a short plain value that travels to another process, and the stack read from it again."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from segpipe.dicom.files import open_file, place_of
+from segpipe.dicom.listing import read_all
+from segpipe.dicom.policy import Policy, parse_policy
+from segpipe.dicom.stack import Stack, group
+from segpipe.dicom.volume import Scan, read_stack
+from segpipe.errors import DataError
+from segpipe.geometry.grid import Grid
+
+_HASH_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Which slices make a scan, and what may be done with them.
+
+    Attributes:
+        name: of the stack.
+        planes: file (or member of an archive) and number of the frame in it.
+        policy: as `Policy.to_text` tells it.
+    """
+
+    name: str
+    planes: tuple[tuple[Path, int], ...]
+    policy: str = ""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Each file once."""
+        return tuple(dict.fromkeys(path for path, _ in self.planes))
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """The files on disk: an archive instead of its members."""
+        return tuple(dict.fromkeys(map(place_of, self.files)))
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {"name": self.name, "planes": [[str(path), frame] for path, frame in self.planes], "policy": self.policy}
+
+
+def slices_from_json(value: dict[str, Any] | None) -> Slices | None:
+    """What `Slices.to_json` gave."""
+    if value is None:
+        return None
+    return Slices(value["name"], tuple((Path(path), int(frame)) for path, frame in value["planes"]), value["policy"])
+
+
+def slices_of(stack: Stack, policy: Policy) -> Slices:
+    """The request for a stack."""
+    return Slices(stack.name, tuple((plane.path, plane.frame) for plane in stack.planes), policy.to_text())
+
+
+def read_slices(slices: Slices) -> Scan:
+    """Read, order and judge them again, from the files as they are now.
+
+    Raises:
+        DataError: see `read_stack`; or the files are no longer those of one stack.
+    """
+    return read_stack(_stack(slices), parse_policy([slices.policy]))
+
+
+def grid_of(slices: Slices) -> Grid:
+    """Where a label map of theirs lies, from headers and, where they are to be blended, from the slices.
+
+    Raises:
+        DataError: as `read_slices`.
+    """
+    layout = _stack(slices).layout
+    if layout is None or layout.grid is None:
+        return read_slices(slices).grid
+    return layout.grid
+
+
+def hash_of(slices: Slices) -> str:
+    """BLAKE2b of the files' bytes in their order, and of what is asked for; 32 hexadecimal digits.
+
+    Raises:
+        DataError: one cannot be read.
+    """
+    total = hashlib.blake2b(repr((slices.policy, [frame for _, frame in slices.planes])).encode(), digest_size=_HASH_BYTES)
+    for path in slices.files:
+        try:
+            with open_file(path) as file:
+                total.update(hashlib.file_digest(cast(Any, file), hashlib.sha256).digest())
+        except Exception as error:  # an archive may be damaged in many ways
+            raise DataError(f"{path}: cannot be read ({error}); must be there as it was found: copy or export it again") from error
+    return total.hexdigest()
+
+
+def _stack(slices: Slices) -> Stack:
+    wanted = set(slices.planes)
+    planes = [plane for plane in read_all(slices.files) if (plane.path, plane.frame) in wanted]
+    stacks, left = group(planes)
+    if len(stacks) != 1 or left or len(planes) != len(wanted):
+        raise DataError(f"series {slices.name}: has changed since it was found; must stay as it is: run the command again")
+    return replace(stacks[0], name=slices.name)
