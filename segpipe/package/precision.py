@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,26 +40,10 @@ def on_windows(network: Callable[[Tensor], Tensor], dims: int, compute: Compute)
     kind = torch.device(compute.device).type
 
     def predict(windows: Tensor) -> Tensor:
-        with torch.autocast(kind, torch.bfloat16, enabled=compute.bf16), _whole_numbers(kind):
+        with torch.autocast(kind, torch.bfloat16, enabled=compute.bf16):
             return network(windows) if dims == 3 else network(windows.squeeze(-1)).unsqueeze(-1)
 
     return predict
-
-
-@contextmanager
-def _whole_numbers(kind: str) -> Iterator[None]:
-    """Convolutions in fp32 multiply fp32 numbers on a GPU, too: torch would let Ampere and newer ones round them to 10 bits (TF32)."""
-    if kind != "cuda":
-        yield
-        return
-    cudnn: Any = torch.backends.cudnn
-    convolutions = cudnn.conv
-    before = convolutions.fp32_precision
-    convolutions.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        convolutions.fp32_precision = before
 
 
 def lay_out(network: object, dims: int, device: torch.device | str) -> None:

@@ -1,9 +1,5 @@
 """Windows reach a network in its own dimensions, in the precision that was asked for."""
 
-from collections.abc import Iterator
-from contextlib import nullcontext
-from typing import Any
-
 import pytest
 import torch
 from torch import nn
@@ -56,34 +52,3 @@ def test_weights_are_laid_out_for_the_processor_and_stay_the_same_numbers(dims: 
     assert all(torch.equal(weight, other) for weight, other in zip(network.parameters(), expected, strict=True))
     assert torch.allclose(network(image), before, atol=1e-6)
     lay_out(lambda x: x, dims, "cpu")  # what is no module of torch stays as it is
-
-
-@pytest.fixture
-def rounding() -> Iterator[Any]:
-    """How convolutions on a GPU round fp32 numbers, by torch's default."""
-    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    before = convolutions.fp32_precision
-    convolutions.fp32_precision = "tf32"
-    yield convolutions
-    convolutions.fp32_precision = before
-
-
-@pytest.mark.parametrize(("device", "bf16", "wanted"), [("cuda", False, "ieee"), ("cuda", True, "ieee"), ("cpu", False, "tf32")])
-def test_a_gpu_multiplies_whole_fp32_numbers_while_windows_are_predicted(
-    monkeypatch: pytest.MonkeyPatch, rounding: Any, device: str, bf16: bool, wanted: str
-) -> None:
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # no GPU is needed to see what it is told
-    seen: list[str] = []
-
-    def network(x: torch.Tensor) -> torch.Tensor:
-        seen.append(rounding.fp32_precision)
-        if len(seen) > 1:
-            raise RuntimeError("out of memory")
-        return x
-
-    predict = on_windows(network, 3, Compute(device, bf16))
-    predict(torch.zeros(1, 1, 2, 2, 2))
-    assert (seen, rounding.fp32_precision) == ([wanted], "tf32")
-    with pytest.raises(RuntimeError, match="out of memory"):
-        predict(torch.zeros(1, 1, 2, 2, 2))
-    assert rounding.fp32_precision == "tf32"
