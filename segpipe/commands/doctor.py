@@ -77,7 +77,7 @@ def features(facts: dict[str, Any]) -> list[Feature]:
         *_packages(facts["versions"]),
         _gpu(facts),
         _bf16(facts["bf16"]),
-        _compiler(facts["compiler"]),
+        _compiler(facts["compiler"], facts["headers"]),
         _extra(facts, "tensorboard", "tensorboard", "training.tensorboard=true"),
         _extra(facts, "mlflow-skinny", "mlflow", "training.mlflow=file:./mlruns"),
         _extra(facts, "pydicom", "dicom", "DICOM series"),
@@ -123,11 +123,12 @@ def _bf16(measured: dict[str, Any]) -> Feature:
     return Feature("bf16 on the processor", "missing", f"no AMX or AVX512-BF16: {ratio}", "training.precision=auto uses fp32")
 
 
-def _compiler(path: str | None) -> Feature:
+def _compiler(path: str | None, headers: bool) -> Feature:
+    use = "for training.compile and predict --compile"
     if path is None:
-        return Feature(
-            "torch.compile", "missing", "finds no C++ compiler", "for training.compile and predict --compile: install g++, or set CXX"
-        )
+        return Feature("torch.compile", "missing", "finds no C++ compiler", f"{use}: install g++, or set CXX")
+    if not headers:
+        return Feature("torch.compile", "missing", "finds no Python.h", f"{use}: install Python's headers (python3-dev)")
     return Feature("torch.compile", "ok", f"training.compile=true, predict --compile ({path})")
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from segpipe.commands import doctor as command
-from segpipe.commands.machine import compiler, machine
+from segpipe.commands.machine import compiler, headers, machine
 from segpipe.errors import ConfigError
 
 
@@ -65,7 +65,15 @@ def test_a_compiler_is_looked_for_where_torch_does(facts: dict[str, Any], tmp_pa
     assert state({**facts, "compiler": None}, "torch.compile") == "missing"
     (tmp_path / "c++").touch(mode=0o755)
     assert compiler() == str(tmp_path / "c++")
-    assert state({**facts, "compiler": compiler()}, "torch.compile") == "ok"
+    assert state({**facts, "compiler": compiler(), "headers": True}, "torch.compile") == "ok"
+    assert state({**facts, "compiler": compiler(), "headers": False}, "torch.compile") == "missing"
+
+
+def test_headers_are_pythons_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    assert not headers()
+    (tmp_path / "Python.h").touch()
+    assert headers()
 
 
 def test_little_memory_and_disk_are_said(facts: dict[str, Any]) -> None:
