@@ -54,13 +54,16 @@ def _kept_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def compiler(_kept_code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def compiler(_kept_code: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """torch.compile writes and builds code, which the tests share; of plain instructions, so that it tries none of the processor."""
     if shutil.which(os.environ.get("CXX", "g++")) is None:
         pytest.skip("needs a C++ compiler: install g++, or set CXX")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(_kept_code))
     monkeypatch.setenv("TORCHINDUCTOR_VEC_ISA_OK", "0")  # of programs that a test starts
-    monkeypatch.setattr("torch._inductor.config.cpp.vec_isa_ok", False)
+    from torch._inductor import config
+
+    with config.patch({"cpp.vec_isa_ok": False}):  # pytest's own way would leave torch without the setting
+        yield
 
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
