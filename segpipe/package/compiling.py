@@ -48,6 +48,13 @@ def reason_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}"[:_LONGEST].rstrip(": ") if lines else type(error).__name__
 
 
+def failed(error: BaseException) -> bool:
+    """Whether it comes of making code, and not of running it: then nothing has been computed yet."""
+    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+
+    return isinstance(error, (TorchDynamoException, FailOnRecompileLimitHit))
+
+
 def _safely(options: dict[str, Any] | None) -> dict[str, Any] | None:
     """The options, and a folder for the code that nobody else may write into.
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from segpipe.package.compiling import compiled, plain, reason_of
+from segpipe.package.compiling import compiled, failed, plain, reason_of
 from segpipe.package.pt2 import quiet
 
 log = logging.getLogger(__name__)
@@ -49,8 +49,16 @@ class Heads:
         self._tried: tuple[bool, ...] = ()
 
     def __call__(self, image: Tensor) -> list[Tensor]:
-        """(B, C, *sizes) -> the logits of every head."""
-        return self._eager(image) if self._compiled is None else self._compiled(plain(image))
+        """(B, C, *sizes) -> the logits of every head; eager from here on where torch wants to compile anew for this step, and cannot."""
+        if self._compiled is None:
+            return self._eager(image)
+        try:
+            return self._compiled(plain(image))
+        except Exception as error:  # torch.compile has errors of all kinds
+            if not failed(error):
+                raise
+            self._leave(reason_of(error))
+        return self._eager(image)
 
     def settle(self, image: Tensor, loss: Loss, together: Callable[[bool], bool] = bool) -> None:
         """Before a step: compile where that is still to be done, try it on the step's own patches, and keep to the eager network for good
@@ -74,10 +82,14 @@ class Heads:
         self._tried, first = state, not self._tried
         self.seconds += time.monotonic() - started
         if reason:
-            self._wanted, self._compiled = False, None
-            log.warning("training.compile: the network is not compiled: %s", reason)
+            self._leave(reason)
         elif first:
             log.info("the network is compiled (%.0f s)", self.seconds)
+
+    def _leave(self, reason: str) -> None:
+        """Keep to the eager network for good."""
+        self._wanted, self._compiled = False, None
+        log.warning("training.compile: the network is not compiled: %s", reason)
 
     def _reason_against(self, image: Tensor, loss: Loss) -> str:
         """Why the compiled network cannot be used; the empty string where it can."""

@@ -125,6 +125,42 @@ def test_nothing_is_compiled_that_nobody_asked_for(monkeypatch: pytest.MonkeyPat
     assert (heads.seconds, told(caplog)) == (0.0, [])
 
 
+def test_a_step_that_torch_wants_to_compile_anew_and_cannot_is_eager_and_so_are_the_next(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch._dynamo.reset()
+    made: list[Any] = []
+
+    def once(graph: Any, inputs: Any) -> Any:
+        made.append(inputs)
+        return graph.forward if len(made) == 1 else failing(graph, inputs)
+
+    monkeypatch.setattr("segpipe.package.compiling.BACKEND", once)
+    monkeypatch.setattr("segpipe.package.compiling.OPTIONS", None)
+    net = network(norm="instance", dropout=0.0)
+    heads, other = Heads(net, True), patches()[:, :, :6]
+    heads.settle(patches(), loss)
+    assert told(caplog) == [] and heads(patches())[0].shape == (2, 2, 8, 8, 6)
+    for _ in range(2):
+        assert same(heads(other), net.forward_all(other))  # type: ignore[operator]
+    assert told(caplog) == [MESSAGE + "RuntimeError: no compiler"] and len(made) == 2
+
+
+def test_what_goes_wrong_while_compiled_code_runs_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch._dynamo.reset()
+    monkeypatch.setattr("segpipe.package.compiling.BACKEND", "eager")
+    monkeypatch.setattr("segpipe.package.compiling.OPTIONS", None)
+    heads = Heads(network(norm="instance", dropout=0.0), True)
+    heads.settle(patches(), loss)
+
+    def full(image: Tensor) -> list[Tensor]:
+        raise torch.OutOfMemoryError("no memory")
+
+    heads._compiled = full
+    with pytest.raises(torch.OutOfMemoryError):
+        heads(patches())
+
+
 @pytest.mark.usefixtures("uncompiled_backend")
 def test_the_network_keeps_the_names_of_its_weights() -> None:
     net = network()
