@@ -4,15 +4,24 @@ Prints a table and, with `--json FILE`, writes it. Times are processor seconds o
 the machine disturb least; `--wall` takes the clock's seconds and `--threads N` uses N threads.
 
     python benchmarks/network_step.py --json step.json
+
+With `--compile` segpipe's networks, deep supervision included, are compared with themselves in code of torch.compile: medians in turns, and
+what compiling takes, in seconds of the clock and of the processor.
+
+    python benchmarks/network_step.py --compile --only 16-128
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from monai.networks.nets import DynUNet
@@ -23,6 +32,7 @@ from segpipe.network.blocks import initialise
 from segpipe.network.build import build_network
 from segpipe.network.segmenter import Segmenter
 from segpipe.network.vnet import VNet
+from segpipe.package.compiling import compiled
 from segpipe.plan.plan import NetworkPlan
 
 CLASSES = 3
@@ -88,25 +98,72 @@ def best_seconds(steps: dict[str, Callable[[], None]], repeats: int, clock: Call
     return best
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=4)
-    parser.add_argument("--wall", action="store_true", help="seconds of the clock, not of the processor")
-    parser.add_argument("--only", default="", help="contests whose name holds this word")
-    parser.add_argument("--json", type=Path, help="file for the table")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    clock = time.perf_counter if options.wall else time.process_time
-    rows = []
+def learners() -> dict[str, tuple[tuple[int, ...], NetworkPlan]]:
+    """Name -> input shape and network."""
+    return {
+        "3D U-Net 16-128": ((4, 1, 40, 56, 40), plan("unet", (16, 32, 64, 128), 3, 3)),
+        "2D U-Net 32-512": ((16, 1, 64, 64), plan("unet", (32, 64, 128, 256, 512), 2, 3)),
+        "3D V-Net 8-64": ((1, 1, 40, 56, 40), plan("vnet", (8, 16, 32, 64), 3, 5)),
+    }
+
+
+def make_learning(forward: Callable[[Tensor], list[Tensor]], net: nn.Module, x: Tensor, half: bool) -> Callable[[], None]:
+    """All heads in bfloat16 autocast or float32, cross entropy with noise, backward; no optimiser."""
+    targets = [torch.randint(0, CLASSES, (x.shape[0], *head.shape[2:])) for head in forward(x)]
+
+    def step() -> None:
+        net.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            heads = forward(x)
+        losses = [nn.functional.cross_entropy(head.float(), target) for head, target in zip(heads, targets, strict=True)]
+        torch.stack(losses).sum().backward()
+
+    return step
+
+
+def against_compiled(only: str, repeats: int, clock: Callable[[], float]) -> list[dict[str, Any]]:
+    """Each network as it is and compiled, in turns."""
+    rows: list[dict[str, Any]] = []
+    print(
+        f"{'network':18} {'precision':10} {'compiling s':>12} {'(processor)':>12} {'eager s':>9} {'compiled s':>11} {'times as fast':>14}"
+    )
+    for name, (shape, spec) in learners().items():
+        if only not in name:
+            continue
+        net, x = build_network(replace(spec, deep_supervision=True), 1, CLASSES, len(shape) - 2), torch.randn(shape)
+        for half in (False, True):
+            torch.compiler.reset()
+            eager, began, used = make_learning(net.forward_all, net, x, half), time.perf_counter(), sum(os.times()[:4])
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                built = make_learning(compiled(net.forward_all), net, x, half)
+            built()
+            compiling, processor = time.perf_counter() - began, sum(os.times()[:4]) - used
+            seconds: dict[str, list[float]] = {"eager": [], "compiled": []}
+            for turn in range(repeats + 1):
+                for way, step in (("eager", eager), ("compiled", built)):
+                    start = clock()
+                    step()
+                    if turn > 0:
+                        seconds[way].append(clock() - start)
+            usual, other = (statistics.median(seconds[way]) for way in ("eager", "compiled"))
+            word = "bf16" if half else "fp32"
+            print(f"{name:18} {word:10} {compiling:12.0f} {processor:12.0f} {usual:9.3f} {other:11.3f} {usual / other:14.2f}", flush=True)
+            row = {"network": name, "precision": word, "shape": shape, "compile_seconds": compiling, "compile_processor_seconds": processor}
+            rows.append(row | {"eager_seconds": usual, "compiled_seconds": other})
+    print(f"load {os.getloadavg()[0]:.1f}")
+    return rows
+
+
+def against_monai(only: str, repeats: int, clock: Callable[[], float]) -> list[dict[str, Any]]:
+    """Each contest, in turns."""
+    rows: list[dict[str, Any]] = []
     print(f"{'contest':18} {'network':16} {'float32 s':>10} {'bfloat16 s':>11} {'ratio f32':>10} {'ratio bf16':>11}")
     for contest, (shape, nets) in contests().items():
-        if options.only not in contest:
+        if only not in contest:
             continue
         x = torch.randn(shape)
         steps = {f"{name}|{half}": make_step(net, x, half) for name, net in nets.items() for half in (False, True)}
-        best = best_seconds(steps, options.repeats, clock)
+        best = best_seconds(steps, repeats, clock)
         peer = next(iter(nets))
         for name in nets:
             single, half = best[f"{name}|False"], best[f"{name}|True"]
@@ -114,6 +171,23 @@ def main() -> None:
             print(f"{contest:18} {name:16} {single:10.3f} {half:11.3f} {ratios[0]:10.2f} {ratios[1]:11.2f}", flush=True)
             row = {"contest": contest, "network": name, "shape": shape, "float32_seconds": single, "bfloat16_seconds": half}
             rows.append(row | {"float32_ratio": ratios[0], "bfloat16_ratio": ratios[1]})
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--wall", action="store_true", help="seconds of the clock, not of the processor")
+    parser.add_argument("--compile", action="store_true", help="segpipe's networks against themselves in code of torch.compile")
+    parser.add_argument("--only", default="", help="contests whose name holds this word")
+    parser.add_argument("--json", type=Path, help="file for the table")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    clock = time.perf_counter if options.wall else time.process_time
+    compare = against_compiled if options.compile else against_monai
+    rows = compare(options.only, options.repeats, clock)
     if options.json:
         machine = {"torch": torch.__version__, "capability": torch.backends.cpu.get_cpu_capability(), "threads": options.threads}
         options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")

@@ -207,6 +207,9 @@ class TrainingSettings:
     """Decay of the averaged weights that are validated and exported; 0 switches averaging off."""
     precision: str = _of("auto", "fp32", "bf16")
     """auto: bf16 where the processor or GPU computes it fast, else fp32."""
+    compile: bool = False
+    """Train in code that torch.compile writes for the network, and needs a C++ compiler for (on a GPU Triton as well): the first step takes
+    about a minute; as it is, with a warning, where that fails or gives other gradients."""
     foreground: float = _in(0.0, 1.0, 0.67)
     """Share of all patches that is centred on a labelled voxel, guaranteed over the run."""
     validate_steps: int = _in(0, 100_000_000, 0)

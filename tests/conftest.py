@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -38,6 +39,31 @@ def real_scans() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real scans in {folder}; set SEGPIPE_DATA")
     return folder
+
+
+@pytest.fixture
+def uncompiled_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile follows a network and its gradients as always, and then computes them with torch's own kernels: in a second."""
+    monkeypatch.setattr("segpipe.package.compiling.BACKEND", "aot_eager")
+    monkeypatch.setattr("segpipe.package.compiling.OPTIONS", None)
+
+
+@pytest.fixture(scope="session")
+def _kept_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("code")
+
+
+@pytest.fixture
+def compiler(_kept_code: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """torch.compile writes and builds code, which the tests share; of plain instructions, so that it tries none of the processor."""
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        pytest.skip("needs a C++ compiler: install g++, or set CXX")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(_kept_code))
+    monkeypatch.setenv("TORCHINDUCTOR_VEC_ISA_OK", "0")  # of programs that a test starts
+    from torch._inductor import config
+
+    with config.patch({"cpp.vec_isa_ok": False}):  # pytest's own way would leave torch without the setting
+        yield
 
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

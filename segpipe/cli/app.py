@@ -213,6 +213,7 @@ def predict(
     precision: Annotated[str, typer.Option(metavar="NAME", help="fp32, bf16, or auto (bf16 where it is fast and as good).")] = "auto",
     threads: Annotated[int, typer.Option(metavar="N", help="Processor threads a worker; 0: all cores, shared.")] = 0,
     runtime: Annotated[str, typer.Option(metavar="NAME", help="torch, openvino, or auto (the quicker one that is here).")] = "auto",
+    compile: Annotated[bool, typer.Option("--compile", help="Compile torch's networks first, about a minute.")] = False,
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored windows; its cost is told.")] = False,
     memory_gb: Annotated[float, typer.Option(metavar="GB", help="Most memory of a worker; 0: no limit.")] = 0.0,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Scans at a time; default: 1, on Ray what it holds.")] = None,
@@ -259,6 +260,7 @@ def predict(
         *(computing, tta, memory_gb, workers or 0, timeout, shard, watch, still),
         *(who, ray_address),
         policy=tuple(policy or ()),
+        compile=compile,
     )
     return run(paths[:-2], paths[-2], paths[-1], options)
 

@@ -77,6 +77,7 @@ def features(facts: dict[str, Any]) -> list[Feature]:
         *_packages(facts["versions"]),
         _gpu(facts),
         _bf16(facts["bf16"]),
+        _compiler(facts["compiler"], facts["headers"]),
         _extra(facts, "tensorboard", "tensorboard", "training.tensorboard=true"),
         _extra(facts, "mlflow-skinny", "mlflow", "training.mlflow=file:./mlruns"),
         _extra(facts, "pydicom", "dicom", "DICOM series"),
@@ -120,6 +121,15 @@ def _bf16(measured: dict[str, Any]) -> Feature:
         cure = "training.precision=fp32 may be faster; look again when the machine is idle"
         return Feature("bf16 on the processor", "missing", f"known, but not faster: {ratio}", cure)
     return Feature("bf16 on the processor", "missing", f"no AMX or AVX512-BF16: {ratio}", "training.precision=auto uses fp32")
+
+
+def _compiler(path: str | None, headers: bool) -> Feature:
+    use = "for training.compile and predict --compile"
+    if path is None:
+        return Feature("torch.compile", "missing", "finds no C++ compiler", f"{use}: install g++, or set CXX")
+    if not headers:
+        return Feature("torch.compile", "missing", "finds no Python.h", f"{use}: install Python's headers (python3-dev)")
+    return Feature("torch.compile", "ok", f"training.compile=true, predict --compile ({path})")
 
 
 def _extra(facts: dict[str, Any], package: str, extra: str, use: str, name: str = "") -> Feature:

@@ -8,6 +8,7 @@ import platform
 import shutil
 import statistics
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable
@@ -90,6 +91,17 @@ def gpus() -> list[dict[str, Any]]:
     return found
 
 
+def compiler() -> str | None:
+    """The C++ compiler that torch.compile would call; None where there is none."""
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    return shutil.which(os.environ.get("CXX", usual))
+
+
+def headers() -> bool:
+    """Whether Python's own headers are here, which code of torch.compile for a processor is built with."""
+    return (Path(sysconfig.get_path("include")) / "Python.h").is_file()
+
+
 def memory() -> dict[str, float]:
     """Main memory, and the shared memory that loader processes hand patches through, in GB (10^9 bytes)."""
     now = psutil.virtual_memory()
@@ -136,6 +148,8 @@ def machine() -> dict[str, Any]:
         "bf16": bf16(),
         "gpus": gpus(),
         "cuda": torch.version.cuda,
+        "compiler": compiler(),
+        "headers": headers(),
         "memory": memory(),
         "disk_free_gb": disks(),
     }

@@ -52,6 +52,7 @@ class PredictOptions:
     engine: who segments: worker processes of this machine, or a Ray cluster.
     ray_address: of that cluster, `auto` or `HOST:PORT`.
     policy: `CLASS=ACTION` words, which DICOM series are taken or repaired.
+    compile: compile the networks of torch, where that gives the same.
     """
 
     device: str = "auto"
@@ -73,6 +74,7 @@ class PredictOptions:
     engine: Literal["processes", "ray"] = "processes"
     ray_address: str = "auto"
     policy: tuple[str, ...] = ()
+    compile: bool = False
 
 
 def predict(models: list[Path], source: Path, out: Path, options: PredictOptions) -> Outcome:
@@ -133,6 +135,7 @@ def _order(models: list[Path], out: Path, options: PredictOptions) -> Order:
         batch=options.batch,
         precision=options.precision,
         runtime=options.runtime,
+        compile=options.compile,
         tta=options.tta,
         memory_gb=options.memory_gb,
         threads=options.threads,

@@ -45,6 +45,7 @@ def load_model(
     tta: bool = False,
     memory_gb: float = 0.0,
     threads: int = 0,
+    compile: bool = False,
 ) -> Predictor:
     """A model that is ready to segment, or an ensemble of several.
 
@@ -58,6 +59,7 @@ def load_model(
         tta: average over the mirrorings that the plan allows; said where it allows none.
         memory_gb: most memory of the process; 0: no limit.
         threads: of OpenVINO; 0: as many as torch has.
+        compile: by torch.compile where that gives the same; takes about a minute, and a C++ compiler.
 
     Raises:
         ModelError, ConfigError: see `load_models`, `choose_device`, `Predictor`, `choose_computing`.
@@ -71,7 +73,7 @@ def load_model(
         log.warning("nothing is mirrored: the plan of the model allows it along no axis, because left and right differ or by its settings")
     made = partial(Predictor, device=where, overlap=overlap, batch=batch, flips=tta, memory_gb=memory_gb)
     made(models)  # refuses models that do not fit together before one is converted
-    computing = choose_computing(models, where, Wanted(runtime, precision, threads))
+    computing = choose_computing(models, where, Wanted(runtime, precision, threads, compile))
     return made(computing.models, precision="bf16" if computing.bf16 else "fp32")
 
 

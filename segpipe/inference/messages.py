@@ -29,7 +29,7 @@ class Order:
     Attributes:
         models: model files.
         device, overlap, batch, tta, memory_gb: see `Predictor` and `choose_device`.
-        runtime, precision: see `choose_computing`.
+        runtime, precision, compile: see `choose_computing`.
         threads: processor threads, 0: as many as torch takes.
         threads_most: when `threads` is 0, not more than these, so that several workers share the cores; 0: no limit.
         out: output folder.
@@ -50,6 +50,7 @@ class Order:
     precision: str = "auto"
     threads: int = 0
     threads_most: int = 0
+    compile: bool = False
     format: str = ""
     probabilities: bool = False
     level: int = 20

@@ -42,7 +42,8 @@ class Asked:
         bf16: whether the networks compute in it.
         probabilities: whether they are asked for.
         passes: whether a window goes through networks more than once, so that one answer waits while the next is computed.
-        openvino: whether it computes; it keeps its own copy of the weights, and the memory of a window from one to the next.
+        openvino: whether it computes, or compiled code does; both may keep a copy of the weights of their own, and OpenVINO keeps
+            the memory of a window from one to the next.
         limit_gb: most that may be taken; 0: no limit.
         leaning: whether probabilities are laid back onto tilted slices, so that they are there twice.
     """

@@ -118,7 +118,7 @@ class Predictor:
     @cached_property
     def preparation(self) -> Preparation:
         """The first stage of a scan, which needs no network."""
-        openvino = any(model.runtime == "openvino" for model in self.models)
+        openvino = any(model.runtime != "torch" for model in self.models)
         asked = Asked(self.batch, self.overlap, self.bf16, False, self.passes > 1, openvino, self.memory_gb)
         plans = [[model.plan for model in group] for group in self._groups]
         known = [(model.plan, one) for model, one in zip(self.models, self._known, strict=True) if one is not None]

@@ -35,6 +35,7 @@ def make_segmenter(order: Order) -> tuple[Segmenter, Message]:
         tta=order.tta,
         memory_gb=order.memory_gb,
         threads=order.threads,
+        compile=order.compile,
     )
     suffix = format_suffix(order.format)
     check_format(suffix, predictor.plan.pictures)

@@ -52,7 +52,7 @@ class Supervisor:
         """Until every scan of the claims has ended; with `more`, until an exception (a signal) ends it.
 
         Raises:
-            ConfigError: the output cannot be written, or workers end before they are ready.
+            ConfigError: the output cannot be written, or workers end before they are ready, or do not compute alike.
         """
         while self.claims.open or self.more is not None:
             if self.more is not None:
@@ -132,6 +132,7 @@ class Supervisor:
         if message is None:
             self._died(worker)
         elif "ready" in message:
+            self._agree(message["ready"]["options"])
             worker.ready = True
         elif "refused" in message:
             raise error_from_json(message["refused"])
@@ -139,6 +140,18 @@ class Supervisor:
             self._hear_row(worker, message)
         else:
             self._hear_of_scan(worker, message)
+
+    def _agree(self, options: str) -> None:
+        """Every worker computes as the first one, of which the table tells; compiling may fail in one of them alone.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        if options != self.task.facts.options:
+            raise ConfigError(
+                f"a worker computes otherwise ({options}) than the first one ({self.task.facts.options}): leave out --compile, "
+                "and give --runtime torch --precision fp32"
+            )
 
     def _hear_row(self, worker: Worker, message: Message) -> None:
         row = row_from_json(message.get("mark") or message.get("end"))

@@ -29,10 +29,13 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether (B, C, *sizes) has its channels last in memory, and not first as well (one channel, one voxel)."""
+    """Whether (B, C, *sizes) has its channels last in memory, and not first as well (one channel, one voxel).
+
+    Never while `torch.export` or `torch.compile` looks on: what is quick in one layout is theirs to find, from plain operators.
+    """
     if not torch.jit.is_scripting():
-        exported = exporting()
-        if exported:
+        plain = exporting() or compiling()
+        if plain:
             return False
     return not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
 
@@ -102,3 +105,12 @@ def exporting() -> bool:
     runtime lays out as it likes. Branches on a map's size would narrow the sizes that the file takes.
     """
     return bool(torch.compiler.is_exporting())
+
+
+def compiling() -> bool:
+    """Whether `torch.compile` looks on.
+
+    It writes loops of its own from plain operators. Our ways around torch's slow ones it could only follow in pieces: they look at numbers
+    and move memory.
+    """
+    return bool(torch.compiler.is_compiling())

@@ -15,11 +15,14 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 
-def fixed_graph(module: nn.Module, shape: tuple[int, ...]) -> GraphModule:
+def fixed_graph(module: nn.Module, shape: tuple[int, ...], where: torch.device | str = "cpu") -> GraphModule:
     """Record what `module` does with (B, C, *spatial) inputs of `shape`; its weights are shared, not copied.
 
     Tensors without content go through a scripted network, and are said to be on a GPU: there our networks take plain operators with the
     channels first, where on a processor they rearrange maps, which other runtimes do in their own way. Nothing of it needs a GPU.
+
+    Args:
+        where: the graph is to compute.
 
     Raises:
         RuntimeError, TypeError, ValueError: its way depends on what the voxels are, or it cannot be followed.
@@ -41,7 +44,7 @@ def fixed_graph(module: nn.Module, shape: tuple[int, ...]) -> GraphModule:
         if node.target is torch.ops.aten.slice.Tensor and _is_whole(node.args):
             node.replace_all_uses_with(node.args[0])  # x[:] without bounds, which OpenVINO does not take
         if "device" in node.kwargs:
-            node.kwargs = {**node.kwargs, "device": torch.device("cpu")}
+            node.kwargs = {**node.kwargs, "device": torch.device(where)}
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph

@@ -57,7 +57,7 @@ class Model:
         path: where it was read.
         part: its number among the networks of its file.
         kind: of file.
-        runtime: what computes `network`: torch or openvino.
+        runtime: what computes `network`: torch, openvino, or compiled (code that torch has made of it).
         head: what makes logits (N, i, j, k) of features (F, i, j, k), where `network` gives features; None: it gives logits.
     """
 

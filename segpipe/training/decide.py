@@ -69,13 +69,14 @@ def _sized(plan: Plan, settings: Settings, compute: Compute, budget: Budget, cas
     """The plan with the width and the batch for the budget."""
     log.info("measuring a few steps on this machine, to choose the width of the network")
     some = sorted(cases, key=lambda case: case.name)
+    eager = replace(settings, training=replace(settings.training, compile=False))  # to build code for every size would take the budget
     begun = time.perf_counter()
     prepared = [prepare_case(case, plan) for case in some[:: max(1, len(some) // _PROBED)][:_PROBED]]
     preparing = (time.perf_counter() - begun) / len(prepared) * len(cases) / max(1, torch.get_num_threads())
 
     def steps_of(one: Plan) -> int:
         network = build_trainable(one, "").to(compute.device)
-        seconds = step_seconds_within(TimedSteps(network, prepared, one, settings, compute), _MEASURE_SHARE * budget.max_seconds)
+        seconds = step_seconds_within(TimedSteps(network, prepared, one, eager, compute), _MEASURE_SHARE * budget.max_seconds)
         left = budget.max_seconds * (1.0 - _LAST_SHARE) - budget.elapsed_seconds - preparing - EXPORT_SECONDS
         return max(0, int(left * (1.0 - VALIDATION_SHARE) / seconds))
 

@@ -18,7 +18,7 @@ from segpipe.settings import Settings
 from segpipe.training.callbacks import EXPORT_SECONDS, MOST_RESERVED, VALIDATION_SHARE, VALIDATIONS_IN_STEPS
 from segpipe.training.custom import build_trainable
 from segpipe.training.data import TrainingCase, prepare_case
-from segpipe.training.pace import step_seconds
+from segpipe.training.pace import measure_pace
 from segpipe.training.schedule import Budget
 from segpipe.training.validation import validate
 
@@ -59,17 +59,18 @@ def estimate(cases: Sequence[Case], plan: Plan, settings: Settings, compute: Com
     held_out = max(1, round(settings.dataset.fraction * len(cases)))
     network = build_trainable(plan, settings.network.target).to(compute.device)
     with _Memory(compute.device) as stepping:
-        step = step_seconds(network, prepared, plan, settings, compute, SECONDS)
+        pace = measure_pace(network, prepared, plan, settings, compute, SECONDS)
     with _Memory(compute.device) as validating:
         started = time.perf_counter()
         validate(network, prepared[:1], plan, settings.inference, compute)
         validation = time.perf_counter() - started
     prepare_seconds = each * len(cases) / max(1, torch.get_num_threads())
-    steps, seconds = _time(settings, budget, step, read_seconds + prepare_seconds, validation, held_out)
+    before = read_seconds + prepare_seconds + pace.compile_seconds
+    steps, seconds = _time(settings, budget, pace.step_seconds, before, validation, held_out)
     cached = min(settings.training.cache_gb, sum(_case_gb(case) for case in prepared) / len(prepared) * len(cases))
     own = sum(_case_gb(case) for case in prepared)
     memory = max(stepping.gained_gb, validating.gained_gb) + (0.0 if compute.device == "cuda" else stepping.before_gb - own + cached)
-    return Estimate(step, steps, seconds, memory)
+    return Estimate(pace.step_seconds, steps, seconds, memory)
 
 
 def _time(settings: Settings, budget: Budget, step: float, before: float, validation: float, held_out: int) -> tuple[int, float]:

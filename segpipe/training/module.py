@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,6 +15,7 @@ from segpipe.errors import DataError
 from segpipe.patches.augment import Augment
 from segpipe.plan.plan import Plan
 from segpipe.settings import TrainingSettings
+from segpipe.training.heads import Heads
 from segpipe.training.loss import loss_of, supervised
 from segpipe.training.schedule import Budget, lr_factor
 from segpipe.training.seed import derived_seed, generator
@@ -46,6 +48,7 @@ class SegmentationModule(pl.LightningModule):
         self.losses: list[float] = []
         self.stopped_by = ""
         self.stages = Stages(network, settings)
+        self.heads = Heads(network, settings.compile)
         self._at, self._wrong, self._progress = "", "", 0.0
 
     def inference_network(self) -> nn.Module:
@@ -82,8 +85,10 @@ class SegmentationModule(pl.LightningModule):
             image, label = self.augment(batch["image"], batch["label"], random)
         if self.plan.dims == 2:
             image, label = image.squeeze(-1), label.squeeze(-1)
-        heads = self.network.forward_all(image)  # type: ignore[operator]
-        loss = supervised(self.loss, heads, label, self.network.steps, self.plan.partly_judged)  # type: ignore[arg-type]
+        steps: Any = self.network.steps
+        of_heads = partial(supervised, self.loss, label=label, steps=steps, partly=self.plan.partly_judged)
+        self.heads.settle(image, of_heads, self._all_agree)
+        loss: Tensor = of_heads(self.heads(image))
         self._at = f"at step {batch['step']} with patches of {', '.join(sorted(set(batch['cases'])))}"
         if not torch.isfinite(loss):
             self._wrong = f"the loss became {loss.detach().item()}"
@@ -91,6 +96,9 @@ class SegmentationModule(pl.LightningModule):
                 self._refuse()
         self.losses.append(float(loss.detach()))
         return loss
+
+    def _all_agree(self, yes: bool) -> bool:
+        return bool(self.trainer.strategy.reduce_boolean_decision(yes)) if self.trainer.world_size > 1 else yes
 
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None

@@ -5,6 +5,9 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +17,7 @@ from segpipe.patches.augment import Augment
 from segpipe.plan.plan import Plan
 from segpipe.settings import Settings
 from segpipe.training.data import PatchBatches, TrainingCase
+from segpipe.training.heads import Heads
 from segpipe.training.loss import loss_of, supervised
 
 WARM_UP = 3
@@ -37,6 +41,7 @@ class TimedSteps:
         self.batches = PatchBatches(cases, sizes, plan.batch_size, wanted.foreground, settings.seed)
         self.loss, self.weights = loss_of(plan, wanted).to(compute.device), list(network.parameters())
         self.optimiser = torch.optim.AdamW(self.weights, wanted.lr, fused=True)
+        self.heads = Heads(network, wanted.compile)
 
     def load(self, number: int) -> tuple[Tensor, Tensor]:
         """Augmented patches and their label maps, as the network and the loss take them."""
@@ -52,8 +57,10 @@ class TimedSteps:
         image, label = loaded or self.load(number)
         self.optimiser.zero_grad()
         with torch.autocast(self.compute.device, torch.bfloat16, enabled=self.compute.bf16):
-            heads = self.network.forward_all(image)  # type: ignore[operator]
-            total = supervised(self.loss, heads, label, self.network.steps, self.plan.partly_judged)  # type: ignore[arg-type]
+            steps: Any = self.network.steps
+            of_heads = partial(supervised, self.loss, label=label, steps=steps, partly=self.plan.partly_judged)
+            self.heads.settle(image, of_heads)
+            total: Tensor = of_heads(self.heads(image))
         total.backward()
         nn.utils.clip_grad_norm_(self.weights, self.clip)
         self.optimiser.step()
@@ -61,10 +68,21 @@ class TimedSteps:
         return time.perf_counter() - started
 
 
-def step_seconds(
+@dataclass(frozen=True)
+class Pace:
+    """Attributes:
+    step_seconds: of a step, the median.
+    compile_seconds: that come before the first; 0 where the network is not to be compiled.
+    """
+
+    step_seconds: float
+    compile_seconds: float
+
+
+def measure_pace(
     network: nn.Module, cases: Sequence[TrainingCase], plan: Plan, settings: Settings, compute: Compute, seconds: float
-) -> float:
-    """Median seconds of a step.
+) -> Pace:
+    """Take a few steps.
 
     Args:
         seconds: for the steps that are counted; at least `LEAST` of them.
@@ -76,7 +94,7 @@ def step_seconds(
     began = time.perf_counter()
     while len(times) < LEAST or time.perf_counter() - began < seconds:
         times.append(steps.seconds(WARM_UP + len(times)))
-    return statistics.median(times)
+    return Pace(statistics.median(times), steps.heads.seconds)
 
 
 def step_seconds_within(steps: TimedSteps, limit: float) -> float:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from segpipe.commands import doctor as command
-from segpipe.commands.machine import machine
+from segpipe.commands.machine import compiler, headers, machine
 from segpipe.errors import ConfigError
 
 
@@ -57,6 +57,23 @@ def test_versions_that_must_not_be_used_break_it(package: str, version: str | No
 @pytest.mark.parametrize(("package", "version"), [("torch", "2.10.0"), ("pytorch-lightning", "2.6.4"), ("pytorch-lightning", "2.6.20")])
 def test_versions_that_look_like_them_are_well(package: str, version: str, facts: dict[str, Any]) -> None:
     assert state({**facts, "versions": {**facts["versions"], package: version}}, "packages") == "ok"
+
+
+def test_a_compiler_is_looked_for_where_torch_does(facts: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", str(tmp_path / "c++"))
+    assert compiler() is None
+    assert state({**facts, "compiler": None}, "torch.compile") == "missing"
+    (tmp_path / "c++").touch(mode=0o755)
+    assert compiler() == str(tmp_path / "c++")
+    assert state({**facts, "compiler": compiler(), "headers": True}, "torch.compile") == "ok"
+    assert state({**facts, "compiler": compiler(), "headers": False}, "torch.compile") == "missing"
+
+
+def test_headers_are_pythons_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    assert not headers()
+    (tmp_path / "Python.h").touch()
+    assert headers()
 
 
 def test_little_memory_and_disk_are_said(facts: dict[str, Any]) -> None:

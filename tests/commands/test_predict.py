@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import os
 import resource
@@ -21,6 +22,7 @@ from segpipe.io.read import read_grid, read_volume
 from segpipe.io.write import write_volume
 from segpipe.network.build import build_network
 from segpipe.package.export import export_model
+from segpipe.package.model_file import load_model
 from segpipe.plan.plan import Channel, Label, NetworkPlan, Plan
 from tests.conftest import Run
 
@@ -283,3 +285,42 @@ def test_a_worker_that_cannot_load_the_model_says_why_in_the_words_of_the_model(
     with pytest.raises(ModelError, match=r"model\.ts is cut off: copy it again"):
         predict([tmp_path / "model.ts"], source, tmp_path / "out", CPU)
     assert not (tmp_path / "out").exists()
+
+
+def flat_model(path: Path) -> Path:
+    """Of a single stage, so that its code is soon built."""
+    spec = NetworkPlan("unet", (4,), ((3,) * 3,), ((1,) * 3,), convolutions=1)
+    model = load_model(untrained_model(path))
+    export_model(build_network(spec, 1, 3, 3), dataclasses.replace(model.plan, network=spec, patch_size=(8, 8, 8)), {}, path)
+    return path
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.usefixtures("compiler")
+def test_compiled_code_gives_the_label_maps_of_torch_and_is_told_in_the_table(segpipe: Any, source: Path, tmp_path: Path) -> None:
+    model = str(flat_model(tmp_path / "model.ts"))
+    words = ("predict", model, str(source), "out", "--device", "cpu", "--precision", "fp32")
+    done = segpipe(*words, "--compile")
+    assert done.returncode == 0, done.stderr
+    assert f"{model} is compiled (" in done.stderr
+    assert {row["options"] for row in rows(tmp_path / "out")} == {"overlap=0.5 precision=fp32 runtime=compiled"}
+    again = segpipe(*words, "--runtime", "torch")  # what compiled code gave is not mixed with what torch gives
+    assert again.returncode == 0, again.stderr
+    assert {(row["status"], row["options"]) for row in rows(tmp_path / "out")} == {("done", "overlap=0.5 precision=fp32")}
+    segpipe(*words[:3], "compiled", *words[4:], "--compile")
+    for name in ("a", "b", "c"):
+        same = read_volume(tmp_path / f"compiled/{name}.nii.gz").array == read_volume(tmp_path / f"out/{name}.nii.gz").array
+        assert same.mean() > 0.999
+
+
+def test_without_a_compiler_torch_computes_and_one_line_says_why(segpipe: Any, source: Path, tmp_path: Path) -> None:
+    words = ("predict", str(flat_model(tmp_path / "model.ts")), str(source), "out", "--device", "cpu", "--precision", "fp32", "--compile")
+    done = segpipe(*words, CXX=str(tmp_path / "g++"), TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "code"))
+    assert done.returncode == 0, done.stderr
+    [line] = [line for line in done.stderr.splitlines() if "compile" in line.lower()]
+    assert line.startswith(f"warning: {tmp_path / 'model.ts'} is not compiled: InvalidCxxCompiler: ")
+    assert {row["options"] for row in rows(tmp_path / "out")} == {"overlap=0.5 precision=fp32"}

@@ -109,3 +109,65 @@ def test_openvino_in_bf16_must_be_about_as_near_to_fp32_as_torch_is(
     with caplog.at_level(logging.INFO, logger="segpipe"):
         assert not choose_computing([model], CPU, Wanted(runtime="openvino")).bf16
     assert "in bf16 OpenVINO is" in caplog.text
+
+
+def heard(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the program says; torch has much to say to its authors while it compiles."""
+    return [record.message for record in caplog.records if record.name.startswith("segpipe")]
+
+
+@pytest.mark.usefixtures("uncompiled_backend")
+def test_compiled_code_is_kept_where_it_gives_the_logits_of_torch(make_model: MakeModel, caplog: pytest.LogCaptureFixture) -> None:
+    model = make_model()
+    with caplog.at_level(logging.INFO, logger="segpipe"):
+        computing = choose_computing([model], CPU, Wanted(precision="fp32", compile=True))
+    [after] = computing.models
+    assert (after.runtime, computing.bf16) == ("compiled", False)
+    assert [line.partition(" (")[0] for line in heard(caplog)] == [f"{model.path} is compiled"]
+    window = torch.randn(2, 1, 8, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(after.network(window), model.network(window))
+
+
+@pytest.mark.usefixtures("uncompiled_backend")
+def test_compiled_code_in_bf16_must_be_about_as_near_to_fp32_as_torch_is(
+    make_model: MakeModel, quick: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = telling(make_model(), 1.0)
+    computing = choose_computing([model], CPU, Wanted(compile=True))
+    assert (computing.models[0].runtime, computing.bf16) == ("compiled", True)
+    monkeypatch.setattr("segpipe.inference.computing._NEAR", -1.0)
+    computing = choose_computing([model], CPU, Wanted(compile=True))
+    assert (computing.models[0].runtime, computing.bf16) == ("torch", True)
+    assert heard(caplog)[-1:] == [f"{model.path} is not compiled: it gives other numbers than before"]
+
+
+def test_where_nothing_can_be_compiled_torch_computes_as_it_is_and_one_line_says_why(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("no compiler\nwhatsoever")
+
+    monkeypatch.setattr("segpipe.package.compiling.BACKEND", failing)
+    monkeypatch.setattr("segpipe.package.compiling.OPTIONS", None)
+    model = make_model()
+    assert choose_computing([model], CPU, Wanted(precision="fp32", compile=True)).models == (model,)
+    assert heard(caplog) == [f"{model.path} is not compiled: RuntimeError: no compiler"]
+
+
+@pytest.mark.usefixtures("uncompiled_backend")
+def test_compiled_code_that_gives_other_numbers_is_left(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("segpipe.inference.computing.same_logits", lambda found, expected: False)
+    model = make_model()
+    assert choose_computing([model, model], CPU, Wanted(precision="fp32", compile=True)).models == (model, model)
+    assert heard(caplog) == [f"{model.path} is not compiled: it gives other numbers than before"] * 2
+
+
+def test_openvino_is_not_to_be_compiled(make_model: MakeModel) -> None:
+    with pytest.raises(ConfigError, match="compile is for the networks of torch, and OpenVINO compiles its own: leave out one of the two"):
+        Wanted(runtime="openvino", compile=True)
+    model = dataclasses.replace(make_model("model.onnx"), runtime="openvino")
+    with pytest.raises(ModelError, match=r"model.onnx: openvino computes it, and compiles it by itself: leave out --compile"):
+        choose_computing([model, model], CPU, Wanted(precision="fp32", compile=True))

@@ -383,7 +383,8 @@ def test_segmenting_again_because_of_other_options_is_told(
     with caplog.at_level("WARNING"):
         other = Predictor([model], overlap=0.25)
         assert set(statuses(run(other, source, tmp_path / "out")).values()) == {"done"}
-        told = "3 scan(s) that are done are segmented again, because they were segmented with other options: overlap=0.5 precision=fp32, now overlap=0.25"
+        told = "3 scan(s) that are done are segmented again, because they were segmented with other options: "
+        told += "overlap=0.5 precision=fp32, now overlap=0.25"
         assert told in caplog.text
         caplog.clear()
         run(other, source, tmp_path / "out")

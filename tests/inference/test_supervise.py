@@ -287,3 +287,13 @@ def test_whoever_has_lost_a_scan_is_told_not_to_write_it(play: Callable[..., Pla
     assert one.first.sent[-1] == {"go": ["a", False]}
     one.say(one.first, {"lost": ["a"]})
     assert one.first.cases == "ab" and one.rows == []
+
+
+def test_a_worker_that_computes_otherwise_than_the_table_tells_ends_the_call(play: Callable[..., Play]) -> None:
+    one = play("ab", 2)
+    late = one.crew.all[-1]
+    late.ready = False
+    one.say(late, {"ready": {"options": one.supervisor.task.facts.options}, "passes": 1})
+    assert late.ready
+    with pytest.raises(ConfigError, match=r"a worker computes otherwise \(runtime=compiled\) than the first one .*leave out --compile"):
+        one.say(late, {"ready": {"options": "runtime=compiled"}, "passes": 1})

@@ -2,16 +2,22 @@
 
 import mmap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from segpipe.dataset.case import Case
 from segpipe.dataset.phantom import write_phantom
+from segpipe.network.build import build_network
 from segpipe.package.precision import Compute
+from segpipe.plan.plan import Plan
 from segpipe.plan.planner import make_plan
 from segpipe.settings import DatasetSettings, InferenceSettings, NetworkSettings, PlanSettings, Settings, TrainingSettings
 from segpipe.training import estimate as module
+from segpipe.training.data import TrainingCase
 from segpipe.training.estimate import _Memory, _time, estimate
+from segpipe.training.pace import Pace, measure_pace
 from segpipe.training.schedule import Budget
 from segpipe.training.survey import survey
 
@@ -51,6 +57,25 @@ def test_memory_that_was_freed_again_is_seen() -> None:
         held.close()
     assert 0.2 < memory.gained_gb < 0.5
     assert memory.before_gb > 0.05
+
+
+@pytest.mark.usefixtures("uncompiled_backend")
+def test_what_compiling_takes_comes_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_plan: Callable[[int], Plan], make_case: Callable[[str], TrainingCase]
+) -> None:
+    plan, cases = make_plan(3), [make_case("a")]
+    paces = []
+    for compile_ in (True, False):
+        network = build_network(plan.network, 1, plan.classes, 3)
+        paces.append(measure_pace(network, cases, plan, settings(compile=compile_), Compute("cpu", False), 0.0))
+    assert paces[0].compile_seconds > paces[0].step_seconds > 0
+    assert paces[1].compile_seconds == 0.0
+    called: list[float] = []
+    monkeypatch.setattr(module, "measure_pace", lambda *_: Pace(0.01, 1000.0))
+    monkeypatch.setattr(module, "_time", lambda settings, budget, step, before, *_: called.append(before) or (1, before))
+    monkeypatch.setattr(module, "prepare_case", lambda case, plan: cases[0])
+    estimate([Case("a", (tmp_path / "a.nii.gz",), None)], plan, settings(), Compute("cpu", False), Budget(max_steps=1))
+    assert 1000 < called[0] < 1100
 
 
 def test_an_estimate_of_a_small_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

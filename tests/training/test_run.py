@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import shutil
 import signal
@@ -456,3 +457,48 @@ def test_overlapping_regions_are_learnt_and_written_in_the_users_values(data: Pa
     assert [(region.name, region.members, region.paints) for region in model.plan.regions] == [("gland", (1, 2), 1), ("inner", (2,), 2)]
     assert model.network(torch.zeros(1, 1, 16, 16, 8)).shape == (1, 2, 16, 16, 8)
     assert "dice gland" in MetricsFile.read(tmp_path / "run/metrics.csv")[0]
+
+
+def small(data: Path, run: Path, **training: object) -> Settings:
+    """Of a network that is soon followed, or built."""
+    return dataclasses.replace(
+        settings(data, run, **training), network=NetworkSettings(features=[4], stages=1, convolutions=1, dropout=0.2)
+    )
+
+
+def failing(graph: object, inputs: object) -> None:
+    raise RuntimeError("no compiler\nwhatsoever")
+
+
+def test_a_run_whose_network_cannot_be_compiled_is_bit_for_bit_one_that_was_not_to_be(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_training(small(data, tmp_path / "eager"), "")
+    monkeypatch.setattr("segpipe.package.compiling.BACKEND", failing)
+    monkeypatch.setattr("segpipe.package.compiling.OPTIONS", None)
+    run_training(small(data, tmp_path / "run", compile=True), "")
+    assert same(weights(tmp_path / "eager"), weights(tmp_path / "run"))
+    told = [line for line in (tmp_path / "run" / "log.txt").read_text().splitlines() if "compile" in line]
+    assert [line.partition("WARNING ")[2] for line in told] == ["training.compile: the network is not compiled: RuntimeError: no compiler"]
+    assert "whatsoever" not in (tmp_path / "run" / "log.txt").read_text()
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_run_in_code_that_was_built_leaves_what_an_eager_one_does_and_either_goes_on_as_the_other(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="segpipe")
+    for name, before, after in (("eager", False, False), ("built", True, False), ("later", False, True)):
+        for steps, built, resume in ((2, before, "never"), (4, after, "auto")):
+            wanted = small(data, tmp_path / name, max_steps=steps, compile=built, resume=resume, precision="fp32")
+            done = run_training(wanted, f"training: {{compile: {str(built).lower()}}}\n")
+            assert done is not None and done.steps == steps
+        assert ("the network is compiled" in (tmp_path / name / "log.txt").read_text()) == (before or after)
+    expected = read_checkpoint(tmp_path / "eager" / "checkpoints" / "last.ckpt")["state_dict"]
+    for name in ("built", "later"):
+        found = read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt")["state_dict"]
+        assert list(found) == list(expected) and not any("_orig_mod" in key for key in found)
+        for key, value in expected.items():
+            torch.testing.assert_close(found[key], value, atol=0.01, rtol=0.01)
+        network = load_model(tmp_path / name / "model.ts").network
+        assert network.state_dict().keys() == weights(tmp_path / name).keys()  # type: ignore[attr-defined]

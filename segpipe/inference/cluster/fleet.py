@@ -17,6 +17,8 @@ from segpipe.inference.messages import Message, error_from_json
 
 log = logging.getLogger(__name__)
 
+_ALIKE = "give --runtime torch --precision fp32, and leave out --compile"
+"""What makes unlike machines compute alike."""
 _STARTS = 3
 """Copies of the networks that may end before they are ready while no other one is."""
 _LEAVE_SECONDS = 10.0
@@ -229,7 +231,7 @@ class Fleet:
             here, there = told["ready"][key], self.model["ready"][key]
             if here != there:
                 what = "another file at the model's path" if key == "sha256" else "other options"
-                cure = "copy the file to a disk that all share" if key == "sha256" else "give --runtime torch --precision fp32"
+                cure = "copy the file to a disk that all share" if key == "sha256" else _ALIKE
                 raise ConfigError(f"node {copy.seat.node.name} has {what} ({here}) than node {self.model['name']} ({there}): {cure}")
 
     def _did_not_start(self, copy: Copy, why: Lost) -> None:

@@ -109,7 +109,7 @@ def test_a_cluster_without_room_and_one_without_a_gpu_are_refused() -> None:
         ours.event(0)
 
 
-@pytest.mark.parametrize(("key", "told"), [("sha256", "another file at the model's path"), ("options", "--runtime torch --precision fp32")])
+@pytest.mark.parametrize(("key", "told"), [("sha256", "another file at the model's path"), ("options", "leave out --compile")])
 def test_nodes_that_do_not_agree_are_named(key: str, told: str) -> None:
     ours, bridge = fleet()
     bridge.nodes(*TWO)
