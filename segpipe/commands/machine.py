@@ -19,6 +19,7 @@ import psutil
 import torch
 
 import segpipe
+from segpipe.inference.cores import available_cores
 from segpipe.package.precision import fast_bf16
 
 PACKAGES = (
@@ -52,7 +53,7 @@ def processor() -> dict[str, Any]:
         "model": info.get("model name", platform.processor() or platform.machine()),
         "cores": psutil.cpu_count(logical=False),
         "threads": psutil.cpu_count(),
-        "usable": _usable_threads(),
+        "usable": available_cores(),
         "features": {flag: flag in flags for flag in CPU_FLAGS},
         "torch_amx": _torch_says("_is_amx_tile_supported"),
         "torch_avx512_bf16": _torch_says("_is_avx512_bf16_supported"),
@@ -68,10 +69,6 @@ def _cpuinfo() -> dict[str, str]:
         return {}
     pairs = (line.partition(":") for line in lines)
     return {name.strip(): value.strip() for name, _, value in pairs}
-
-
-def _usable_threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _torch_says(probe: str) -> bool | None:

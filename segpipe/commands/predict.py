@@ -6,7 +6,6 @@ The network runs in worker processes; torch is not imported here, and a worker i
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from segpipe.commands.outcome import Outcome
 from segpipe.dicom.policy import parse_policy
 from segpipe.errors import ConfigError, DataError
+from segpipe.inference.cores import available_cores
 from segpipe.inference.crew import crew_of
 from segpipe.inference.messages import Order
 from segpipe.inference.shard import parse_shard
@@ -126,7 +126,6 @@ def _engine(order: Order, options: PredictOptions) -> Iterator[Engine]:
 
 
 def _order(models: list[Path], out: Path, options: PredictOptions) -> Order:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Order(
         models=tuple(str(path / _MODEL if path.is_dir() else path) for path in models),
         out=str(out),
@@ -139,7 +138,7 @@ def _order(models: list[Path], out: Path, options: PredictOptions) -> Order:
         tta=options.tta,
         memory_gb=options.memory_gb,
         threads=options.threads,
-        threads_most=max(1, cores // options.workers) if options.workers > 1 else 0,
+        threads_most=max(1, available_cores() // options.workers) if options.workers > 1 else 0,
         format=options.format,
         probabilities=options.probabilities,
         level=logging.getLogger("segpipe").getEffectiveLevel(),

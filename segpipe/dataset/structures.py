@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from segpipe.dataset.facts import LabelFacts, Three
 from segpipe.geometry.grid import Grid
@@ -26,6 +25,8 @@ def structures(labels: NDArray[np.integer], values: Iterable[int], grid: Grid) -
         labels: (I, J, K).
         values: that occur in it.
     """
+    from scipy import ndimage  # a tenth of a second, which a prediction need not wait for
+
     wanted = sorted(value for value in values if value != 0)
     if not wanted:
         return {}, {}

@@ -101,7 +101,7 @@ class Crew:
 
     Attributes:
         heard: until when, in seconds of `time.monotonic`, everything was heard that workers have said.
-        ahead: whether a worker may have the next scan while it is at one: not where its memory is limited.
+        ahead: whether a worker may have the next scan while it is at one, as the workers say.
     """
 
     def __init__(self, order: Order, most: int, program: str = WORKER) -> None:
@@ -109,7 +109,7 @@ class Crew:
         self._program = program
         self.most = most
         self.heard = time.monotonic()
-        self.ahead = not order.memory_gb
+        self.ahead = True
         self.workers: list[Worker] = []
         self._said: set[tuple[str | int, ...]] = set()
         self._events: queue.Queue[_Event] = queue.Queue()
@@ -146,6 +146,15 @@ class Crew:
         said = words in self._said
         self._said.add(words)
         return said
+
+    def welcome(self, worker: Worker, ready: Message) -> None:
+        """A worker has loaded the model.
+
+        Args:
+            ready: what it has said.
+        """
+        worker.ready = True
+        self.ahead = ready["ahead"]
 
     def dismiss(self, worker: Worker) -> None:
         """End one of them."""

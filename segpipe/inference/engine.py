@@ -73,7 +73,8 @@ class Processes:
                 raise ConfigError(f"a worker {how_it_ended(worker.code())}: it had not loaded the model yet")
             if "refused" in message:
                 raise error_from_json(message["refused"])
-            worker.ready, ready = True, message
+            self._crew.welcome(worker, message)
+            ready = message
         return told_facts(ready)
 
     def work(self, work: Work) -> None:

@@ -17,7 +17,7 @@ from segpipe.inference.ending import table_at_end, tell_stopped
 from segpipe.inference.gather import Examination, Kinds, gather
 from segpipe.inference.lease import holding
 from segpipe.inference.ledger import Ledger
-from segpipe.inference.pipeline import Pipeline
+from segpipe.inference.pipeline import Pipeline, side_by_side_pays
 from segpipe.inference.predictor import Predictor
 from segpipe.inference.request import check_format, check_request, format_suffix
 from segpipe.inference.segment import LeaseLostError, Segmenter
@@ -79,7 +79,7 @@ def predict_scans(
                 ended(row)
             claims = Claims(ledger, segmenter.task.job, worker, ended)
             claims.add(agenda.todo)
-            pipeline = Pipeline(segmenter, side_by_side=not predictor.memory_gb)
+            pipeline = Pipeline(segmenter, side_by_side=side_by_side_pays(predictor))
             pipeline.run(_Turns(pipeline, claims, shown).feed)
     return [rows[scan.case] for scan in scans]
 

@@ -36,6 +36,7 @@ class Order:
         format: as the user wrote it.
         probabilities: also write those of each class.
         level: of the log.
+        side_by_side: whether several scans are in hand; None: where that is quicker and memory is not limited.
         parent: process that the worker must not outlive.
     """
 
@@ -54,6 +55,7 @@ class Order:
     format: str = ""
     probabilities: bool = False
     level: int = 20
+    side_by_side: bool | None = None
     parent: int = 0
 
 

@@ -4,6 +4,8 @@ The networks stay on the thread that loaded them, where they are warm and which 
 what the networks say, and one writes: were the last two one, the networks would wait for every label map to be written, because one block
 at most waits to be restored. One scan at most is prepared ahead, and three at most are in hand, so that memory hardly grows. Each goes
 through the very code that it goes through alone: what else runs changes nothing in its label map.
+
+Networks that fill every core of a processor by themselves are only slowed down by what runs beside them: there one scan follows the other.
 """
 
 from __future__ import annotations
@@ -17,10 +19,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol
 
+import torch
+
+from segpipe.inference.cores import available_cores
 from segpipe.inference.gather import Examination
 from segpipe.inference.held import MOST_IN_HAND
 from segpipe.inference.lane import Lane, Task
-from segpipe.inference.predictor import Part
+from segpipe.inference.predictor import Part, Predictor
 from segpipe.inference.segment import Attempt, LeaseLostError, Segmenter
 from segpipe.inference.table import Row
 
@@ -28,6 +33,17 @@ log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
 """Between two questions for more scans while nothing else happens."""
+
+
+def side_by_side_pays(predictor: Predictor, cores: int = 0) -> bool:
+    """Whether stages of several scans at once are quicker, and there is memory for them.
+
+    Args:
+        cores: of the processor that this process may fill; 0: all that the system gives it.
+    """
+    if predictor.memory_gb:
+        return False
+    return predictor.device.type != "cpu" or torch.get_num_threads() < (cores or available_cores())
 
 
 class Job(Protocol):

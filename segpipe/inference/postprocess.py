@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from segpipe.errors import ModelError
 
@@ -70,6 +69,8 @@ def apply_rules(indices: NDArray[Any], rules: Sequence[Rule], voxel_ml: float) -
 
 def components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Number of each voxel's component (0: none), and the voxels of each component from 1 on."""
+    from scipy import ndimage  # takes a tenth of a second, and most models have no rules
+
     numbered, count = ndimage.label(mask, structure=np.ones((3,) * mask.ndim), output=np.int32)
     return numbered, np.bincount(numbered.reshape(-1), minlength=count + 1)[1:]
 

@@ -10,6 +10,7 @@ import torch
 
 from segpipe.inference.api import load_model
 from segpipe.inference.messages import Message, Order
+from segpipe.inference.pipeline import side_by_side_pays
 from segpipe.inference.request import check_format, format_suffix
 from segpipe.inference.segment import Segmenter
 from segpipe.inference.task import FolderOptions
@@ -40,4 +41,5 @@ def make_segmenter(order: Order) -> tuple[Segmenter, Message]:
     suffix = format_suffix(order.format)
     check_format(suffix, predictor.plan.pictures)
     segmenter = Segmenter(predictor, Path(order.out), suffix, FolderOptions(order.format, order.probabilities))
-    return segmenter, {"ready": dataclasses.asdict(segmenter.task.facts), "passes": predictor.passes}
+    ahead = side_by_side_pays(predictor, order.threads_most) if order.side_by_side is None else order.side_by_side
+    return segmenter, {"ready": dataclasses.asdict(segmenter.task.facts), "passes": predictor.passes, "ahead": ahead}

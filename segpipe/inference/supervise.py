@@ -133,7 +133,7 @@ class Supervisor:
             self._died(worker)
         elif "ready" in message:
             self._agree(message["ready"]["options"])
-            worker.ready = True
+            self.crew.welcome(worker, message)
         elif "refused" in message:
             raise error_from_json(message["refused"])
         elif "mark" in message or "end" in message:

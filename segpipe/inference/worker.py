@@ -73,7 +73,7 @@ def _serve(order: Order, inbox: queue.Queue[Message], outbox: BinaryIO) -> None:
         from segpipe.inference.serve import make_segmenter
 
         segmenter, ready = make_segmenter(order)
-        pipeline = Pipeline(segmenter, side_by_side=not order.memory_gb)
+        pipeline = Pipeline(segmenter, side_by_side=ready["ahead"])
         threading.Thread(target=talk.hear, args=(inbox, pipeline), name="hear", daemon=True).start()
         talk.send(ready)
         pipeline.run(lambda: True)

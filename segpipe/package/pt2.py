@@ -13,17 +13,18 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
-from torch.export import Dim, ExportedProgram
-from torch.export.passes import move_to_device_pass
 
 from segpipe.errors import ModelError
 from segpipe.package.archive import packed, rewritten
 from segpipe.package.pt2_check import GRAPH, SAMPLES, check_pt2
 from segpipe.package.torchscript import Network
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 
 def exported_program(network: nn.Module, shape: tuple[int, ...]) -> ExportedProgram:
@@ -37,6 +38,8 @@ def exported_program(network: nn.Module, shape: tuple[int, ...]) -> ExportedProg
     Raises:
         ModelError: it uses Python that `torch.export` does not know, or takes some sizes only.
     """
+    from torch.export import Dim  # not with the module: a `.ts` needs none of it, and its import takes a tenth of a second
+
     free = {0: Dim.DYNAMIC, **dict.fromkeys(range(2, len(shape)), Dim.DYNAMIC)}
     try:
         with quiet(), torch.no_grad():
@@ -92,6 +95,8 @@ def load_pt2(records: dict[str, bytes], path: Path, device: torch.device | str) 
     Raises:
         ModelError: it holds anything but plain operators and tensors, or torch cannot read it.
     """
+    from torch.export.passes import move_to_device_pass
+
     check_pt2(records, path)
     try:
         with quiet():

@@ -29,6 +29,9 @@ class OneWorker:
     def event(self, seconds: float) -> tuple[Any, Message | None]:
         return self, self._says.popleft()
 
+    def welcome(self, worker: Any, ready: Message) -> None:
+        worker.ready = True
+
     def code(self) -> int:
         return 3
 

@@ -16,12 +16,13 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 
 from segpipe.errors import ConfigError, DataError
 from segpipe.geometry.grid import Grid, Volume
 from segpipe.inference.gather import Examination, gather
 from segpipe.inference.held import MOST_IN_HAND
-from segpipe.inference.pipeline import Pipeline
+from segpipe.inference.pipeline import Pipeline, side_by_side_pays
 from segpipe.inference.predictor import Predictor
 from segpipe.inference.preparation import Ready
 from segpipe.inference.segment import Attempt, LeaseLostError, Segmenter
@@ -555,3 +556,14 @@ def test_scans_that_have_ended_are_not_kept(predictor: Predictor, scans: list[Ex
     ended, _ = run(Counting(predictor, tmp_path / "out", "", FolderOptions()), scans)
     gc.collect()
     assert len(ended) == SCANS and 0 < most < MOST_IN_HAND and not alive
+
+
+def test_scans_are_side_by_side_where_networks_leave_cores_free_and_memory_is_not_limited(make_model: MakeModel) -> None:
+    model = make_model()
+    threads = torch.get_num_threads()
+    free, limited = Predictor([model]), Predictor([model], memory_gb=4.0)
+    assert not side_by_side_pays(free, cores=threads) and side_by_side_pays(free, cores=threads + 1)
+    assert not side_by_side_pays(limited, cores=threads + 1)
+    on_gpu = Predictor([model])
+    on_gpu.device = torch.device("cuda")
+    assert side_by_side_pays(on_gpu, cores=threads)

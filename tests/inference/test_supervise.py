@@ -118,6 +118,9 @@ class PlayedCrew:
             self.workers.append(Played())
             self.all.append(self.workers[-1])
 
+    def welcome(self, worker: Played, ready: Message) -> None:
+        worker.ready = True
+
     def dismiss(self, worker: Played) -> None:
         self.workers.remove(worker)
         worker.ended = True
