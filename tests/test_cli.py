@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from segpipe.cli import faults, main, output
@@ -169,6 +170,19 @@ def test_whatever_a_command_raises_is_one_line_and_its_exit_code(error: BaseExce
     assert found == code
     assert said.startswith(line)
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), click.exceptions.Abort()])
+def test_ctrl_c_before_a_command_has_begun_or_while_it_ends_is_one_line(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(**_: object) -> None:
+        raise error
+
+    output.set_up(debug=False, quiet=False)
+    monkeypatch.setattr("segpipe.cli.app.app", stopped)
+    assert call("--version") == 130
+    assert capsys.readouterr().err == "stopped\n"
 
 
 def ends(function: Callable[[], Outcome]) -> int:

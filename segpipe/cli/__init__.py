@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+_STOPPED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 _ANYWHERE = ("--debug", "--quiet", "-q")
 
 
@@ -13,19 +15,26 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: words after `segpipe`; None: those of the process.
     """
+    try:
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:  # before a command has begun, or once more while one ends
+        sys.stderr.write("stopped\n")
+        code = _STOPPED
+    raise SystemExit(code)
+
+
+def _run(words: list[str]) -> int:
     from segpipe.cli.app import app
     from segpipe.cli.output import report
 
-    words = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(args=_global_first(words) or ["--help"], prog_name="segpipe", standalone_mode=False)
+        return int(app(args=_global_first(words) or ["--help"], prog_name="segpipe", standalone_mode=False) or 0)
     except SystemExit as end:
         if not isinstance(end.__context__, BrokenPipeError):
             raise
-        code = report(end.__context__)  # rich and typer end the process themselves when nobody reads, as if it were a fault
+        return report(end.__context__)  # rich and typer end the process themselves when nobody reads, as if it were a fault
     except Exception as error:  # a wrong word or option; what a command raises, it has reported itself
-        code = report(error)
-    raise SystemExit(code)
+        return report(error)
 
 
 def _global_first(arguments: list[str]) -> list[str]:

@@ -30,7 +30,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     """The line to print (empty: nothing) and the exit code for whatever a command raised."""
     if isinstance(error, SegpipeError):
         return f"error: {_one_line(error)}", error.exit_code
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":  # click's, for a Ctrl-C that no command has caught
         return "stopped", STOPPED
     if isinstance(error, BrokenPipeError):
         return "", BROKEN_PIPE
