@@ -35,6 +35,7 @@ class Order:
         out: output folder.
         format: as the user wrote it.
         probabilities: also write those of each class.
+    seg_type, series_description, series_number: of DICOM objects, see `FolderOptions`.
         level: of the log.
         parent: process that the worker must not outlive.
     """
@@ -52,6 +53,9 @@ class Order:
     threads_most: int = 0
     format: str = ""
     probabilities: bool = False
+    seg_type: str = "binary"
+    series_description: str = ""
+    series_number: int = 0
     level: int = 20
     parent: int = 0
 
