@@ -9,14 +9,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from segpipe import __version__
 from segpipe.dicom.library import pydicom, quiet
 from segpipe.dicom.terms import SegmentLabel
+from segpipe.dicom.writing.overview import overview
 from segpipe.dicom.writing.record import Maker, Record, plain_faults
+from segpipe.dicom.writing.report import report
 from segpipe.dicom.writing.seg import numbered, segmentation
 from segpipe.dicom.writing.source import Source
+from segpipe.dicom.writing.structure_set import structure_set
 from segpipe.dicom.writing.uids import content_key
 from segpipe.dicom.writing.wanted import Kind, Wanted
 from segpipe.errors import GeometryError
@@ -54,13 +58,25 @@ def write_results(record: Record, labels: NDArray[Any]) -> Iterator[tuple[Kind, 
         DataError: a value of the source's header cannot be written, or its pixels (for the overview) not be read.
     """
     segments = numbered(record.source.on_planes(labels), record.labels)  # (planes, rows, columns)
+    volumes = {
+        number: float(np.count_nonzero(labels == label.value)) * record.source.grid.voxel_volume_ml
+        for number, label in enumerate(record.labels, 1)
+    }
+    made: dict[Kind, Any] = {}
     for kind in record.wanted.kinds:
         with plain_faults("be made"):
-            if kind == "dicom-seg":
-                ds = segmentation(record, segments)
-            else:
-                raise NotImplementedError(kind)
-        yield kind, record.finish(ds)
+            made[kind] = _made(kind, record, segments, volumes, made)
+        yield kind, record.finish(made[kind])
+
+
+def _made(kind: Kind, record: Record, segments: NDArray[Any], volumes: dict[int, float], before: dict[Kind, Any]) -> Any:
+    if kind == "dicom-seg":
+        return segmentation(record, segments)
+    if kind == "rtstruct":
+        return structure_set(record, segments)
+    if kind == "sr":
+        return report(record, before["dicom-seg"], volumes)
+    return overview(record, segments, volumes)
 
 
 def redated(record: Record, kind: Kind, path: Path) -> Record | None:

@@ -56,7 +56,7 @@ def segmentation(record: Record, segments: NDArray[Any]) -> Any:
             pixel_array=segments,
             segmentation_type="LABELMAP" if labelmap else "BINARY",
             segment_descriptions=[_described(record, number, label) for number, label in enumerate(record.labels, 1)],
-            transfer_syntax_uid=_RLE if labelmap else _NATIVE,
+            transfer_syntax_uid=_NATIVE,
             pixel_measures=library.PixelMeasuresSequence(source.first.spacing, thickness, source.spacing_mm),
             plane_orientation=library.PlaneOrientationSequence("PATIENT", source.first.orientation),
             plane_positions=[library.PlanePositionSequence("PATIENT", plane.position) for plane in planes],
@@ -69,6 +69,8 @@ def segmentation(record: Record, segments: NDArray[Any]) -> Any:
     for item in ds.DimensionIndexSequence:
         item.DimensionOrganizationUID = record.uid("dicom-seg", "dimensions")
     _refer(ds, source)
+    if labelmap:
+        ds.compress(_RLE, encoding_plugin="pydicom", generate_instance_uid=False)  # GDCM's encoder ends the process on small frames
     return ds
 
 
