@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,34 +13,17 @@ from typing import Any
 from segpipe import __version__
 from segpipe.dicom.library import pydicom, quiet
 from segpipe.dicom.terms import SegmentLabel
-from segpipe.dicom.writing.source import UNICODE, Source
+from segpipe.dicom.writing.patient import UNICODE, adopt
+from segpipe.dicom.writing.source import Source
 from segpipe.dicom.writing.uids import uid_of
 from segpipe.dicom.writing.wanted import Kind, Wanted
 from segpipe.errors import DataError
 
+log = logging.getLogger(__name__)
+
 MAKER = "segpipe"
 _EXPLICIT = "1.2.840.10008.1.2.1"
 _LONGEST_WORD = 64
-_PATIENT_AND_STUDY = (
-    # Patient, PS3.3 C.7.1.1
-    *("PatientName", "PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "TypeOfPatientID", "PatientBirthDate"),
-    *("PatientSex", "PatientBirthTime", "OtherPatientIDsSequence", "OtherPatientNames", "EthnicGroup", "PatientComments"),
-    *("PatientSpeciesDescription", "PatientSpeciesCodeSequence", "PatientBreedDescription", "PatientBreedCodeSequence"),
-    *("BreedRegistrationSequence", "ResponsiblePerson", "ResponsiblePersonRole", "ResponsibleOrganization", "QualityControlSubject"),
-    *("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
-    # Clinical Trial Subject and Study, C.7.1.3 and C.7.2.3
-    *("ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName"),
-    *("ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID", "ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription"),
-    # General Study and Patient Study, C.7.2.1 and C.7.2.2
-    *("StudyInstanceUID", "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
-    *("IssuerOfAccessionNumberSequence", "StudyDescription", "PhysiciansOfRecord", "NameOfPhysiciansReadingStudy", "ProcedureCodeSequence"),
-    *("ReferencedStudySequence", "AdmissionID", "AdmittingDiagnosesDescription", "PatientAge", "PatientSize", "PatientWeight"),
-)
-_MAY_BE_EMPTY = (
-    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID"),
-    "AccessionNumber",
-)
-"""Of type 2: present, if need be without a value."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +94,12 @@ class Record:
         Raises:
             DataError: a value of the source's header cannot be written.
         """
-        adopt(ds, self.source.header)
+        adopt(ds, self.source.patient)
         ds.SpecificCharacterSet = UNICODE
         ds.InstanceCreationDate, ds.InstanceCreationTime = day(self.when), clock(self.when)
         ds.SeriesDate, ds.SeriesTime = day(self.when), clock(self.when)
+        for item in ds.get("ContributingEquipmentSequence", []):  # highdicom names itself
+            item.ContributionDateTime = day(self.when) + clock(self.when)
         if "TimezoneOffsetFromUTC" in ds:
             del ds.TimezoneOffsetFromUTC  # of the source's clock; ours may differ
         return encoded(ds)
@@ -130,17 +116,6 @@ def day(when: datetime) -> str:
 
 def clock(when: datetime) -> str:
     return f"{when:%H%M%S}"
-
-
-def adopt(ds: Any, header: Any) -> None:
-    """Take over patient and study; the rest of a header (operators, devices, protocols) is the source's alone."""
-    for name in _PATIENT_AND_STUDY:
-        if name in header:
-            ds[name] = header[name]
-        elif name in _MAY_BE_EMPTY:
-            setattr(ds, name, None)
-        elif name in ds:
-            delattr(ds, name)
 
 
 def encoded(ds: Any) -> bytes:
@@ -174,6 +149,7 @@ def plain_faults(what: str) -> Iterator[None]:
     except (DataError, MemoryError):
         raise
     except Exception as error:
+        log.debug("%s", what, exc_info=True)
         kind = type(error).__name__
         raise DataError(
             f"its DICOM results cannot {what} ({kind}); a value of its header must be wrong: repair it, or leave DICOM out of --format"

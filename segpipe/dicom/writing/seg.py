@@ -12,18 +12,13 @@ from segpipe.dicom.library import pydicom, quiet
 from segpipe.dicom.plane import Plane
 from segpipe.dicom.terms import UNCODED, SegmentLabel, colour_of
 from segpipe.dicom.writing.highdicom_library import coded, highdicom
+from segpipe.dicom.writing.patient import adopt, only
 from segpipe.dicom.writing.record import MAKER, Record, short_text
-from segpipe.dicom.writing.source import Source
+from segpipe.dicom.writing.source import GEOMETRY, Source
 
 _RLE = "1.2.840.10008.1.2.5"
 _NATIVE = "1.2.840.10008.1.2.1"
-_LABEL_LONGEST = 16
-_KEPT = (
-    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "ImageType"),
-    *("Rows", "Columns", "NumberOfFrames", "PixelSpacing", "SliceThickness", "ImagePositionPatient", "ImageOrientationPatient"),
-    *("DimensionOrganizationSequence", "DimensionIndexSequence"),
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
-)
+
 _SAME_PLACE_MM = 1e-3
 
 
@@ -75,13 +70,10 @@ def segmentation(record: Record, segments: NDArray[Any]) -> Any:
 
 
 def lean(header: Any) -> Any:
-    """Of a header what highdicom needs to know of geometry and identity, the patient left empty: `Record.finish` adds who it is."""
+    """A header as highdicom wants it, the patient left empty: `Record.finish` adds who it is."""
     found = pydicom().Dataset()
-    for name in _KEPT:
-        if name in header:
-            found[name] = header[name]
-    for name in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime"):
-        setattr(found, name, "")
+    adopt(found, found)
+    found.update(only(header, GEOMETRY))
     return found
 
 

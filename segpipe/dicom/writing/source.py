@@ -17,10 +17,16 @@ from segpipe.dicom.library import pydicom, quiet
 from segpipe.dicom.plane import Plane
 from segpipe.dicom.request import Slices, stack_of
 from segpipe.dicom.stack import Stack
+from segpipe.dicom.writing.patient import PATIENT_AND_STUDY, only, patient_of
 from segpipe.errors import DataError
 from segpipe.geometry.grid import Grid
 
-UNICODE = "ISO_IR 192"
+GEOMETRY = (
+    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "ImageType"),
+    *("Rows", "Columns", "NumberOfFrames", "PixelSpacing", "SliceThickness", "ImagePositionPatient", "ImageOrientationPatient"),
+    *("DimensionOrganizationSequence", "DimensionIndexSequence"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+)
 _CURE = "without it no object can refer to the series: export it again with its UIDs, or leave DICOM out of --format"
 
 
@@ -30,15 +36,15 @@ class Source:
 
     Attributes:
         planes: one a place, by height; of copies the first.
-        headers: pydicom data sets without pixels, one a file, texts in Unicode.
-        file_of: for each plane, which of `headers` is its file's.
+        headers: pydicom data sets, one a file, of what tells which instance it is and how it lies.
+        patient: a data set of patient and study, see `patient_of`.
         slots: for each plane, its slice k of the label map.
         grid: of the label map.
     """
 
     planes: tuple[Plane, ...]
     headers: tuple[Any, ...]
-    file_of: tuple[int, ...]
+    patient: Any
     slots: tuple[int, ...]
     grid: Grid
 
@@ -46,11 +52,6 @@ class Source:
     def first(self) -> Plane:
         """Stands for all where they agree."""
         return self.planes[0]
-
-    @property
-    def header(self) -> Any:
-        """Likewise."""
-        return self.headers[self.file_of[0]]
 
     def on_planes(self, labels: NDArray[Any]) -> NDArray[Any]:
         """A label map (I, J, K) of `grid` -> (planes, rows, columns); each plane gets the slice that lies nearest."""
@@ -81,13 +82,14 @@ def read_source(slices: Slices) -> Source:
     planes = [stack.planes[layout.places.index(place)] for place in range(len(layout.heights))]
     paths = list(dict.fromkeys(plane.path for plane in planes))
     with quiet():
-        headers = tuple(_header(path) for path in paths)
+        whole = [_header(path) for path in paths]
+        headers, patient = tuple(only(header, GEOMETRY) for header in whole), patient_of(whole[0])
     grid, heights = layout.grid, np.array(layout.heights)
     at = heights
     if grid is None or layout.kind == "gap":
         grid, at = spread(stack.planes, layout)
     slots = tuple(int(np.abs(at - height).argmin()) for height in heights)
-    return Source(tuple(planes), headers, tuple(paths.index(plane.path) for plane in planes), slots, grid)
+    return Source(tuple(planes), headers, patient, slots, grid)
 
 
 def check_source(slices: Slices) -> None:
@@ -127,9 +129,6 @@ def _instances(planes: Sequence[Plane], places: Sequence[int]) -> list[tuple[str
 def _header(path: Path) -> Any:
     try:
         with open_file(path) as file:
-            found = pydicom().dcmread(file, stop_before_pixels=True, force=True)
-        found.decode()
+            return pydicom().dcmread(file, stop_before_pixels=True, force=True, specific_tags=[*GEOMETRY, *PATIENT_AND_STUDY])
     except Exception as error:
         raise DataError(f"{path}: its header cannot be read ({reason(error)}); it has changed: export it again") from error
-    found.SpecificCharacterSet = UNICODE
-    return found
