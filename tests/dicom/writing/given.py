@@ -21,6 +21,7 @@ from segpipe.dicom.writing.record import Maker, Record
 from segpipe.dicom.writing.results import record_of, write_results
 from segpipe.dicom.writing.source import Source, read_source
 from segpipe.dicom.writing.wanted import Kind, Wanted, result_files
+from segpipe.geometry.grid import Grid
 from tests.dicom.series import Made
 
 MAKER = Maker("prostate", "ab" * 32, "overlap=0.5")
@@ -86,20 +87,36 @@ def faults(path: Path) -> list[str]:
 
 
 def seg_points(ds: Any) -> dict[int, set[tuple[float, ...]]]:
-    """World positions, RAS+ in hundredths of a mm, of each segment's voxels, from frames and functional groups alone."""
+    """World positions, RAS+ in hundredths of a mm, of each segment's voxels."""
+    return {number: rounded(places) for number, places in seg_places(ds).items()}
+
+
+def seg_on(ds: Any, grid: Grid) -> dict[int, NDArray[np.bool_]]:
+    """Masks (I, J, K) of each segment; every voxel of it must lie in the middle of one of `grid`."""
+    masks = {}
+    for number, places in seg_places(ds).items():
+        index = np.linalg.solve(grid.affine, np.c_[places, np.ones(len(places))].T)[:3]
+        assert not index.size or np.abs(index - np.round(index)).max() < 0.01
+        masks[number] = np.zeros(grid.shape, dtype=bool)
+        masks[number][tuple(np.round(index).astype(int))] = True
+    return masks
+
+
+def seg_places(ds: Any) -> dict[int, NDArray[np.float64]]:
+    """World positions, RAS+ mm, of each segment's voxels, from frames and functional groups alone."""
     frames = np.asarray(ds.pixel_array).reshape(-1, ds.Rows, ds.Columns)
     shared = ds.SharedFunctionalGroupsSequence[0]
     orientation = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float)
     spacing = np.array(shared.PixelMeasuresSequence[0].PixelSpacing, dtype=float)
-    found: dict[int, set[tuple[float, ...]]] = {}
+    found: dict[int, list[NDArray[np.float64]]] = {}
     for frame, groups in zip(frames, ds.PerFrameFunctionalGroupsSequence, strict=True):
         position = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
         rows, columns = np.nonzero(frame)
         places = position + rows[:, None] * spacing[0] * orientation[3:] + columns[:, None] * spacing[1] * orientation[:3]
         group = groups if "SegmentIdentificationSequence" in groups else shared
         number = group.SegmentIdentificationSequence[0].ReferencedSegmentNumber
-        found.setdefault(int(number), set()).update(rounded(places * (-1, -1, 1)))
-    return found
+        found.setdefault(int(number), []).append(places * (-1, -1, 1))
+    return {number: np.concatenate(each) for number, each in found.items()}
 
 
 def true_points(made: Made, pixel_labels: NDArray[Any], values: tuple[int, ...] = (1, 7)) -> dict[int, set[tuple[float, ...]]]:
