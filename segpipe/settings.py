@@ -46,6 +46,11 @@ class DatasetSettings:
     """Names of the channels in order (`CT` is normalised as CT, the rest by z-score); auto: from the data set."""
     label_names: dict[str, str] = field(default_factory=dict)
     """Names of label values, `{"1": "PZ", "2": "TZ"}`; auto: from the data set, else `label 1`, `label 2`."""
+    label_codes: dict[str, list[str]] = field(default_factory=dict)
+    """What labels are, for DICOM results, by name or value: `{"PZ": ["SCT 279706003 Peripheral zone of the prostate"]}`, a scheme, a value
+    and a meaning; a second code modifies the first, a third is the category in place of Anatomical Structure; auto: no code."""
+    label_colours: dict[str, list[int]] = _in(0, 255, {})
+    """Colours of labels in DICOM results, by name or value, `{"PZ": [230, 25, 75]}`: red, green, blue; auto: a palette."""
     regions: dict[str, list[int]] = field(default_factory=dict)
     """Overlapping regions that are learnt in place of the labels, in the order of painting: `{"whole": [1, 2, 4], "core": [1, 4]}`."""
     ignore: list[int] = _in(-(2**31), 2**31 - 1, [])

@@ -10,6 +10,7 @@ import typer
 from segpipe import __version__
 from segpipe.cli.output import guarded, set_up, show
 from segpipe.cli.usage import PathsCommand, SettingsCommand
+from segpipe.cli.values import in_range, named_label, one_of
 from segpipe.commands.outcome import Outcome
 from segpipe.errors import ConfigError
 
@@ -172,7 +173,7 @@ def inspect(
     from segpipe.commands.option_words import option_words
     from segpipe.config.check import to_settings
 
-    names = dict(_named_label("--label-name", text) for text in label_name or [])
+    names = dict(named_label("--label-name", text) for text in label_name or [])
     values = {"root": data, "layout": layout, "images": images, "labels": labels, "pattern": pattern, "group": group}
     with option_words():
         settings = to_settings({"dataset": {**values, "channels": channel or [], "label_names": names, "ignore": ignore or []}}).dataset
@@ -207,7 +208,12 @@ def predict(
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:1.")] = "auto",
     overlap: Annotated[float, typer.Option(metavar="SHARE", help="Overlap of windows, 0 to 0.95.")] = 0.5,
     batch: Annotated[int, typer.Option(metavar="N", help="Windows a forward pass; 0: by their size.")] = 0,
-    format: Annotated[str, typer.Option(metavar="EXT", help="nii.gz, nrrd, mha, png ...; default: each input's own.")] = "",
+    format: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="EXT", help="nii.gz, nrrd, mha, png ...; of DICOM also dicom-seg, rtstruct, sr, sc; repeatable, or with commas."
+        ),
+    ] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write the probability of each class.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Segment scans again that are done already.")] = False,
     precision: Annotated[str, typer.Option(metavar="NAME", help="fp32, bf16, or auto (bf16 where it is fast and as good).")] = "auto",
@@ -224,6 +230,9 @@ def predict(
     engine: Annotated[str, typer.Option(metavar="NAME", help="processes of this machine, or ray: a cluster.")] = "processes",
     ray_address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Of the Ray cluster; auto: this machine's.")] = "auto",
     policy: Policy = None,
+    seg_type: Annotated[str, typer.Option(metavar="NAME", help="Of dicom-seg: binary, or labelmap (small, new).")] = "binary",
+    series_description: Annotated[str, typer.Option(metavar="TEXT", help="Of DICOM results, before a word for each kind.")] = "",
+    series_number: Annotated[int, typer.Option(metavar="N", help="Of the first kind of DICOM result; 0: by the scan's.")] = 0,
 ) -> Outcome:
     """Segment a scan, or a folder of scans with its subfolders: files, and series of DICOM slices, also in zip archives.
 
@@ -236,44 +245,38 @@ def predict(
     segpipe predict model.ts incoming/ out/ --watch
     segpipe predict model.ts scans/ out/ --engine ray
     segpipe predict model.ts dicom/ out/ --policy gap=resample
+    segpipe predict model.ts dicom/ out/ --format dicom-seg,rtstruct,sr
 
     OUT gets a label map for each scan, on its own grid, and predictions.csv. The same command goes on after any end, and several may
     share one OUT. Exit code 3 when some scans failed.
     """
     if len(paths) < 3:
         raise ConfigError(f"predict: got {len(paths)} path(s); must be MODEL... IN OUT: segpipe predict model.ts scans/ out/")
-    _in_range("--overlap", overlap, 0.0, 0.95)
-    _in_range("--batch", batch, 0, 1024)
-    _in_range("--threads", threads, 0, 1024)
-    _in_range("--memory-gb", memory_gb, 0.0, 1e5)
-    _in_range("--workers", 1 if workers is None else workers, 1, 256)
-    _in_range("--timeout", timeout, 0.0, 1e7)
-    _in_range("--still", still, 0.0, 1e5)
-    chosen: Any = _one_of("--precision", precision, ("auto", "fp32", "bf16"))
-    computing: Any = _one_of("--runtime", runtime, ("auto", "torch", "openvino"))
-    who: Any = _one_of("--engine", engine, ("processes", "ray"))
+    in_range("--overlap", overlap, 0.0, 0.95)
+    in_range("--batch", batch, 0, 1024)
+    in_range("--threads", threads, 0, 1024)
+    in_range("--memory-gb", memory_gb, 0.0, 1e5)
+    in_range("--workers", 1 if workers is None else workers, 1, 256)
+    in_range("--timeout", timeout, 0.0, 1e7)
+    in_range("--still", still, 0.0, 1e5)
+    chosen: Any = one_of("--precision", precision, ("auto", "fp32", "bf16"))
+    computing: Any = one_of("--runtime", runtime, ("auto", "torch", "openvino"))
+    seg: Any = one_of("--seg-type", seg_type, ("binary", "labelmap"))
+    who: Any = one_of("--engine", engine, ("processes", "ray"))
     from segpipe.commands.predict import PredictOptions
     from segpipe.commands.predict import predict as run
 
     options = PredictOptions(
-        *(device, overlap, batch, format, probabilities, overwrite, chosen, threads),
+        *(device, overlap, batch, ",".join(format or ()), probabilities, overwrite, chosen, threads),
         *(computing, tta, memory_gb, workers or 0, timeout, shard, watch, still),
         *(who, ray_address),
         policy=tuple(policy or ()),
         compile=compile,
+        seg_type=seg,
+        series_description=series_description,
+        series_number=series_number,
     )
     return run(paths[:-2], paths[-2], paths[-1], options)
-
-
-def _in_range(option: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{option}: is {value:g}; must be {low:g} to {high:g}")
-
-
-def _one_of(option: str, value: str, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise ConfigError(f"{option}: is {value!r}; must be one of {', '.join(choices)}")
-    return value
 
 
 @app.command()
@@ -302,16 +305,9 @@ def evaluate(
     from segpipe.commands.evaluate import EvaluateOptions
     from segpipe.commands.evaluate import evaluate as run
 
-    names = dict(_named_label("--label", text) for text in label or [])
+    names = dict(named_label("--label", text) for text in label or [])
     options = EvaluateOptions(json, csv, plots, tolerance, seed, resamples, names, background, allow_missing, threads, tuple(ignore or ()))
     return run(prediction, truth, options)
-
-
-def _named_label(option: str, text: str) -> tuple[str, str]:
-    value, equals, name = text.partition("=")
-    if not (equals and name.strip() and value.strip().lstrip("-").isdigit()):
-        raise ConfigError(f"{option} {text}: must be VALUE=NAME with a whole number, such as {option} 1=PZ")
-    return str(int(value)), name.strip()
 
 
 @app.command()
@@ -332,7 +328,7 @@ def export(
     """
     from segpipe.commands.export import export as write
 
-    kinds: Any = [_one_of("--to", kind.strip(), ("ts", "pt2", "onnx")) for kind in to.split(",")]
+    kinds: Any = [one_of("--to", kind.strip(), ("ts", "pt2", "onnx")) for kind in to.split(",")]
     return write(run, out, list(dict.fromkeys(kinds)))
 
 

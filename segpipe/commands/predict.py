@@ -10,14 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from segpipe.commands.outcome import Outcome
 from segpipe.dicom.policy import parse_policy
+from segpipe.dicom.writing.wanted import SegType, Wanted
 from segpipe.errors import ConfigError, DataError
 from segpipe.inference.cores import available_cores
 from segpipe.inference.crew import crew_of
 from segpipe.inference.messages import Order
+from segpipe.inference.request import dicom_kinds
 from segpipe.inference.shard import parse_shard
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ class PredictOptions:
     device: auto (a GPU where there is one), cpu, cuda or cuda:N.
     overlap: of neighbouring windows, as a share of the window, 0 to below 1.
     batch: windows a forward pass, 0: by the size of the window; lower it when memory is short.
-    format: extension of the label maps, `nii.gz`, `nrrd`, `mha`, `png` ...; empty: each input's own.
+    format: extension of the label maps, `nii.gz`, `nrrd`, `mha`, `png` ...; empty: each input's own; also kinds of DICOM objects, see
+        `FolderOptions`.
     probabilities: also write the probability of each class, `<case>_probabilities.nii.gz`.
     overwrite: segment scans again that are done already.
     precision: fp32 (with runtime torch the same label map on every machine), bf16 (faster where the hardware has it), auto (bf16 where
@@ -53,6 +56,8 @@ class PredictOptions:
     ray_address: of that cluster, `auto` or `HOST:PORT`.
     policy: `CLASS=ACTION` words, which DICOM series are taken or repaired.
     compile: compile the networks of torch, where that gives the same.
+
+    seg_type, series_description, series_number: of DICOM objects, see `Wanted`.
     """
 
     device: str = "auto"
@@ -76,6 +81,15 @@ class PredictOptions:
     policy: tuple[str, ...] = ()
     compile: bool = False
 
+    seg_type: SegType = "binary"
+    series_description: str = ""
+    series_number: int = 0
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """What DICOM objects are called, as `Order` and `FolderOptions` take it."""
+        return {"seg_type": self.seg_type, "series_description": self.series_description, "series_number": self.series_number}
+
 
 def predict(models: list[Path], source: Path, out: Path, options: PredictOptions) -> Outcome:
     """Segment `source` into the folder `out`; several models are an ensemble.
@@ -93,6 +107,7 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
     shard, policy = parse_shard(options.shard), parse_policy(options.policy)
     if options.watch and source.is_file():
         raise ConfigError(f"--watch: {source} is a file; must be a folder in which scans arrive")
+    Wanted(dicom_kinds(options.format), options.seg_type, options.series_description, options.series_number)
     with _engine(_order(models, out, options), options) as engine:
         from segpipe.commands.closing import Closing
         from segpipe.inference.call import Call, How
@@ -101,7 +116,7 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
         from segpipe.inference.task import FolderOptions
 
         closing = Closing()
-        wanted = FolderOptions(options.format, options.probabilities, options.overwrite)
+        wanted = FolderOptions(options.format, options.probabilities, options.overwrite, **options.words)
         how = How(shard, options.timeout, options.watch, options.still, policy)
         call = Call(engine, source, out, wanted, how, closing.add)
         with sigterm_ends():
@@ -141,6 +156,7 @@ def _order(models: list[Path], out: Path, options: PredictOptions) -> Order:
         threads_most=max(1, available_cores() // options.workers) if options.workers > 1 else 0,
         format=options.format,
         probabilities=options.probabilities,
+        **options.words,
         level=logging.getLogger("segpipe").getEffectiveLevel(),
     )
 

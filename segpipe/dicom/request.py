@@ -65,7 +65,21 @@ def read_slices(slices: Slices) -> Scan:
     Raises:
         DataError: see `read_stack`; or the files are no longer those of one stack.
     """
-    return read_stack(_stack(slices), parse_policy([slices.policy]))
+    return read_stack(stack_of(slices), parse_policy([slices.policy]))
+
+
+def stack_of(slices: Slices) -> Stack:
+    """The stack again, from the files as they are now.
+
+    Raises:
+        DataError: one cannot be read, or they are no longer those of one stack.
+    """
+    wanted = set(slices.planes)
+    planes = [plane for plane in read_all(slices.files) if (plane.path, plane.frame) in wanted]
+    stacks, left = group(planes)
+    if len(stacks) != 1 or left or len(planes) != len(wanted):
+        raise DataError(f"series {slices.name}: has changed since it was found; must stay as it is: run the command again")
+    return replace(stacks[0], name=slices.name)
 
 
 def grid_of(slices: Slices) -> Grid:
@@ -74,7 +88,7 @@ def grid_of(slices: Slices) -> Grid:
     Raises:
         DataError: as `read_slices`.
     """
-    layout = _stack(slices).layout
+    layout = stack_of(slices).layout
     if layout is None or layout.grid is None:
         return read_slices(slices).grid
     return layout.grid
@@ -94,12 +108,3 @@ def hash_of(slices: Slices) -> str:
         except Exception as error:  # an archive may be damaged in many ways
             raise DataError(f"{path}: cannot be read ({error}); must be there as it was found: copy or export it again") from error
     return total.hexdigest()
-
-
-def _stack(slices: Slices) -> Stack:
-    wanted = set(slices.planes)
-    planes = [plane for plane in read_all(slices.files) if (plane.path, plane.frame) in wanted]
-    stacks, left = group(planes)
-    if len(stacks) != 1 or left or len(planes) != len(wanted):
-        raise DataError(f"series {slices.name}: has changed since it was found; must stay as it is: run the command again")
-    return replace(stacks[0], name=slices.name)

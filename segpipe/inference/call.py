@@ -21,7 +21,7 @@ from segpipe.inference.ledger import Ledger
 from segpipe.inference.request import check_request, format_suffix
 from segpipe.inference.shard import Shard
 from segpipe.inference.table import Row
-from segpipe.inference.task import FolderOptions, Task, inputs_of
+from segpipe.inference.task import FolderOptions, Task, check_dicom, inputs_of
 from segpipe.inference.watch import Arrivals
 from segpipe.io.atomic import check_folder
 from segpipe.progress import Board, board
@@ -71,6 +71,7 @@ class Call:
         task = Task(self.engine.facts(), self.out, format_suffix(self.options.format), self.options)
         folder = [] if self.how.watch else self._gather(task, tell=True)
         scans = [scan for scan in folder if self.how.shard.holds(scan.case)]
+        check_dicom(task, scans)
         check_folder(self.out)
         self._total = len(scans)
         with Ledger(self.out) as ledger:

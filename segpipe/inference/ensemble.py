@@ -25,7 +25,8 @@ def check_agreement(models: Sequence[Model]) -> None:
     for other in models[1:]:
         if other.plan.regions != first.plan.regions:
             raise ModelError(f"{other.path} and {first.path} have different regions: an ensemble needs the same")
-        if other.plan.labels != first.plan.labels:
+        alike = len(other.plan.labels) == len(first.plan.labels)
+        if not (alike and all(a.same_class(b) for a, b in zip(other.plan.labels, first.plan.labels, strict=True))):
             ours, theirs = ([f"{label.value} {label.name}" for label in model.plan.labels] for model in (first, other))
             raise ModelError(f"{other.path} has the labels {theirs}, {first.path} {ours}: an ensemble needs the same labels")
         ours, theirs = ([channel.name for channel in model.plan.channels] for model in (first, other))

@@ -22,7 +22,7 @@ from segpipe.inference.predictor import Predictor
 from segpipe.inference.request import check_format, check_request, format_suffix
 from segpipe.inference.segment import LeaseLostError, Segmenter
 from segpipe.inference.table import Row
-from segpipe.inference.task import FolderOptions
+from segpipe.inference.task import FolderOptions, check_dicom
 from segpipe.io.atomic import check_folder
 from segpipe.progress import Board, Told, board
 
@@ -63,6 +63,7 @@ def predict_scans(
     check_format(suffix, predictor.plan.pictures)
     check_folder(out)
     segmenter = Segmenter(predictor, out, suffix, options)
+    check_dicom(segmenter.task, scans)
     rows: dict[str, Row] = {}
 
     def ended(row: Row) -> None:

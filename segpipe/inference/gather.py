@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from segpipe.dicom.policy import Policy
+from segpipe.dicom.writing.wanted import KINDS, result_files
 from segpipe.errors import ConfigError, DataError, SegpipeError
 from segpipe.inference.examination import Examination
 from segpipe.inference.series import gather_series
-from segpipe.inference.table import LEDGER, PROBABILITIES, TABLE, read_table
+from segpipe.inference.table import LEDGER, PROBABILITIES, TABLE, Row, read_table
 from segpipe.io.find import SUFFIXES, find_files, is_picture, is_scan, no_scan, split_name
 from segpipe.io.read import count_channels
 
@@ -150,7 +151,11 @@ def _listed(source: Path) -> set[Path]:
     except ConfigError as error:  # somebody else's table of that name
         log.debug("%s", error)
         return set()
-    return {source / name for row in rows if row.output for name in (row.output, row.case + PROBABILITIES)}
+    return {source / name for row in rows if row.output for name in _names_of(row)}
+
+
+def _names_of(row: Row) -> list[str]:
+    return [row.output, row.case + PROBABILITIES, *(path.as_posix() for path in result_files(Path(row.case), KINDS))]
 
 
 def _in_folder(files: list[Path], prefix: str, channels: Sequence[str]) -> list[Examination]:

@@ -35,6 +35,7 @@ class Order:
         out: output folder.
         format: as the user wrote it.
         probabilities: also write those of each class.
+    seg_type, series_description, series_number: of DICOM objects, see `FolderOptions`.
         level: of the log.
         side_by_side: whether several scans are in hand; None: where that is quicker and memory is not limited.
         parent: process that the worker must not outlive.
@@ -54,6 +55,9 @@ class Order:
     compile: bool = False
     format: str = ""
     probabilities: bool = False
+    seg_type: str = "binary"
+    series_description: str = ""
+    series_number: int = 0
     level: int = 20
     side_by_side: bool | None = None
     parent: int = 0

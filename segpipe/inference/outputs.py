@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from segpipe.dicom.writing.wanted import Kind, kinds_in, result_files
 from segpipe.errors import DataError
 from segpipe.inference.content import file_hash
 from segpipe.inference.table import PROBABILITIES, Row
@@ -17,11 +18,11 @@ WRITING = "*"
 State = Literal["absent", "ours", "changed", "foreign"]
 
 
-def output_files(out: Path, case: str, output: str, probabilities: bool) -> list[Path]:
-    """Label map, the voxels beside a `.mhd`, probabilities: always in this order, which that of `Row.output_hash` is."""
+def output_files(out: Path, case: str, output: str, kinds: Sequence[Kind], probabilities: bool) -> list[Path]:
+    """Label map, the voxels beside a `.mhd`, DICOM objects, probabilities: always in this order, which that of `Row.output_hash` is."""
     target = out / output
     beside = [target.with_suffix(".raw")] if target.suffix == ".mhd" else []
-    return [target, *beside, *([out / f"{case}{PROBABILITIES}"] if probabilities else [])]
+    return [target, *beside, *result_files(out / case, kinds), *([out / f"{case}{PROBABILITIES}"] if probabilities else [])]
 
 
 def hashes(files: Sequence[Path]) -> str:
@@ -37,7 +38,7 @@ def known_files(out: Path, row: Row | None) -> dict[Path, str]:
     """The files that `row` has written, and the hash of each."""
     if row is None or not row.output or not row.output_hash:
         return {}
-    return dict(zip(output_files(out, row.case, row.output, True), row.output_hash.split(";"), strict=False))
+    return dict(zip(output_files(out, row.case, row.output, kinds_in(row.options), True), row.output_hash.split(";"), strict=False))
 
 
 def state(path: Path, known: dict[Path, str]) -> State:

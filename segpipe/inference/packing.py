@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from segpipe.dicom.request import slices_from_json
+from segpipe.dicom.terms import segment_label_from_json
 from segpipe.inference.columns import from_record, to_record
 from segpipe.inference.gather import Examination
 from segpipe.inference.messages import Message
@@ -40,4 +41,5 @@ def row_from_json(value: Message | None) -> Row | None:
 def facts_from_json(value: Message) -> Facts:
     """What a worker has told of its model."""
     labels = tuple((int(number), str(name)) for number, name in value["labels"])
-    return Facts(tuple(value["channels"]), labels, value["pictures"], value["sha256"], value["options"])
+    table = tuple(map(segment_label_from_json, value["table"]))
+    return Facts(tuple(value["channels"]), labels, value["pictures"], value["sha256"], value["options"], value["task"], table)

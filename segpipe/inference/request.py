@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from segpipe.dicom.writing.highdicom_library import check_highdicom
+from segpipe.dicom.writing.wanted import KINDS, Kind
 from segpipe.errors import ConfigError, DataError
 from segpipe.inference.ledger import Ledger
 from segpipe.io.atomic import check_folder
 from segpipe.io.find import PICTURES, SUFFIXES, split_name
 from segpipe.io.write import label_suffix
+
+_ALIASES = {"nifti": "nii.gz"}
 
 
 def check_request(source: Path, out: Path, name: str) -> None:
@@ -19,25 +23,41 @@ def check_request(source: Path, out: Path, name: str) -> None:
 
     Raises:
         DataError: `source` is missing.
-        ConfigError: `out` is the input folder or a file, or cannot be written, or holds another program's table; unknown format.
+        ConfigError: `out` is the input folder or a file, or cannot be written, or holds another program's table; unknown format, or
+            one that needs a package which is not installed.
     """
     format_suffix(name)
+    if dicom_kinds(name):
+        check_highdicom()
     _check_places(source, out)
     check_folder(out)
     Ledger(out).close()
 
 
 def format_suffix(name: str) -> str:
-    """`nii.gz` or `.nii.gz` -> `.nii.gz`; the empty string stays.
+    """`nii.gz`, `.nii.gz` or `nifti` -> `.nii.gz`, also among kinds of DICOM objects; empty where no format of label maps is named.
 
     Raises:
-        ConfigError: unknown, or with loss.
+        ConfigError: unknown, or with loss, or two of them.
     """
-    suffix = f".{name.lower().lstrip('.')}" if name else ""
+    words = [_ALIASES.get(word, word) for word in _words(name) if word not in KINDS]
+    if len(set(words)) > 1:
+        raise ConfigError(f"--format: names {' and '.join(words)}; label maps have one format, give one of them")
+    suffix = f".{words[0]}" if words else ""
     if suffix and (suffix not in SUFFIXES or label_suffix(suffix) != suffix):
         allowed = ", ".join(known.lstrip(".") for known in SUFFIXES if label_suffix(known) == known)
-        raise ConfigError(f"--format is {name!r}; must be one of {allowed}")
+        raise ConfigError(f"--format is {name!r}; must be one of {allowed}, and for DICOM series also {', '.join(KINDS)}")
     return suffix
+
+
+def dicom_kinds(name: str) -> tuple[Kind, ...]:
+    """The kinds of DICOM objects that `--format` names, in the order of `KINDS`."""
+    words = _words(name)
+    return tuple(kind for kind in KINDS if kind in words)
+
+
+def _words(name: str) -> list[str]:
+    return [word.strip().lower().lstrip(".") for word in name.split(",") if word.strip()]
 
 
 def check_format(suffix: str, pictures: bool) -> None:

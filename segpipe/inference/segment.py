@@ -15,6 +15,8 @@ from segpipe.inference.clock import Clock
 from segpipe.inference.content import scan_hash
 from segpipe.inference.gather import Examination
 from segpipe.inference.memory import OutOfMemoryError
+
+from segpipe.inference.objects import check_series, write_objects
 from segpipe.inference.outputs import hashes
 from segpipe.inference.predictor import Part, Predictor
 from segpipe.inference.preparation import Preparation, Ready
@@ -40,7 +42,8 @@ def facts_of(predictor: Predictor) -> Facts:
     """What a call must know of the predictor."""
     plan = predictor.plan
     labels = tuple((label.value, label.name) for label in plan.labels)
-    return Facts(tuple(channel.name for channel in plan.channels), labels, plan.pictures, predictor.sha256, _options(predictor))
+    names = tuple(channel.name for channel in plan.channels)
+    return Facts(names, labels, plan.pictures, predictor.sha256, _options(predictor), plan.task, plan.segment_labels)
 
 
 def _options(predictor: Predictor) -> str:
@@ -198,6 +201,8 @@ def read_scan(task: Task, preparation: Preparation, attempt: Attempt, followed: 
     attempt.row = replace(attempt.row, input_hash=scan_hash(scan.images, scan.slices))
     if scan.problem:
         raise DataError(scan.problem)
+    if task.options.wanted.kinds:
+        check_series(scan)
     start = time.perf_counter()
     volume, way = open_scan(scan)
     attempt.seconds["read"] = time.perf_counter() - start
@@ -225,6 +230,7 @@ def write_scan(task: Task, preparation: Preparation, attempt: Attempt, ready: Re
     attempt.known = started
     if prediction.probabilities is not None:
         write_volume(files[-1], Volume(prediction.probabilities, grid))
+    write_objects(task, scan, prediction.labels)
     write_label_map(files[0], prediction.labels, grid)
     seconds = {**prediction.seconds, "write": time.perf_counter() - start}
     voxels = {name: float(count) for name, count in prediction.voxels.items()}

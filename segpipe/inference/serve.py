@@ -40,6 +40,8 @@ def make_segmenter(order: Order) -> tuple[Segmenter, Message]:
     )
     suffix = format_suffix(order.format)
     check_format(suffix, predictor.plan.pictures)
-    segmenter = Segmenter(predictor, Path(order.out), suffix, FolderOptions(order.format, order.probabilities))
+    seg_type: Any = order.seg_type
+    words = {"seg_type": seg_type, "series_description": order.series_description, "series_number": order.series_number}
+    segmenter = Segmenter(predictor, Path(order.out), suffix, FolderOptions(order.format, order.probabilities, **words))
     ahead = side_by_side_pays(predictor, order.threads_most) if order.side_by_side is None else order.side_by_side
     return segmenter, {"ready": dataclasses.asdict(segmenter.task.facts), "passes": predictor.passes, "ahead": ahead}

@@ -8,6 +8,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from segpipe.dicom.terms import Colour, SegmentLabel, Term
 from segpipe.errors import ModelError
 
 PLAN_VERSION = 1
@@ -34,11 +35,22 @@ class Channel:
 
 @dataclass(frozen=True)
 class Label:
-    """One class: `index` is the network's output channel (0 = background), `value` what the user's files hold."""
+    """One class: `index` is the network's output channel (0 = background), `value` what the user's files hold.
+
+    Attributes:
+        term: what it is, in codes, for DICOM objects; None where nobody has said.
+        colour: in which viewers show it; None: one of a palette.
+    """
 
     index: int
     value: int
     name: str
+    term: Term | None = None
+    colour: Colour | None = None
+
+    def same_class(self, other: Label) -> bool:
+        """Whether both mean the same voxels, whatever they are called in DICOM objects."""
+        return (self.index, self.value, self.name) == (other.index, other.value, other.name)
 
 
 @dataclass(frozen=True)
@@ -139,6 +151,11 @@ class Plan:
     def classes(self) -> int:
         """Number of classes, background included."""
         return len(self.labels)
+
+    @property
+    def segment_labels(self) -> tuple[SegmentLabel, ...]:
+        """The labels but the background, as DICOM objects are made with them."""
+        return tuple(SegmentLabel(label.value, label.name, label.term, label.colour) for label in self.labels[1:])
 
     @property
     def outputs(self) -> int:

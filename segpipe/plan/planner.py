@@ -21,6 +21,7 @@ from segpipe.plan.patch import PATCH_VOXELS, decide_batch, decide_patch
 from segpipe.plan.plan import Channel, Label, NetworkPlan, Normalisation, Plan, Sparse
 from segpipe.plan.regions import decide_regions
 from segpipe.plan.spacing import ANISOTROPIC, SEEN_SHARE, Spacing, decide_low, decide_spacing, median_shape, seen_share
+from segpipe.plan.table import described
 from segpipe.plan.topology import Topology
 from segpipe.settings import NetworkSettings, PlanSettings, Settings
 
@@ -68,7 +69,7 @@ def _plan(task: str, data: Fingerprint, settings: Settings, frame: Frame, limit:
     if wanted.resolution == "low" and spacing is not None:
         spacing = _low(data, settings, frame, (spacing, limit), reasons)
     layout, batch = _layout(data, settings, frame, (spacing, limit), reasons)
-    labels = _decide_labels(data)
+    labels = described(_decide_labels(data), settings.dataset)
     channels = _decide_channels(wanted, data, reasons)
     return Plan(
         task=task,

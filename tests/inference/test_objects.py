@@ -1,0 +1,185 @@
+"""DICOM objects beside label maps: in the ledger like every file, whole or absent, and on the slices."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from numpy.typing import NDArray
+
+from segpipe.errors import ConfigError
+from segpipe.inference.folder import FolderOptions, predict_folder
+from segpipe.inference.predictor import Predictor
+from segpipe.inference.table import Row
+from segpipe.io.read import read_volume
+from segpipe.io.write import write_volume
+from tests.dicom.series import Made, Series, turned
+from tests.dicom.writing.given import faults, needs_highdicom, read, seg_points, true_points
+from tests.dicom.writing.test_structure_set import rasterised
+
+from .conftest import MakeModel, blocks, blocks_volume, expected_labels
+
+needs_highdicom()
+
+SHAPE = (13, 11, 9)
+ALL = "dicom-seg,rtstruct,sr,sc"
+
+
+@pytest.fixture
+def predictor(make_model: MakeModel) -> Predictor:
+    return Predictor([make_model()])
+
+
+def series(**more: Any) -> Series:
+    """Blocks that the test's network finds, as slices."""
+    stored = blocks(SHAPE)[0].T.astype(np.uint16)  # (K, rows, columns)
+    return Series(**{"stored": stored, "size": stored.shape[1:], "heights": [2.5 * k for k in range(stored.shape[0])], **more})
+
+
+def truth() -> NDArray[Any]:
+    """(K, rows, columns)."""
+    return expected_labels(blocks(SHAPE)).T
+
+
+def run(predictor: Predictor, source: Path, out: Path, format: str, **options: Any) -> list[Row]:
+    return predict_folder(predictor, source, out, FolderOptions(format, **options))
+
+
+def test_every_kind_lies_beside_the_label_map_and_on_the_slices(predictor: Predictor, tmp_path: Path) -> None:
+    way = series(axes=turned(11, -23, 31))
+    made = way.write(tmp_path / "in")
+    (row,) = run(predictor, tmp_path / "in", tmp_path / "out", ALL)
+    assert row.status == "done"
+    names = {path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(row.case)}
+    assert names == {row.case + end for end in (".nii.gz", "_seg.dcm", "_rtstruct.dcm", "_sr.dcm", "_sc.dcm")}
+    files = {end: tmp_path / "out" / f"{row.case}_{end}.dcm" for end in ("seg", "rtstruct", "sr", "sc")}
+    assert [faults(path) for path in files.values()] == [[], [], [], []]
+    assert seg_points(read(files["seg"])) == true_points(made, truth(), (10, 255))
+    masks = rasterised(read(files["rtstruct"]), way, made)
+    assert np.array_equal(masks["organ"], truth() == 10)
+    assert np.array_equal(masks["tumour"], truth() == 255)
+    text = str(read(files["sr"]))
+    for name, value in (("organ", 10), ("tumour", 255)):
+        ml = int((truth() == value).sum()) * 0.8 * 0.7 * 2.5 / 1000
+        assert row.volumes_ml[name] == pytest.approx(ml)
+        assert f"'{ml:.7g}'" in text
+    assert len(row.output_hash.split(";")) == 5
+
+
+def test_what_is_done_is_skipped_and_other_kinds_or_words_are_noticed(predictor: Predictor, tmp_path: Path) -> None:
+    series().write(tmp_path / "in")
+    out = tmp_path / "out"
+    (first,) = run(predictor, tmp_path / "in", out, "dicom-seg,rtstruct")
+    seg, contours = out / f"{first.case}_seg.dcm", out / f"{first.case}_rtstruct.dcm"
+    before = seg.read_bytes()
+    (again,) = run(predictor, tmp_path / "in", out, "rtstruct,dicom-seg")
+    assert again.status == "skipped"
+    contours.unlink()
+    (third,) = run(predictor, tmp_path / "in", out, "dicom-seg,rtstruct")
+    assert (third.status, contours.exists()) == ("done", True)
+    assert seg.read_bytes() == before
+    (fewer,) = run(predictor, tmp_path / "in", out, "dicom-seg")
+    assert fewer.status == "done"
+    assert not contours.exists()
+    assert contours.with_name(contours.name + ".outdated").exists()
+    assert seg.read_bytes() == before
+    (other,) = run(predictor, tmp_path / "in", out, "dicom-seg", series_number=77)
+    assert other.status == "done"
+    assert read(seg).SeriesNumber == 77
+    (none,) = run(predictor, tmp_path / "in", out, "")
+    assert none.status == "done"
+    assert not seg.exists()
+
+
+def test_an_object_that_somebody_has_changed_is_not_replaced(predictor: Predictor, tmp_path: Path) -> None:
+    series().write(tmp_path / "in")
+    (row,) = run(predictor, tmp_path / "in", tmp_path / "out", "dicom-seg")
+    path = tmp_path / "out" / f"{row.case}_seg.dcm"
+    path.write_bytes(path.read_bytes() + b"\0\0")
+    with pytest.raises(ConfigError, match=r"_seg\.dcm: was changed since it was predicted"):
+        run(predictor, tmp_path / "in", tmp_path / "out", "dicom-seg")
+
+
+def test_a_file_that_is_no_series_fails_alone_and_before_anything_where_there_is_no_other(predictor: Predictor, tmp_path: Path) -> None:
+    write_volume(tmp_path / "in" / "a.nii.gz", blocks_volume())
+    with pytest.raises(ConfigError, match=r"a\.nii\.gz: is no DICOM series"):
+        run(predictor, tmp_path / "in", tmp_path / "out", "dicom-seg")
+    assert not (tmp_path / "out").exists()
+    series().write(tmp_path / "in" / "series")
+    rows = run(predictor, tmp_path / "in", tmp_path / "out", "nifti,dicom-seg")
+    assert sorted(row.status for row in rows) == ["done", "failed"]
+    assert "is no DICOM series" in next(row.reason for row in rows if row.status == "failed")
+
+
+def test_a_series_without_a_study_fails_before_the_networks(predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in series().write(tmp_path / "in").paths:
+        ds = read(path)
+        ds.StudyInstanceUID = ""
+        ds.save_as(path)
+    monkeypatch.setattr(predictor, "parts", lambda *_: pytest.fail("the networks were asked"))
+    (row,) = run(predictor, tmp_path / "in", tmp_path / "out", "dicom-seg")
+    assert (row.status, row.seconds) == ("failed", {})
+    assert "states no StudyInstanceUID" in row.reason
+
+
+def test_ledger_table_and_log_hold_hashes_and_no_name(predictor: Predictor, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    series().write(tmp_path / "in")
+    run(predictor, tmp_path / "in", tmp_path / "out", ALL)
+    with sqlite3.connect(tmp_path / "out" / "predictions.sqlite") as connection:
+        ledger = "\n".join(connection.iterdump())
+    connection.close()
+    texts = (ledger, (tmp_path / "out" / "predictions.csv").read_text(), (tmp_path / "out" / "labels.json").read_text(), caplog.text)
+    for text in texts:
+        for word in ("Secret", "SECRET", "1.2.3.", "2.25."):
+            assert word not in text
+
+
+@pytest.mark.parametrize("kind", ["dicom-seg", "rtstruct"])
+def test_objects_of_a_tilted_series_lie_on_its_slices(kind: str, predictor: Predictor, tmp_path: Path) -> None:
+    k, row, column = np.indices((25, 60, 60))
+    heights = 2.5 * np.arange(25)
+    shift = np.tan(np.radians(15)) * heights[:, None, None]
+    inside = (column * 0.7 - 21) ** 2 + (row * 0.8 + shift - 32) ** 2 + (k * 2.5 - 30) ** 2 < 14**2
+    way = series(stored=inside.astype(np.uint16), size=(60, 60), heights=heights, tilt=15)
+    made: Made = way.write(tmp_path / "in")
+    (done,) = run(predictor, tmp_path / "in", tmp_path / "out", kind)
+    (path,) = (tmp_path / "out").glob("*.dcm")
+    if kind == "dicom-seg":
+        found = seg_points(read(path))[1]
+        (true,) = true_points(made, inside.astype(int), (1,)).values()
+        dice = 2 * len(found & true) / (len(found) + len(true))
+        assert found == true_points(made, read_volume(tmp_path / "out" / done.output).array[0].T, (10,))[1]
+    else:
+        mask = rasterised(read(path), way, made)["organ"]
+        dice = 2 * (mask & inside).sum() / (mask.sum() + inside.sum())
+        assert np.array_equal(mask, read_volume(tmp_path / "out" / done.output).array[0].T == 10)
+    assert dice >= 0.985
+
+
+def test_what_cannot_be_asked_for_is_refused(predictor: Predictor, tmp_path: Path) -> None:
+    series().write(tmp_path / "in")
+    for words, match in (("sr", "dicom-seg,sr"), ("dicom", "for DICOM series also dicom-seg"), ("nrrd,mha,sc", "one format")):
+        with pytest.raises(ConfigError, match=match):
+            run(predictor, tmp_path / "in", tmp_path / "out", words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_fault_while_one_is_written_leaves_no_half_of_it(predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    series().write(tmp_path / "in")
+    from segpipe.dicom.writing import results
+
+    monkeypatch.setattr(results, "structure_set", lambda *_: (_ for _ in ()).throw(ValueError("Secret^Name")))
+    (row,) = run(predictor, tmp_path / "in", tmp_path / "out", "dicom-seg,rtstruct")
+    assert row.status == "failed"
+    assert "DICOM results cannot be made (ValueError)" in row.reason
+    assert "Secret" not in row.reason
+    monkeypatch.undo()
+    assert [path.name for path in (tmp_path / "out").glob("*.dcm")] == []
+    (row,) = run(predictor, tmp_path / "in", tmp_path / "out", "dicom-seg,rtstruct")
+    assert row.status == "done"
+    assert all(pydicom.dcmread(path).PixelData for path in (tmp_path / "out").glob("*_seg.dcm"))
