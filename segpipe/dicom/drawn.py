@@ -91,6 +91,7 @@ def read_drawn(drawn: Drawn, stack: Stack, scan: Scan) -> Labels:
             notes += _PAINT[annotation.kind](path, values, places, canvas, drawn.off_grid)
             annotations.append(annotation)
     with _named(drawn.paths[0]):
+        _check_once(drawn, annotations)
         notes += [*_missing(drawn, annotations), *_overlaps(drawn, canvas)]
     if canvas.outside:
         notes.append(f"{canvas.outside} labelled voxel(s) lie beyond the series: left out")
@@ -125,6 +126,21 @@ def _named(path: Path) -> Iterator[None]:
     except Exception as error:
         log.debug("%s", path, exc_info=True)
         raise DataError(f"{path}: cannot be used ({reason(error)}); must be a whole DICOM file: copy or export it again") from error
+
+
+def _check_once(drawn: Drawn, annotations: list[Annotation]) -> None:
+    """Refuse a structure that two files of a case have, unless a pattern takes several.
+
+    Raises:
+        DataError: there is one.
+    """
+    for choice in drawn.choices if len(annotations) > 1 else ():
+        both = [one for one in annotations if choice.of(one.structures)]
+        if len(both) > 1 and choice.plain:
+            raise DataError(
+                f"has {choice.which!r} for the label {choice.name!r}, and so has {both[-1].path}; must be in one of them: take one out, "
+                "or take all with a pattern in dataset.dicom.labels"
+            )
 
 
 def _missing(drawn: Drawn, annotations: list[Annotation]) -> list[str]:

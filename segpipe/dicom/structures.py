@@ -65,6 +65,11 @@ class Choice:
             found.append((key.strip().lower(), text.strip()) if known else ("name", part.strip()))
         return found
 
+    @property
+    def plain(self) -> bool:
+        """Whether no alternative is a pattern, so that one structure is meant."""
+        return not any(sign in text for _, text in self._alternatives() for sign in _WILD)
+
     def of(self, structures: Sequence[Structure]) -> tuple[Structure, ...]:
         """Those that are meant, each once, in their own order.
 
