@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from segpipe import __version__
+from segpipe.cli.option_values import in_range, named_label, one_of
 from segpipe.cli.output import guarded, set_up, show
 from segpipe.cli.usage import PathsCommand, SettingsCommand
 from segpipe.commands.outcome import Outcome
@@ -145,7 +146,7 @@ def preview(words: Words = None, cfg: Cfg = False) -> Outcome:
 def inspect(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Folder of the data set, or a manifest (CSV or JSON).")],
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything that was found.")] = None,
-    layout: Annotated[str, typer.Option(metavar="NAME", help="auto, msd, nnunet, folders or manifest.")] = "auto",
+    layout: Annotated[str, typer.Option(metavar="NAME", help="auto, msd, nnunet, folders, manifest or dicom.")] = "auto",
     images: Annotated[str, typer.Option(metavar="NAME", help="Image folder under DATA.")] = "",
     labels: Annotated[str, typer.Option(metavar="NAME", help="Label folder under DATA.")] = "",
     pattern: Annotated[str, typer.Option(metavar="REGEX", help="On image names: (?P<case>.+)_(?P<channel>t1|t2).")] = "",
@@ -153,6 +154,9 @@ def inspect(
     channel: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Name of a channel, in their order; repeatable.")] = None,
     ignore: Annotated[list[int] | None, typer.Option(metavar="VALUE", help="Label value that nobody has judged; repeatable.")] = None,
     label_name: Annotated[list[str] | None, typer.Option(metavar="VALUE=NAME", help="Name of a label value; repeatable.")] = None,
+    dicom: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Of --layout dicom: labels.PZ='peri*' ...; repeatable.")
+    ] = None,
     policy: Policy = None,
     ids: Annotated[bool, typer.Option("--ids", help="DICOM: show UIDs, descriptions and names of patients.")] = False,
 ) -> Outcome:
@@ -162,6 +166,7 @@ def inspect(
     segpipe inspect Task04_Hippocampus
     segpipe inspect scans --images t2 --labels zones --json audit.json
     segpipe inspect dicom/
+    segpipe inspect dicom/ --layout dicom --dicom labels.tumour='lesion*'
 
     Of a folder or zip archive of DICOM that is no data set: its studies, series and stacks, and what predict would do with each.
 
@@ -169,11 +174,12 @@ def inspect(
     """
     from segpipe.commands.inspect import inspect as run
     from segpipe.commands.inspect_dicom import DicomOptions
-    from segpipe.commands.option_words import option_words
+    from segpipe.commands.option_words import dicom_values, option_words
     from segpipe.config.check import to_settings
 
-    names = dict(_named_label("--label-name", text) for text in label_name or [])
-    values = {"root": data, "layout": layout, "images": images, "labels": labels, "pattern": pattern, "group": group}
+    names = dict(named_label("--label-name", text) for text in label_name or [])
+    values: dict[str, Any] = {"root": data, "layout": layout, "images": images, "labels": labels, "pattern": pattern, "group": group}
+    values["dicom"] = dicom_values(dicom or [])
     with option_words():
         settings = to_settings({"dataset": {**values, "channels": channel or [], "label_names": names, "ignore": ignore or []}}).dataset
     return run(settings, json, DicomOptions(tuple(policy or ()), ids))
@@ -223,6 +229,9 @@ def predict(
     engine: Annotated[str, typer.Option(metavar="NAME", help="processes of this machine, or ray: a cluster.")] = "processes",
     ray_address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Of the Ray cluster; auto: this machine's.")] = "auto",
     policy: Policy = None,
+    series: Annotated[
+        list[str] | None, typer.Option(metavar="CHANNEL=WHICH", help="DICOM: 'T2=t2*', 'ADC=type=ADC' ...; repeatable.")
+    ] = None,
 ) -> Outcome:
     """Segment a scan, or a folder of scans with its subfolders: files, and series of DICOM slices, also in zip archives.
 
@@ -234,23 +243,23 @@ def predict(
     segpipe predict model.ts scans/ out/ --shard $SLURM_ARRAY_TASK_ID/16
     segpipe predict model.ts incoming/ out/ --watch
     segpipe predict model.ts scans/ out/ --engine ray
-    segpipe predict model.ts dicom/ out/ --policy gap=resample
+    segpipe predict model.ts dicom/ out/ --policy gap=resample --series 'T2=t2*tra*' --series 'ADC=type=ADC'
 
     OUT gets a label map for each scan, on its own grid, and predictions.csv. The same command goes on after any end, and several may
     share one OUT. Exit code 3 when some scans failed.
     """
     if len(paths) < 3:
         raise ConfigError(f"predict: got {len(paths)} path(s); must be MODEL... IN OUT: segpipe predict model.ts scans/ out/")
-    _in_range("--overlap", overlap, 0.0, 0.95)
-    _in_range("--batch", batch, 0, 1024)
-    _in_range("--threads", threads, 0, 1024)
-    _in_range("--memory-gb", memory_gb, 0.0, 1e5)
-    _in_range("--workers", 1 if workers is None else workers, 1, 256)
-    _in_range("--timeout", timeout, 0.0, 1e7)
-    _in_range("--still", still, 0.0, 1e5)
-    chosen: Any = _one_of("--precision", precision, ("auto", "fp32", "bf16"))
-    computing: Any = _one_of("--runtime", runtime, ("auto", "torch", "openvino"))
-    who: Any = _one_of("--engine", engine, ("processes", "ray"))
+    in_range("--overlap", overlap, 0.0, 0.95)
+    in_range("--batch", batch, 0, 1024)
+    in_range("--threads", threads, 0, 1024)
+    in_range("--memory-gb", memory_gb, 0.0, 1e5)
+    in_range("--workers", 1 if workers is None else workers, 1, 256)
+    in_range("--timeout", timeout, 0.0, 1e7)
+    in_range("--still", still, 0.0, 1e5)
+    chosen: Any = one_of("--precision", precision, ("auto", "fp32", "bf16"))
+    computing: Any = one_of("--runtime", runtime, ("auto", "torch", "openvino"))
+    who: Any = one_of("--engine", engine, ("processes", "ray"))
     from segpipe.commands.predict import PredictOptions
     from segpipe.commands.predict import predict as run
 
@@ -259,19 +268,9 @@ def predict(
         *(computing, tta, memory_gb, workers or 0, timeout, shard, watch, still),
         *(who, ray_address),
         policy=tuple(policy or ()),
+        series=tuple(series or ()),
     )
     return run(paths[:-2], paths[-2], paths[-1], options)
-
-
-def _in_range(option: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{option}: is {value:g}; must be {low:g} to {high:g}")
-
-
-def _one_of(option: str, value: str, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise ConfigError(f"{option}: is {value!r}; must be one of {', '.join(choices)}")
-    return value
 
 
 @app.command()
@@ -300,16 +299,9 @@ def evaluate(
     from segpipe.commands.evaluate import EvaluateOptions
     from segpipe.commands.evaluate import evaluate as run
 
-    names = dict(_named_label("--label", text) for text in label or [])
+    names = dict(named_label("--label", text) for text in label or [])
     options = EvaluateOptions(json, csv, plots, tolerance, seed, resamples, names, background, allow_missing, threads, tuple(ignore or ()))
     return run(prediction, truth, options)
-
-
-def _named_label(option: str, text: str) -> tuple[str, str]:
-    value, equals, name = text.partition("=")
-    if not (equals and name.strip() and value.strip().lstrip("-").isdigit()):
-        raise ConfigError(f"{option} {text}: must be VALUE=NAME with a whole number, such as {option} 1=PZ")
-    return str(int(value)), name.strip()
 
 
 @app.command()
@@ -330,7 +322,7 @@ def export(
     """
     from segpipe.commands.export import export as write
 
-    kinds: Any = [_one_of("--to", kind.strip(), ("ts", "pt2", "onnx")) for kind in to.split(",")]
+    kinds: Any = [one_of("--to", kind.strip(), ("ts", "pt2", "onnx")) for kind in to.split(",")]
     return write(run, out, list(dict.fromkeys(kinds)))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from segpipe.commands.outcome import Outcome
+from segpipe.dicom.channels import parse_wanted
 from segpipe.dicom.policy import parse_policy
 from segpipe.errors import ConfigError, DataError
 from segpipe.inference.crew import crew_of
@@ -52,6 +53,7 @@ class PredictOptions:
     engine: who segments: worker processes of this machine, or a Ray cluster.
     ray_address: of that cluster, `auto` or `HOST:PORT`.
     policy: `CLASS=ACTION` words, which DICOM series are taken or repaired.
+    series: `CHANNEL=WHICH` words, which DICOM series of a study is which channel.
     """
 
     device: str = "auto"
@@ -73,6 +75,7 @@ class PredictOptions:
     engine: Literal["processes", "ray"] = "processes"
     ray_address: str = "auto"
     policy: tuple[str, ...] = ()
+    series: tuple[str, ...] = ()
 
 
 def predict(models: list[Path], source: Path, out: Path, options: PredictOptions) -> Outcome:
@@ -88,7 +91,7 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
         ModelError, ConfigError, DataError: see `load_models`, `Predictor`, `Call`.
     """
     _check_order(models, source, out)
-    shard, policy = parse_shard(options.shard), parse_policy(options.policy)
+    shard, policy, series = parse_shard(options.shard), parse_policy(options.policy), parse_wanted(options.series)
     if options.watch and source.is_file():
         raise ConfigError(f"--watch: {source} is a file; must be a folder in which scans arrive")
     with _engine(_order(models, out, options), options) as engine:
@@ -100,7 +103,7 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
 
         closing = Closing()
         wanted = FolderOptions(options.format, options.probabilities, options.overwrite)
-        how = How(shard, options.timeout, options.watch, options.still, policy)
+        how = How(shard, options.timeout, options.watch, options.still, policy, series)
         call = Call(engine, source, out, wanted, how, closing.add)
         with sigterm_ends():
             call.run()

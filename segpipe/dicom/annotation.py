@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segpipe.dicom.header import read_object
+from segpipe.dicom.plane import Plane
 from segpipe.dicom.structures import Structure, check_numbers
 from segpipe.errors import DataError
 
@@ -57,7 +58,7 @@ def read_annotation(path: Path) -> Annotation:
     header, planes = read_object(path)
     kind = str(header.get("SOPClassUID", ""))
     if kind == _STRUCTURE_SET:
-        return _of_structure_set(path, header)
+        return _of_structure_set(path, header, planes[0])
     if kind not in (_SEGMENTATION, _LABEL_MAP):
         raise DataError(f"is a segmentation of another kind ({header.get('SOPClassUID')}); must be of frames: export it as DICOM-SEG")
     if "TotalPixelMatrixColumns" in header or (planes and not planes[0].enhanced):
@@ -110,7 +111,7 @@ def segment_of(groups: tuple[Any, Any]) -> int | None:
     return None
 
 
-def _of_structure_set(path: Path, header: Any) -> Annotation:
+def _of_structure_set(path: Path, header: Any, plane: Plane) -> Annotation:
     regions = header.get("StructureSetROISequence") or []
     if not regions:
         raise DataError("holds no region of interest; must have one at least: export it again")
@@ -131,8 +132,8 @@ def _of_structure_set(path: Path, header: Any) -> Annotation:
         path=path,
         kind="structure set",
         instance=str(header.get("SOPInstanceUID", "")),
-        person=str(header.get("PatientID", "") or "").strip(),
-        study=str(header.get("StudyInstanceUID", "") or ""),
+        person=plane.person,
+        study=plane.study,
         frames_of_reference=_some([item.get("ReferencedFrameOfReferenceUID") for item in regions])
         or _some([header.get("FrameOfReferenceUID")]),
         series=_all(header, "RTReferencedSeriesSequence", "SeriesInstanceUID"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from segpipe.dicom.plane import Plane
 from segpipe.dicom.stack import Stack
 from segpipe.dicom.volume import Scan
-from segpipe.errors import ConfigError, GeometryError
+from segpipe.errors import ConfigError, DataError, GeometryError
 from segpipe.geometry.grid import Grid, Volume
 
 _OFF = 0.01
+_SHOWN = 3
 _NUMBERS: dict[str, Callable[[Plane], float | None]] = {
     "b": lambda plane: plane.b_value,
     "te": lambda plane: plane.echo,
@@ -46,8 +47,8 @@ class Wanted:
             for key, text in terms:
                 if not text or (key in _NUMBERS and not _is_number(text)):
                     raise ConfigError(
-                        f"dataset.dicom.series.{self.name} is {self.which!r}; must be a pattern of the SeriesDescription, or terms such as "
-                        f"modality=MR; b=1400, joined by ; (known: {', '.join(_KEYS)}), alternatives by |"
+                        f"the series of the channel {self.name} are given as {self.which!r}; must be a pattern of the SeriesDescription, "
+                        f"or terms such as modality=MR; b=1400, joined by ; (known: {', '.join(_KEYS)}), alternatives by |"
                     )
 
     def _alternatives(self) -> list[list[tuple[str, str]]]:
@@ -56,6 +57,53 @@ class Wanted:
     def fits(self, stack: Stack) -> bool:
         """Whether a stack may be this channel."""
         return any(all(_fits(stack.first, key, text) for key, text in terms) for terms in self._alternatives())
+
+
+def parse_wanted(words: Iterable[str]) -> tuple[Wanted, ...]:
+    """Channels from `CHANNEL=WHICH` words.
+
+    Raises:
+        ConfigError: a word of another form, or see `Wanted`.
+    """
+    found = []
+    for word in words:
+        name, equals, which = word.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"the series {word!r} is not known; must be CHANNEL=WHICH, such as 'T2=t2*tra*' or 'ADC=type=ADC'")
+        found.append(Wanted(name.strip(), which))
+    return tuple(found)
+
+
+def channels_of(stack: Stack, stacks: Sequence[Stack], wanted: Sequence[Wanted]) -> tuple[Stack, ...]:
+    """The series of each channel in the study of a stack, which is one of them; the stack alone where nothing is wanted.
+
+    Raises:
+        DataError: none of the study fits a channel, or several do, and not one of them alone has the stack's grid.
+    """
+    if not wanted:
+        return (stack,)
+    return tuple(_channel_of(stack, stacks, one) for one in wanted)
+
+
+def _channel_of(stack: Stack, stacks: Sequence[Stack], wanted: Wanted) -> Stack:
+    fitting = [other for other in stacks if other.study == stack.study and wanted.fits(other)]
+    if any(other is stack for other in fitting):
+        return stack
+    if len(fitting) > 1:
+        fitting = [other for other in fitting if _beside(other, stack)] or fitting
+    if len(fitting) == 1:
+        return fitting[0]
+    many = (
+        f"{len(fitting)} series of the study ({', '.join(other.name for other in fitting[:_SHOWN])}) fit" if fitting else "no series fits"
+    )
+    raise DataError(f"{many} the channel {wanted.name!r} beside {stack.name}; must be one: say more exactly which series it is")
+
+
+def _beside(one: Stack, other: Stack) -> bool:
+    """Whether two stacks have one grid."""
+    if one.layout is None or other.layout is None or one.layout.grid is None or other.layout.grid is None:
+        return False
+    return one.first.frame_of_reference == other.first.frame_of_reference and one.layout.grid.same_as(other.layout.grid)
 
 
 def _term(text: str) -> tuple[str, str]:

@@ -173,15 +173,20 @@ def _add(found: Drawing, place: int, points: NDArray[np.float64]) -> None:
 
 
 def _cross(polygons: Sequence[NDArray[np.float64]], size: tuple[int, int], edge: tuple[float, float]) -> bool:
-    """Whether two polygons of a slice share pixels, and neither is inside the other."""
-    if len(polygons) < 2:
-        return False
-    masks = [fill([one], size, edge) for one in polygons]
-    for n, one in enumerate(masks):
-        for other in masks[n + 1 :]:
-            both = int((one & other).sum())
-            fewest = min(int(one.sum()), int(other.sum()))
-            if both and both < fewest and int((one & other & ~_rim(one)).sum()):
+    """Whether two polygons of a slice share pixels, beyond the outermost ones, and neither is inside the other."""
+    boxes = np.array([[*one.min(axis=0), *one.max(axis=0)] for one in polygons])  # (n, 4)
+    masks: dict[int, NDArray[np.bool_]] = {}
+
+    def mask(n: int) -> NDArray[np.bool_]:
+        if n not in masks:
+            masks[n] = fill([polygons[n]], size, edge)
+        return masks[n]
+
+    for n, box in enumerate(boxes):
+        touching = (boxes[n + 1 :, :2] <= box[2:]).all(axis=1) & (boxes[n + 1 :, 2:] >= box[:2]).all(axis=1)
+        for m in np.flatnonzero(touching) + n + 1:
+            both = mask(n) & mask(int(m))
+            if 0 < both.sum() < min(mask(n).sum(), mask(int(m)).sum()) and (both & ~_rim(mask(n))).any():
                 return True
     return False
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from segpipe.dicom.annotation import Annotation
-from segpipe.dicom.channels import Wanted
+from segpipe.dicom.channels import Wanted, channels_of
 from segpipe.dicom.drawn import check_belongs
 from segpipe.dicom.policy import Policy
 from segpipe.dicom.stack import Stack
@@ -61,7 +61,7 @@ def pair_up(
             continue
         try:
             check_belongs(annotation, stack)
-            channels = tuple(_channels(stack, stacks, wanted))
+            channels = channels_of(stack, stacks, wanted)
             for one in channels:
                 verdict = judge(one, policy)
                 if verdict.action == "refuse":
@@ -108,37 +108,3 @@ def _drawn_on(annotation: Annotation, stacks: Sequence[Stack], wanted: Sequence[
 
 def _shows(stack: Stack, annotation: Annotation) -> bool:
     return any(plane.instance in annotation.instances for plane in stack.planes)
-
-
-def _channels(stack: Stack, stacks: Sequence[Stack], wanted: Sequence[Wanted]) -> Iterator[Stack]:
-    """The series of each channel.
-
-    Raises:
-        DataError: none of the study fits a channel, or several do.
-    """
-    if not wanted:
-        yield stack
-    for one in wanted:
-        fitting = [other for other in stacks if other.study == stack.study and one.fits(other)]
-        if stack in fitting:
-            yield stack
-            continue
-        if len(fitting) > 1:
-            fitting = [other for other in fitting if _beside(other, stack)] or fitting
-        if len(fitting) != 1:
-            many = (
-                f"{len(fitting)} series of the study ({', '.join(other.name for other in fitting[:3])}) fit"
-                if fitting
-                else "no series fits"
-            )
-            raise DataError(
-                f"{many} the channel {one.name!r} beside {stack.name}; must be one: make dataset.dicom.series.{one.name} fit it"
-            )
-        yield fitting[0]
-
-
-def _beside(one: Stack, other: Stack) -> bool:
-    """Whether two stacks have one grid."""
-    if one.layout is None or other.layout is None or one.layout.grid is None or other.layout.grid is None:
-        return False
-    return one.first.frame_of_reference == other.first.frame_of_reference and one.layout.grid.same_as(other.layout.grid)
