@@ -30,11 +30,35 @@ def _each_of(*choices: str) -> Any:
 
 
 @dataclass(frozen=True)
+class DicomSettings:
+    """The layout `dicom`: series, and the segmentations (SEG) and structure sets (RTSTRUCT) that were drawn on them."""
+
+    labels: dict[str, str] = field(default_factory=dict)
+    """Which structures are which label, numbered from 1 in this order: `{"PZ": "peripheral*", "tumour": "lesion* | code=SCT:108369006"}`.
+    Alternatives joined by `|`, each a name, a pattern, `number=3` or `code=SCHEME:VALUE`; without `*`, `?` or `[` it must be one structure.
+    auto: every structure, where all cases have the same names, sorted."""
+    series: dict[str, str] = field(default_factory=dict)
+    """Which series of a study is which channel, in this order: `{"T2": "t2*tra*", "ADC": "type=ADC", "DWI": "modality=MR; b=1400"}`. Terms
+    joined by `;` must all hold, alternatives are joined by `|`: a pattern of the SeriesDescription, or modality, type (a word of the
+    ImageType), b (s/mm2), te (ms), number. auto: one channel, the series that was drawn on."""
+    several: str = _of("refuse", "newest", "join")
+    """Of several segmentations of one series. newest: by the date and time of their content; join: the structures of all."""
+    overlap: str = _of("refuse", "later-wins")
+    """Of two labels at one voxel. later-wins: the later one in `labels` has it."""
+    off_grid: str = _of("refuse", "nearest")
+    """Of frames and contours that lie beside the slices of their series. nearest: the nearest voxel, or slice, takes them."""
+    missing: str = _of("refuse", "background")
+    """Of a label for which a case has no structure. background: it is not there."""
+    policy: list[str] = field(default_factory=list)
+    """Which series are taken or repaired, as `--policy` of predict: `[tilted=accept, gap=resample]`."""
+
+
+@dataclass(frozen=True)
 class DatasetSettings:
     root: str = ""
     """Folder of the data set, or a manifest file (CSV or JSON). Relative paths count from the current folder."""
-    layout: str = _of("auto", "msd", "nnunet", "folders", "manifest")
-    """How the folder is laid out; auto looks for each in turn."""
+    layout: str = _of("auto", "msd", "nnunet", "folders", "manifest", "dicom")
+    """How the folder is laid out; auto looks for each but dicom in turn."""
     images: str = ""
     """folders: name of the image folder under root; auto: images, imagesTr, image, img, scans, volumes."""
     labels: str = ""
@@ -71,6 +95,7 @@ class DatasetSettings:
     """Seed of the split; -1: the run's seed. Runs with other seeds on the same split need it."""
     validation_cases: list[str] = field(default_factory=list)
     """Names of the cases to hold out; overrides split when not empty."""
+    dicom: DicomSettings = field(default_factory=DicomSettings)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from segpipe import __version__
+from segpipe.cli.option_values import in_range, named_label, one_of
 from segpipe.cli.output import guarded, set_up, show
 from segpipe.cli.usage import PathsCommand, SettingsCommand
-from segpipe.cli.values import in_range, named_label, one_of
 from segpipe.commands.outcome import Outcome
 from segpipe.errors import ConfigError
 
@@ -146,7 +146,7 @@ def preview(words: Words = None, cfg: Cfg = False) -> Outcome:
 def inspect(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Folder of the data set, or a manifest (CSV or JSON).")],
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything that was found.")] = None,
-    layout: Annotated[str, typer.Option(metavar="NAME", help="auto, msd, nnunet, folders or manifest.")] = "auto",
+    layout: Annotated[str, typer.Option(metavar="NAME", help="auto, msd, nnunet, folders, manifest or dicom.")] = "auto",
     images: Annotated[str, typer.Option(metavar="NAME", help="Image folder under DATA.")] = "",
     labels: Annotated[str, typer.Option(metavar="NAME", help="Label folder under DATA.")] = "",
     pattern: Annotated[str, typer.Option(metavar="REGEX", help="On image names: (?P<case>.+)_(?P<channel>t1|t2).")] = "",
@@ -154,6 +154,9 @@ def inspect(
     channel: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Name of a channel, in their order; repeatable.")] = None,
     ignore: Annotated[list[int] | None, typer.Option(metavar="VALUE", help="Label value that nobody has judged; repeatable.")] = None,
     label_name: Annotated[list[str] | None, typer.Option(metavar="VALUE=NAME", help="Name of a label value; repeatable.")] = None,
+    dicom: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Of --layout dicom: labels.PZ='peri*' ...; repeatable.")
+    ] = None,
     policy: Policy = None,
     ids: Annotated[bool, typer.Option("--ids", help="DICOM: show UIDs, descriptions and names of patients.")] = False,
 ) -> Outcome:
@@ -163,6 +166,7 @@ def inspect(
     segpipe inspect Task04_Hippocampus
     segpipe inspect scans --images t2 --labels zones --json audit.json
     segpipe inspect dicom/
+    segpipe inspect dicom/ --layout dicom --dicom labels.tumour='lesion*'
 
     Of a folder or zip archive of DICOM that is no data set: its studies, series and stacks, and what predict would do with each.
 
@@ -170,11 +174,12 @@ def inspect(
     """
     from segpipe.commands.inspect import inspect as run
     from segpipe.commands.inspect_dicom import DicomOptions
-    from segpipe.commands.option_words import option_words
+    from segpipe.commands.option_words import dicom_values, option_words
     from segpipe.config.check import to_settings
 
     names = dict(named_label("--label-name", text) for text in label_name or [])
-    values = {"root": data, "layout": layout, "images": images, "labels": labels, "pattern": pattern, "group": group}
+    values: dict[str, Any] = {"root": data, "layout": layout, "images": images, "labels": labels, "pattern": pattern, "group": group}
+    values["dicom"] = dicom_values(dicom or [])
     with option_words():
         settings = to_settings({"dataset": {**values, "channels": channel or [], "label_names": names, "ignore": ignore or []}}).dataset
     return run(settings, json, DicomOptions(tuple(policy or ()), ids))
@@ -233,6 +238,9 @@ def predict(
     seg_type: Annotated[str, typer.Option(metavar="NAME", help="Of dicom-seg: binary, or labelmap (small, new).")] = "binary",
     series_description: Annotated[str, typer.Option(metavar="TEXT", help="Of DICOM results, before a word for each kind.")] = "",
     series_number: Annotated[int, typer.Option(metavar="N", help="Of the first kind of DICOM result; 0: by the scan's.")] = 0,
+    series: Annotated[
+        list[str] | None, typer.Option(metavar="CHANNEL=WHICH", help="DICOM: 'T2=t2*', 'ADC=type=ADC' ...; repeatable.")
+    ] = None,
 ) -> Outcome:
     """Segment a scan, or a folder of scans with its subfolders: files, and series of DICOM slices, also in zip archives.
 
@@ -246,6 +254,7 @@ def predict(
     segpipe predict model.ts scans/ out/ --engine ray
     segpipe predict model.ts dicom/ out/ --policy gap=resample
     segpipe predict model.ts dicom/ out/ --format dicom-seg,rtstruct,sr
+    segpipe predict model.ts dicom/ out/ --series 'T2=t2*tra*' --series 'ADC=type=ADC'
 
     OUT gets a label map for each scan, on its own grid, and predictions.csv. The same command goes on after any end, and several may
     share one OUT. Exit code 3 when some scans failed.
@@ -275,6 +284,7 @@ def predict(
         seg_type=seg,
         series_description=series_description,
         series_number=series_number,
+        series=tuple(series or ()),
     )
     return run(paths[:-2], paths[-2], paths[-1], options)
 

@@ -13,10 +13,10 @@ from torch import nn
 from segpipe.commands.outcome import Outcome
 from segpipe.config.check import to_settings
 from segpipe.dataset.load import load_dataset
+from segpipe.dataset.open import open_case
 from segpipe.dataset.split import load_split
 from segpipe.errors import ConfigError, ModelError, SegpipeError
 from segpipe.io.atomic import check_file
-from segpipe.io.read import read_channels
 from segpipe.network.build import build_network
 from segpipe.package.ensemble_network import EnsembleNetwork
 from segpipe.package.export import export_kinds, paths_of
@@ -119,7 +119,7 @@ def _held_out_case(folder: RunFolder, plan: Plan) -> ProofCase | None:
         first = next((cases[name] for name in split.validation if name in cases and split.held_out), None)
         if first is None:
             return None
-        return ProofCase("held-out case", prepare(read_channels(first.images), plan).image)
+        return ProofCase("held-out case", prepare(open_case(first).image, plan).image)
     except SegpipeError as error:
         log.info("the proof uses a synthetic case, because the data set of the run cannot be read: %s", error)
         return None

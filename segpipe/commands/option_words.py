@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from segpipe.errors import SegpipeError
+from segpipe.errors import ConfigError, SegpipeError
 
 OPTIONS = {
     "root": "DATA",
@@ -23,11 +24,34 @@ OPTIONS = {
 
 _SETTING = re.compile(rf"(?<![\w./\\-])dataset\.({'|'.join(OPTIONS)})(=DIR)?(?![\w./\\]\w)(?!\w)")
 """Not where it is part of a path."""
+_DICOM = re.compile(r"(?<![\w./\\-])dataset\.dicom\.(?=\w)")
+_MAPPINGS = ("labels", "series")
 
 
 def in_option_words(text: str) -> str:
     """The text with options of `inspect` for settings of training."""
-    return _SETTING.sub(lambda hit: OPTIONS[hit[1]], text)
+    return _DICOM.sub("--dicom ", _SETTING.sub(lambda hit: OPTIONS[hit[1]], text))
+
+
+def dicom_values(words: Iterable[str]) -> dict[str, Any]:
+    """The settings of `dataset.dicom` from `KEY=VALUE` words: `labels.PZ=peripheral*`, `overlap=later-wins`, `policy=gap=resample`.
+
+    Raises:
+        ConfigError: a word of another form.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        name, dot, entry = key.strip().partition(".")
+        if not equals or not name or (name in _MAPPINGS) != bool(dot and entry):
+            raise ConfigError(f"--dicom {word}: must be KEY=VALUE, such as --dicom labels.PZ='peripheral*' or --dicom overlap=later-wins")
+        if name in _MAPPINGS:
+            found.setdefault(name, {})[entry] = value
+        elif name == "policy":
+            found.setdefault(name, []).append(value)
+        else:
+            found[name] = value
+    return found
 
 
 @contextmanager

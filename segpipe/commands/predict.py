@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from segpipe.commands.outcome import Outcome
+from segpipe.dicom.channels import parse_wanted
 from segpipe.dicom.policy import parse_policy
 from segpipe.dicom.writing.wanted import SegType, Wanted
 from segpipe.errors import ConfigError, DataError
@@ -56,8 +57,8 @@ class PredictOptions:
     ray_address: of that cluster, `auto` or `HOST:PORT`.
     policy: `CLASS=ACTION` words, which DICOM series are taken or repaired.
     compile: compile the networks of torch, where that gives the same.
-
     seg_type, series_description, series_number: of DICOM objects, see `Wanted`.
+    series: `CHANNEL=WHICH` words, which DICOM series of a study is which channel.
     """
 
     device: str = "auto"
@@ -80,7 +81,7 @@ class PredictOptions:
     ray_address: str = "auto"
     policy: tuple[str, ...] = ()
     compile: bool = False
-
+    series: tuple[str, ...] = ()
     seg_type: SegType = "binary"
     series_description: str = ""
     series_number: int = 0
@@ -104,7 +105,7 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
         ModelError, ConfigError, DataError: see `load_models`, `Predictor`, `Call`.
     """
     _check_order(models, source, out)
-    shard, policy = parse_shard(options.shard), parse_policy(options.policy)
+    shard, policy, series = parse_shard(options.shard), parse_policy(options.policy), parse_wanted(options.series)
     if options.watch and source.is_file():
         raise ConfigError(f"--watch: {source} is a file; must be a folder in which scans arrive")
     Wanted(dicom_kinds(options.format), options.seg_type, options.series_description, options.series_number)
@@ -117,7 +118,7 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
 
         closing = Closing()
         wanted = FolderOptions(options.format, options.probabilities, options.overwrite, **options.words)
-        how = How(shard, options.timeout, options.watch, options.still, policy)
+        how = How(shard, options.timeout, options.watch, options.still, policy, series)
         call = Call(engine, source, out, wanted, how, closing.add)
         with sigterm_ends():
             call.run()

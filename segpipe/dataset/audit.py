@@ -8,7 +8,8 @@ only; a manifest's `patient` where it should be `group`; nothing labelled at all
 
 **Warnings** do not: an empty label map, a declared label or one to be ignored that never occurs, many values that hardly any case
 shares, a constant image, the same image content twice (with equal or differing label maps), no background, scans that look like CT in
-a channel that is not named so, case names that look like several scans of one patient where no groups are known, one case only.
+a channel that is not named so, case names that look like several scans of one patient where no groups are known, one case only; in
+DICOM what was repaired, left out or moved onto a slice, series without a segmentation and segmentations without their series.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def audit(data: DataSet, facts: list[CaseFacts]) -> list[Finding]:
     """
     findings = list(data.findings)
     for case in facts:
-        findings += [*_readable(case), *_images(case), *_label(case, data.ignore)]
+        findings += [*_readable(case), *_noted(case), *_images(case), *_label(case, data.ignore)]
     findings += [*_channels(data, facts), *_mixed(facts), *_label_values(data, facts), *_lone_values(data, facts)]
     findings += [
         *_unnamed_ct(data, facts),
@@ -80,7 +81,16 @@ def _readable(case: CaseFacts) -> Iterator[Finding]:
         if file.error:
             what = file.error.removeprefix(f"{file.file}: ")
             what = what if what.startswith("cannot be read") else f"cannot be used: {what}"
-            yield _error(case.case, file.file, what, "replace the file by a good copy, or take the case out")
+            cure = "or take the case out" if "dataset.dicom." in what else "replace the file by a good copy, or take the case out"
+            yield _error(case.case, file.file, what, cure)
+
+
+def _noted(case: CaseFacts) -> Iterator[Finding]:
+    """What was repaired or left out on reading DICOM."""
+    files: list[ImageFacts | LabelFacts] = [*case.images, *([case.label] if case.label else [])]
+    for file in files:
+        for note in file.notes:
+            yield _warning(case.case, file.file, note, "look at it in a viewer, and take the case out if it is not what was meant")
 
 
 def _images(case: CaseFacts) -> Iterator[Finding]:

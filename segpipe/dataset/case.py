@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from segpipe.dataset.finding import Finding
+from segpipe.dicom.drawn import Drawn
+from segpipe.dicom.request import Slices
 
 DEFAULT_CHANNEL = "image"
 """Name of the only channel where the data set gives none."""
@@ -14,13 +16,27 @@ CT_NAMES = ("ct", "hu", "cect", "cbct")
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where a case lies that is no file a channel: in series of DICOM.
+
+    Attributes:
+        slices: of every channel.
+        drawn: the label map; None when the case is not annotated.
+    """
+
+    slices: Slices
+    drawn: Drawn | None
+
+
+@dataclass(frozen=True)
 class Case:
     """Attributes:
     name: unique in the data set; file name without extension and channel suffix.
-    images: one file a channel (an RGB picture is one file with three channels), in channel order.
+    images: one file a channel (an RGB picture is one file with three channels), in channel order; of DICOM the folder or archive of each.
     label: label map, or None when the case is not annotated.
     group: patient or site, cases of one group never part in a split; the empty string when unknown.
     fold: fold that the user's manifest fixed, or None.
+    source: of a case in DICOM, what to read in place of `images` and `label`, see `dataset.open`.
     """
 
     name: str
@@ -28,6 +44,12 @@ class Case:
     label: Path | None
     group: str = ""
     fold: int | None = None
+    source: Source | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file of its images."""
+        return self.images if self.source is None else self.source.slices.places
 
 
 @dataclass(frozen=True)
@@ -36,7 +58,7 @@ class DataSet:
 
     Attributes:
         root: folder of the data set, or its manifest file.
-        layout: `msd`, `nnunet`, `folders` or `manifest`.
+        layout: `msd`, `nnunet`, `folders`, `manifest` or `dicom`.
         cases: sorted by name, names are unique, every file of a case exists; a case whose label is missing has `label=None`.
         channels: names in channel order; one name for a single file with several channels (RGB) stands for all of them.
         label_names: declared label values and their names, 0 among them or not; empty when nothing is declared.

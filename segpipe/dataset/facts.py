@@ -41,6 +41,7 @@ class ImageFacts:
         nonfinite: NaN and Inf, over all channels.
         content: hash of the voxel values, equal for equal values of whatever stored type.
         whole, foreground: for each channel, over the scan and over its labelled voxels.
+        notes: what was repaired or left out on the way, one phrase each.
     """
 
     file: str
@@ -53,6 +54,7 @@ class ImageFacts:
     content: str = ""
     whole: tuple[Values, ...] = ()
     foreground: tuple[Values, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class LabelFacts:
         content: hash of the values, equal for equal values of whatever stored type.
         centres: label value to its centre of mass along x, y, z, as a share of the scan (0: where the axis begins); 0 is left out.
         components: label value to the number of its parts, which touch by faces, edges or corners; 0 is left out.
+        notes: what was repaired or left out on the way, one phrase each.
     """
 
     file: str
@@ -82,6 +85,7 @@ class LabelFacts:
     content: str = ""
     centres: dict[int, Three] = field(default_factory=dict)
     components: dict[int, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from segpipe.dataset.case import Case, DataSet
 from segpipe.dataset.finding import Finding
-from segpipe.dataset.layouts import folders, manifest, msd, nnunet
+from segpipe.dataset.layouts import dicom, folders, manifest, msd, nnunet
 from segpipe.errors import ConfigError, DataError
 from segpipe.settings import DatasetSettings
 
@@ -26,6 +26,7 @@ LAYOUTS: dict[str, tuple[Found, Load]] = {
     "msd": (msd.found, msd.load),
     "nnunet": (nnunet.found, nnunet.load),
     "folders": (folders.found, folders.load),
+    "dicom": (dicom.found, dicom.load),
 }
 """In the order in which they are looked for."""
 
@@ -54,7 +55,7 @@ def _load(root: Path, settings: DatasetSettings) -> DataSet:
     layout = settings.layout if settings.layout != "auto" else _find_layout(root, settings)
     if layout not in LAYOUTS:
         raise ConfigError(f"dataset.layout is {layout!r}; must be one of auto, {', '.join(LAYOUTS)}")
-    if root.is_file() and layout != "manifest":
+    if root.is_file() and layout not in ("manifest", "dicom"):
         raise DataError(f"{root}: is a file; layout {layout} needs a folder: set dataset.root to the folder")
     data = LAYOUTS[layout][1](root, settings)
     if not data.cases and not data.findings:
@@ -79,7 +80,7 @@ def _find_layout(root: Path, settings: DatasetSettings) -> str:
     there = ", ".join(sorted(path.name for path in root.iterdir())[:8]) or "nothing"
     raise DataError(
         f"{root}: holds {there}; must hold dataset.json (MSD), imagesTr/CASE_0000 and labelsTr (nnU-Net), images and labels folders, "
-        "or manifest.csv: arrange it so, or set dataset.layout, dataset.images and dataset.labels"
+        "or manifest.csv: arrange it so, or set dataset.layout (dicom for DICOM), dataset.images and dataset.labels"
     )
 
 

@@ -6,16 +6,18 @@ import hashlib
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.dataset.case import Case, DataSet
+from segpipe.dataset.case import Case, DataSet, Source
 from segpipe.dataset.facts import CaseFacts, ImageFacts, LabelFacts, Values
+from segpipe.dataset.open import open_series
 from segpipe.dataset.structures import structures
 from segpipe.errors import SegpipeError
 from segpipe.geometry.grid import CORNER_TOLERANCE_MM, Grid, Volume
@@ -25,6 +27,8 @@ from segpipe.io.read import apart_mm, read_label, read_volume
 from segpipe.progress import track
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 SAMPLE = 500
 """Ranks kept of each channel of each case: the 0.5 and 99.5 percentiles of the data set lie well inside them."""
@@ -65,24 +69,30 @@ def measure_case(case: Case, ignore: tuple[int, ...] = ()) -> CaseFacts:
     Args:
         ignore: label values that are no structure.
     """
-    label, label_error = _read(case.label, read_label) if case.label is not None else (None, "")
+    files = _files(case) if case.source is None else _series(case, case.source)
+    label, label_error = files.label, files.label_error
     mask = label.array[0] != 0 if label is not None and label.channels == 1 else None
     if mask is not None and label is not None and ignore:
         mask &= ~np.isin(label.array[0], ignore)
     images: list[ImageFacts] = []
     grid: Grid | None = None
     box: NDArray[np.int64] | None = None
-    for path in case.images:
-        volume, error = _read(path, read_volume)
+    for path, volume, error in files.images:
         if volume is None:
             images.append(ImageFacts(str(path), error))
             continue
         grid = grid or volume.grid
-        images.append(_image_facts(path, volume, grid, mask))
+        images.append(replace(_image_facts(path, volume, grid, mask), notes=files.notes if not images else ()))
         box = _joined(box, _nonzero_box(volume.array)) if volume.grid.shape == grid.shape else box
-    if label is not None and case.label is not None and grid is not None and _stated_here(case.label, label, case.images[0], grid):
+    if (
+        label is not None
+        and case.label is not None
+        and case.source is None
+        and grid is not None
+        and _stated_here(case.label, label, case.images[0], grid)
+    ):
         label = Volume(label.array, grid)
-    label_facts = None if case.label is None else _label_facts(case.label, label, label_error, grid)
+    label_facts = None if case.label is None else replace(_label_facts(case.label, label, label_error, grid), notes=files.label_notes)
     if grid is None:
         return CaseFacts(case.name, tuple(images), label_facts)
     axes, flipped = closest_axes(grid)
@@ -99,13 +109,38 @@ def measure_case(case: Case, ignore: tuple[int, ...] = ()) -> CaseFacts:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Files:
+    """What lies in a case: each image as its path, its volume or none, and why there is none; read when its turn comes."""
+
+    label: Volume | None
+    label_error: str
+    images: Iterable[tuple[Path, Volume | None, str]]
+    notes: tuple[str, ...] = ()
+    label_notes: tuple[str, ...] = ()
+
+
+def _files(case: Case) -> _Files:
+    label, error = _read(case.label, read_label) if case.label is not None else (None, "")
+    return _Files(label, error, ((path, *_read(path, read_volume)) for path in case.images))
+
+
+def _series(case: Case, source: Source) -> _Files:
+    found, error = _read(case.images[0], lambda _: open_series(source))
+    if found is None:
+        return _Files(None, error, [(path, None, error) for path in case.images])
+    scan, labels = found.scan, found.labels
+    channels = [(path, Volume(scan.volume.array[n : n + 1], scan.volume.grid), "") for n, path in enumerate(case.images)]
+    return _Files(found.label, found.error, channels, scan.notes, () if labels is None else labels.notes)
+
+
 def _stated_here(path: Path, label: Volume, scan: Path, grid: Grid) -> bool:
     """Whether either of the two places that a NIfTI header may state (sform, qform) is the scan's."""
     return label.grid.shape == grid.shape and not label.grid.same_as(grid) and apart_mm(path, scan) <= CORNER_TOLERANCE_MM
 
 
-def _read(path: Path, read: Callable[[Path], Volume]) -> tuple[Volume | None, str]:
-    """The volume, or why there is none."""
+def _read(path: Path, read: Callable[[Path], T]) -> tuple[T | None, str]:
+    """The volume (or whatever is read), or why there is none."""
     try:
         return read(path), ""
     except SegpipeError as error:

@@ -67,6 +67,28 @@ def read_planes(path: Path) -> list[Plane]:
         ) from error
 
 
+def read_object(path: Path, whole: bool = False) -> tuple[Any, list[Plane]]:
+    """The header of a segmentation or structure set, and the planes of its frames, one a frame that states its place.
+
+    Args:
+        whole: with the pixels.
+
+    Raises:
+        DamagedError: it cannot be read; without the file's name.
+    """
+    try:
+        with open_file(path) as file:
+            header = pydicom().dcmread(file, stop_before_pixels=not whole, force=True)
+            return header, list(_frames(path, header, _text(header, "SOPClassUID"), _rest(file) if not whole else None, of_segments=True))
+    except DataError as error:
+        raise DamagedError(str(error)) from error
+    except Exception as error:  # as above
+        log.debug("%s", path, exc_info=True)
+        raise DamagedError(
+            f"cannot be read ({reason(error)}); must be a whole DICOM file: it is damaged, copy or export it again"
+        ) from error
+
+
 def reason(error: Exception) -> str:
     """An exception's text on one short line."""
     return (" ".join(str(error).split()) or type(error).__name__)[:_LONGEST_REASON]
@@ -105,7 +127,7 @@ def _rest(file: BinaryIO) -> int | None:
     return os.fstat(file.fileno()).st_size - file.tell()
 
 
-def _frames(path: Path, header: Any, kind: str, rest: int | None) -> Iterator[Plane]:
+def _frames(path: Path, header: Any, kind: str, rest: int | None, of_segments: bool = False) -> Iterator[Plane]:
     shared = _first(header, "SharedFunctionalGroupsSequence")
     each = header.get("PerFrameFunctionalGroupsSequence") or []
     frames = _whole(header, "NumberOfFrames") or 1
@@ -113,7 +135,7 @@ def _frames(path: Path, header: Any, kind: str, rest: int | None) -> Iterator[Pl
         raise DataError(f"its header counts {frames} frames; must be 1 to {_MOST_FRAMES}: it is damaged, export it again")
     fixed = _fixed(path, header, kind, frames)
     fixed["cut"] = _cut(fixed, rest)
-    if not len(each) or not fixed["rows"] or _text(header, "Modality") == "SEG":
+    if not len(each) or not fixed["rows"] or (_text(header, "Modality") == "SEG" and not of_segments):
         yield Plane(**fixed, **_place(header, header, header, header), **_contrast(header, header), frame=0, enhanced=False)
         return
     if len(each) != frames:
@@ -142,6 +164,7 @@ def _fixed(path: Path, header: Any, kind: str, frames: int) -> dict[str, Any]:
         "number": _whole(header, "SeriesNumber"),
         "description": _text(header, "SeriesDescription"),
         "patient": _text(header, "PatientName"),
+        "person": _text(header, "PatientID"),
         "modality": _text(header, "Modality").upper(),
         "sop_class": kind,
         "image_type": _words(header, "ImageType"),

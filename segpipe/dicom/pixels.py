@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 
 _WITH_UNIT = frozenset({"CT", "PT", "NM", "RTDOSE"})
 _UNSPECIFIED = frozenset({"", "US"})
-_NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"})
+NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"})
+"""Transfer syntaxes whose pixels are not compressed one by one."""
 _INTEGERS = (np.int16, np.uint16, np.int32)
 
 
@@ -87,7 +88,7 @@ def _whole_file(path: Path) -> Any:
 
 
 def _values(file: Any, plane: Plane) -> NDArray[Any]:
-    stored = _decoded(file, plane)
+    stored = decoded(file, plane)
     if stored.shape != (plane.rows, plane.columns):
         raise DataError(f"decodes to {stored.shape} pixels; must be ({plane.rows}, {plane.columns}): it is damaged, export it again")
     if stored.dtype.kind in "iu":
@@ -101,8 +102,15 @@ def _values(file: Any, plane: Plane) -> NDArray[Any]:
     return stored.astype(np.float64) * plane.slope + plane.intercept
 
 
-def _decoded(file: Any, plane: Plane) -> NDArray[Any]:
-    """Stored values as they are, (rows, columns)."""
+def decoded(file: Any, plane: Plane) -> NDArray[Any]:
+    """Stored values of a frame as they are, (rows, columns).
+
+    Args:
+        file: read whole.
+
+    Raises:
+        DataError: it has no pixels, or they cannot be decoded; without the file's name.
+    """
     from pydicom.pixels import pixel_array
 
     if not any(name in file for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
@@ -113,7 +121,7 @@ def _decoded(file: Any, plane: Plane) -> NDArray[Any]:
     if why := why_undecodable({plane.syntax}):
         raise DataError(why)
     try:
-        found: NDArray[Any] = pixel_array(file, index=plane.frame, raw=True, correct_unused_bits=plane.syntax not in _NATIVE)
+        found: NDArray[Any] = pixel_array(file, index=plane.frame, raw=True, correct_unused_bits=plane.syntax not in NATIVE)
     except Exception as error:
         log.debug("%s", plane.path, exc_info=True)
         name = pydicom().uid.UID(plane.syntax).name

@@ -22,6 +22,7 @@ class Plane:
         number: [Series Number].
         description: [Series Description]; may name a person.
         patient: [Patient's Name].
+        person: [Patient ID].
         modality, sop_class, image_type: what kind of picture it is; `image_type` in capitals.
         rows, columns: pixels; 0 where the file holds none.
         samples: 3 in colour.
@@ -58,6 +59,7 @@ class Plane:
     number: int | None
     description: str
     patient: str
+    person: str
     modality: str
     sop_class: str
     image_type: tuple[str, ...]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from segpipe.dicom.channels import with_channel
 from segpipe.dicom.files import open_file, place_of
 from segpipe.dicom.listing import read_all
 from segpipe.dicom.policy import Policy, parse_policy
@@ -26,15 +27,22 @@ class Slices:
         name: of the stack.
         planes: file (or member of an archive) and number of the frame in it.
         policy: as `Policy.to_text` tells it.
+        others: the further channels of the same examination, in their order.
     """
 
     name: str
     planes: tuple[tuple[Path, int], ...]
     policy: str = ""
+    others: tuple[Slices, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Each file once."""
+        """Each file once, those of further channels last."""
+        return tuple(dict.fromkeys((*self.own_files, *(path for other in self.others for path in other.files))))
+
+    @property
+    def own_files(self) -> tuple[Path, ...]:
+        """Each file of the first channel once."""
         return tuple(dict.fromkeys(path for path, _ in self.planes))
 
     @property
@@ -42,16 +50,24 @@ class Slices:
         """The files on disk: an archive instead of its members."""
         return tuple(dict.fromkeys(map(place_of, self.files)))
 
+    def absolute(self) -> Slices:
+        """The same with paths that count from anywhere."""
+        planes = tuple((path.absolute(), frame) for path, frame in self.planes)
+        return replace(self, planes=planes, others=tuple(other.absolute() for other in self.others))
+
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return {"name": self.name, "planes": [[str(path), frame] for path, frame in self.planes], "policy": self.policy}
+        planes = [[str(path), frame] for path, frame in self.planes]
+        others = {"others": [other.to_json() for other in self.others]} if self.others else {}
+        return {"name": self.name, "planes": planes, "policy": self.policy, **others}
 
 
 def slices_from_json(value: dict[str, Any] | None) -> Slices | None:
     """What `Slices.to_json` gave."""
     if value is None:
         return None
-    return Slices(value["name"], tuple((Path(path), int(frame)) for path, frame in value["planes"]), value["policy"])
+    others = tuple(found for other in value.get("others", ()) if (found := slices_from_json(other)) is not None)
+    return Slices(value["name"], tuple((Path(path), int(frame)) for path, frame in value["planes"]), value["policy"], others)
 
 
 def slices_of(stack: Stack, policy: Policy) -> Slices:
@@ -65,21 +81,21 @@ def read_slices(slices: Slices) -> Scan:
     Raises:
         DataError: see `read_stack`; or the files are no longer those of one stack.
     """
-    return read_stack(stack_of(slices), parse_policy([slices.policy]))
+    return read_examination(slices)[1]
 
 
-def stack_of(slices: Slices) -> Stack:
-    """The stack again, from the files as they are now.
+def read_examination(slices: Slices) -> tuple[Stack, Scan]:
+    """As `read_slices`, with the stack of the first channel.
 
     Raises:
-        DataError: one cannot be read, or they are no longer those of one stack.
+        DataError, GeometryError: as `read_slices`; or a channel has no place in the first one's frame of reference.
     """
-    wanted = set(slices.planes)
-    planes = [plane for plane in read_all(slices.files) if (plane.path, plane.frame) in wanted]
-    stacks, left = group(planes)
-    if len(stacks) != 1 or left or len(planes) != len(wanted):
-        raise DataError(f"series {slices.name}: has changed since it was found; must stay as it is: run the command again")
-    return replace(stacks[0], name=slices.name)
+    stack = stack_of(slices)
+    scan = read_stack(stack, parse_policy([slices.policy]))
+    for other in slices.others:
+        further = stack_of(other)
+        scan = with_channel(scan, stack, read_stack(further, parse_policy([other.policy])), further)
+    return stack, scan
 
 
 def grid_of(slices: Slices) -> Grid:
@@ -95,16 +111,30 @@ def grid_of(slices: Slices) -> Grid:
 
 
 def hash_of(slices: Slices) -> str:
-    """BLAKE2b of the files' bytes in their order, and of what is asked for; 32 hexadecimal digits.
+    """BLAKE2b of the files' bytes in their order, and of what is asked for; 32 hexadecimal digits a channel.
 
     Raises:
         DataError: one cannot be read.
     """
     total = hashlib.blake2b(repr((slices.policy, [frame for _, frame in slices.planes])).encode(), digest_size=_HASH_BYTES)
-    for path in slices.files:
+    for path in slices.own_files:
         try:
             with open_file(path) as file:
                 total.update(hashlib.file_digest(cast(Any, file), hashlib.sha256).digest())
         except Exception as error:  # an archive may be damaged in many ways
             raise DataError(f"{path}: cannot be read ({error}); must be there as it was found: copy or export it again") from error
-    return total.hexdigest()
+    return "+".join([total.hexdigest(), *map(hash_of, slices.others)])
+
+
+def stack_of(slices: Slices) -> Stack:
+    """The stack again, from headers.
+
+    Raises:
+        DataError: the files are no longer those of one stack.
+    """
+    wanted = set(slices.planes)
+    planes = [plane for plane in read_all(slices.own_files) if (plane.path, plane.frame) in wanted]
+    stacks, left = group(planes)
+    if len(stacks) != 1 or left or len(planes) != len(wanted):
+        raise DataError(f"series {slices.name}: has changed since it was found; must stay as it is: run the command again")
+    return replace(stacks[0], name=slices.name)

@@ -99,3 +99,24 @@ def evenly(array: NDArray[Any], heights: Line, grid: Grid, at: Line) -> Volume:
         else:
             result[..., k] = (1 - share) * array[..., n - 1].astype(np.float32) + share * array[..., n].astype(np.float32)
     return Volume(result, grid)
+
+
+def labels_upright(labels: NDArray[Any], lean: Lean) -> NDArray[Any]:
+    """A label map (I, J, K) of the slices on the straight grid: at each pixel that of the nearest pixel of its slice, 0 beside them.
+
+    Label maps follow their scan, whose slices `stand_upright` moves by the same shifts; nearest, because a label is not blended.
+    """
+    i, j = lean.slices.shape[:2]
+    result = np.zeros(lean.straight.shape, dtype=labels.dtype)
+    for k in range(lean.slices.shape[2]):
+        a, b = (math.ceil(shift - 0.5) for shift in lean.shifts[k])  # the inverse of `lie_back`
+        result[a : a + i, b : b + j, k] = labels[..., k]
+    return result
+
+
+def labels_evenly(labels: NDArray[Any], heights: Line, at: Line) -> NDArray[Any]:
+    """A label map (I, J, P) of slices at `heights` (mm, ascending) at the heights `at`: of the nearest slice, else the lower one."""
+    above = np.clip(np.searchsorted(heights, at, side="left"), 1, len(heights) - 1)
+    lower = at - heights[above - 1] <= heights[above] - at
+    result: NDArray[Any] = labels[..., np.where(lower, above - 1, above)]
+    return result

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.dataset.case import Case
+from segpipe.dataset.open import write_truths
 from segpipe.dataset.split import load_split
 from segpipe.errors import DataError
 from segpipe.evaluation.folder import Evaluation, evaluate_pairs
@@ -83,13 +84,14 @@ def predict_held_out(
     unlike = 0
     for predictor, held_out in predictors(run_dir, members, cases, settings, offsets):
         plan = plan or predictor.plan
-        scans = [Examination(case.name, case.images) for case in held_out]
+        scans = [Examination(case.name, case.images, slices=None if case.source is None else case.source.slices) for case in held_out]
+        truths = write_truths(held_out, out.with_name(f"{out.name}_truth"))
         rows = predict_scans(predictor, scans, out, FolderOptions(tell_unlike=False))
         unlike += sum(bool(row.warning) for row in rows)
         for case, row in zip(held_out, rows, strict=True):
-            if row.status == "failed" or case.label is None:
+            if row.status == "failed" or case.name not in truths:
                 raise DataError(f"{case.name}: its held-out prediction failed: {row.reason}")
-            pairs.append(Pair(case.name, out / row.output, case.label))
+            pairs.append(Pair(case.name, out / row.output, truths[case.name]))
     if plan is None:
         raise DataError(f"{run_dir}: no training to predict with")
     if unlike:

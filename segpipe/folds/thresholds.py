@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segpipe.dataset.case import Case
+from segpipe.dataset.open import open_case
 from segpipe.errors import DataError
 from segpipe.folds.evidence import LEAST_GAIN, Refusal, predictors, true_indices
 from segpipe.folds.members import Member
 from segpipe.inference.predictor import Predictor
-from segpipe.io.read import read_beside, read_channels
 from segpipe.plan.plan import IGNORED
 from segpipe.prepare.readout import Readout, readout_of
 from segpipe.progress import track
@@ -111,8 +111,9 @@ def _doubts(predictor: Predictor, held_out: Sequence[Case]) -> Iterator[Doubt]:
     plan = predictor.plan
     readout = readout_of(plan)
     for case in track(held_out, "trying thresholds", len(held_out)):
-        volume = read_channels(case.images)
-        if case.label is None or plan.outputs * volume.array[0].size > _MOST_NUMBERS:
+        opened = open_case(case)
+        volume = opened.image
+        if opened.label is None or plan.outputs * volume.array[0].size > _MOST_NUMBERS:
             log.info("%s: too large for thresholds to be tried on it", case.name)
             continue
         try:
@@ -122,7 +123,7 @@ def _doubts(predictor: Predictor, held_out: Sequence[Case]) -> Iterator[Doubt]:
             continue
         if shares is None:
             continue
-        true = true_indices(read_beside(case.label, case.images[0]), plan).reshape(-1)
+        true = true_indices(opened.label, plan).reshape(-1)
         scores = readout.scores(torch.from_numpy(shares).reshape(plan.outputs, -1))
         judged = torch.from_numpy(true != IGNORED)
         yield doubt_of(scores[:, judged], torch.from_numpy(true)[judged], readout, plan.classes)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from segpipe.dicom.channels import Wanted
 from segpipe.dicom.policy import Policy
 from segpipe.errors import ConfigError
 from segpipe.inference.agenda import Agenda, enter, judge, open_agenda
@@ -37,6 +38,7 @@ class How:
     watch: also take scans that arrive, until a signal ends the call.
     still: seconds for which the files of a scan that arrives must stay as they are.
     policy: which DICOM series are taken or repaired.
+    series: which of them is which channel.
     """
 
     shard: Shard = field(default_factory=Shard)
@@ -44,6 +46,7 @@ class How:
     watch: bool = False
     still: float = 5.0
     policy: Policy = field(default_factory=Policy)
+    series: tuple[Wanted, ...] = ()
 
 
 @dataclass
@@ -84,7 +87,7 @@ class Call:
                     raise
 
     def _gather(self, task: Task, tell: bool) -> list[Examination]:
-        return gather(self.source, self.out, task.facts.channels, tell, Kinds(self.how.policy, task.facts.pictures))
+        return gather(self.source, self.out, task.facts.channels, tell, Kinds(self.how.policy, task.facts.pictures, self.how.series))
 
     @contextmanager
     def _shown(self) -> Iterator[Board]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from segpipe.dicom.channels import Wanted
 from segpipe.dicom.policy import Policy
 from segpipe.dicom.writing.wanted import KINDS, result_files
 from segpipe.errors import ConfigError, DataError, SegpipeError
@@ -31,11 +32,13 @@ _NUMBERED = re.compile(r"^(?P<case>.+)_(?P<number>\d{4})$")
 class Kinds:
     """Attributes:
     policy: which DICOM stacks are taken or repaired.
+    series: which series is which channel; empty: a model of one channel takes each.
     pictures: whether the model takes pictures; if not, those that lie beside DICOM are no scans.
     """
 
     policy: Policy = field(default_factory=Policy)
     pictures: bool = True
+    series: tuple[Wanted, ...] = ()
 
 
 def gather(source: Path, out: Path, channels: Sequence[str], tell: bool = True, kinds: Kinds | None = None) -> list[Examination]:
@@ -62,7 +65,7 @@ def gather(source: Path, out: Path, channels: Sequence[str], tell: bool = True, 
     scans = [path for path in files if split_name(path)[1] in SUFFIXES]
     taken = set(scans)
     kinds = kinds or Kinds()
-    series = gather_series([path for path in files if path not in taken], root, channels, kinds.policy, tell)
+    series = gather_series([path for path in files if path not in taken], root, channels, (kinds.policy, kinds.series), tell)
     if series and not kinds.pictures:  # what a hospital's disc brings for its viewer
         scans = _without_pictures(scans, tell)
     if not scans and not series:

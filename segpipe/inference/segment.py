@@ -15,7 +15,6 @@ from segpipe.inference.clock import Clock
 from segpipe.inference.content import scan_hash
 from segpipe.inference.gather import Examination
 from segpipe.inference.memory import OutOfMemoryError
-
 from segpipe.inference.objects import check_series, write_objects
 from segpipe.inference.outputs import hashes
 from segpipe.inference.predictor import Part, Predictor

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from segpipe.dataset.case import Case
+from segpipe.dataset.open import open_case
 from segpipe.errors import ConfigError, DataError, SegpipeError
 from segpipe.geometry.grid import Shape
 from segpipe.io.atomic import replacing
-from segpipe.io.read import read_beside, read_channels
 from segpipe.patches.sampling import cut, draw_centre, positions
 from segpipe.plan.plan import Plan
 from segpipe.prepare.prepare import prepare
@@ -56,8 +56,8 @@ def prepare_case(case: Case, plan: Plan) -> TrainingCase:
     """
     try:
         with memory_advice(f"to prepare the case {case.name}", smaller_scan(case.name)):
-            label = read_beside(case.label, case.images[0]) if case.label else None
-            prepared = prepare(read_channels(case.images), plan, label)
+            opened = open_case(case)
+            prepared = prepare(opened.image, plan, opened.label)
     except ConfigError:
         raise
     except SegpipeError as error:

@@ -51,7 +51,7 @@ def estimate(cases: Sequence[Case], plan: Plan, settings: Settings, compute: Com
         budget: of the training; what has been used of it (the audit) counts.
     """
     read_seconds = budget.elapsed_seconds
-    largest = sorted(cases, key=lambda case: -sum(_bytes(path) for path in case.images))
+    largest = sorted(cases, key=lambda case: -sum(_bytes(path) for path in case.files))
     chosen = [largest[0], *largest[len(largest) // 2 :][: _PREPARED - 1]]
     started = time.perf_counter()
     prepared = [prepare_case(case, plan) for case in chosen]

@@ -295,5 +295,5 @@ class Pilot:
 
 def _far(scan: Examination) -> Message:
     """As another machine finds it."""
-    slices = scan.slices and replace(scan.slices, planes=tuple((path.absolute(), frame) for path, frame in scan.slices.planes))
+    slices = scan.slices and scan.slices.absolute()
     return scan_to_json(replace(scan, images=tuple(path.absolute() for path in scan.images), slices=slices))

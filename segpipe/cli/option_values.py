@@ -1,4 +1,4 @@
-"""What an option may be, beyond its type."""
+"""Values of options, checked in the words of the command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from segpipe.errors import ConfigError
 
 
 def in_range(option: str, value: float, low: float, high: float) -> None:
-    """Refuse a number out of range.
+    """Refuse a number outside of low..high.
 
     Raises:
         ConfigError: naming the option.
@@ -16,10 +16,10 @@ def in_range(option: str, value: float, low: float, high: float) -> None:
 
 
 def one_of(option: str, value: str, choices: tuple[str, ...]) -> str:
-    """Refuse a word that is none of the choices.
+    """The word, if it is one of the choices.
 
     Raises:
-        ConfigError: naming them.
+        ConfigError: naming the option.
     """
     if value not in choices:
         raise ConfigError(f"{option}: is {value!r}; must be one of {', '.join(choices)}")
@@ -27,10 +27,10 @@ def one_of(option: str, value: str, choices: tuple[str, ...]) -> str:
 
 
 def named_label(option: str, text: str) -> tuple[str, str]:
-    """`VALUE=NAME` as its two parts.
+    """Value and name of `1=PZ`.
 
     Raises:
-        ConfigError: it is not of that form.
+        ConfigError: of another form.
     """
     value, equals, name = text.partition("=")
     if not (equals and name.strip() and value.strip().lstrip("-").isdigit()):
