@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +19,7 @@ from segpipe.errors import ConfigError, DataError
 from segpipe.inference.crew import crew_of
 from segpipe.inference.messages import Order
 from segpipe.inference.shard import parse_shard
+from segpipe.pacs.exchange import Exchange
 
 if TYPE_CHECKING:
     from segpipe.inference.engine import Engine
@@ -52,6 +53,7 @@ class PredictOptions:
     engine: who segments: worker processes of this machine, or a Ray cluster.
     ray_address: of that cluster, `auto` or `HOST:PORT`.
     policy: `CLASS=ACTION` words, which DICOM series are taken or repaired.
+    exchange: where scans are fetched from, and where results are sent.
     """
 
     device: str = "auto"
@@ -73,26 +75,33 @@ class PredictOptions:
     engine: Literal["processes", "ray"] = "processes"
     ray_address: str = "auto"
     policy: tuple[str, ...] = ()
+    exchange: Exchange = field(default_factory=Exchange)
 
 
-def predict(models: list[Path], source: Path, out: Path, options: PredictOptions) -> Outcome:
+def predict(models: list[Path], source: Path | None, out: Path, options: PredictOptions) -> Outcome:
     """Segment `source` into the folder `out`; several models are an ensemble.
 
     Args:
         models: model files, or run folders that hold a `model.ts`.
+        source: None: what `options.exchange` fetches.
 
     Returns:
-        A closing table; exit code 0 when every scan has its label map, 3 when some failed.
+        A closing table; exit code 0 when every scan has its label map, and its results are where they were to be sent, 3 when some failed.
 
     Raises:
-        ModelError, ConfigError, DataError: see `load_models`, `Predictor`, `Call`.
+        ModelError, ConfigError, DataError: see `load_models`, `Predictor`, `Call`, `fetch`.
     """
-    _check_order(models, source, out)
+    if source is not None:
+        _check_order(models, source, out)
     shard, policy = parse_shard(options.shard), parse_policy(options.policy)
-    if options.watch and source.is_file():
+    options.exchange.check()
+    if options.watch and source is None:
+        raise ConfigError("--watch: --from fetches what is there now; must be a folder in which scans arrive: see segpipe listen --help")
+    if options.watch and source is not None and source.is_file():
         raise ConfigError(f"--watch: {source} is a file; must be a folder in which scans arrive")
     with _engine(_order(models, out, options), options) as engine:
         from segpipe.commands.closing import Closing
+        from segpipe.commands.post import Post
         from segpipe.inference.call import Call, How
         from segpipe.inference.ending import sigterm_ends
         from segpipe.inference.table import TABLE
@@ -101,11 +110,12 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
         closing = Closing()
         wanted = FolderOptions(options.format, options.probabilities, options.overwrite)
         how = How(shard, options.timeout, options.watch, options.still, policy)
-        call = Call(engine, source, out, wanted, how, closing.add)
-        with sigterm_ends():
-            call.run()
+        with sigterm_ends(), Post(options.exchange, out, closing).open() as post, post.scans(source) as scans:
+            Call(engine, scans, out, wanted, how, post.each).run()
+            post.finish()
     what = f"label maps and {TABLE}" if closing.files else TABLE
-    return Outcome([closing.table(), *closing.failures(), f"{what} in {out}"], DataError.exit_code if closing.failed else 0)
+    failed = closing.failed or post.failed
+    return Outcome([closing.table(), *closing.failures(), *post.lines(), f"{what} in {out}"], DataError.exit_code if failed else 0)
 
 
 @contextmanager
