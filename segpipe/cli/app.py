@@ -10,8 +10,10 @@ import typer
 from segpipe import __version__
 from segpipe.cli.learn import plan, preview, train
 from segpipe.cli.network import Authority, Certificate, Key, Secret, Title, To, exchange
+from segpipe.cli.node import listen
 from segpipe.cli.output import guarded, set_up
-from segpipe.cli.usage import PathsCommand, SettingsCommand
+from segpipe.cli.range import in_range, one_of
+from segpipe.cli.usage import NodeCommand, PathsCommand, SettingsCommand
 from segpipe.commands.outcome import Outcome
 from segpipe.errors import ConfigError
 
@@ -157,16 +159,16 @@ def predict(
     if len(paths) < (2 if fetch else 3):
         words = "MODEL... OUT with --from" if fetch else "MODEL... IN OUT: segpipe predict model.ts scans/ out/"
         raise ConfigError(f"predict: got {len(paths)} path(s); must be {words}")
-    _in_range("--overlap", overlap, 0.0, 0.95)
-    _in_range("--batch", batch, 0, 1024)
-    _in_range("--threads", threads, 0, 1024)
-    _in_range("--memory-gb", memory_gb, 0.0, 1e5)
-    _in_range("--workers", 1 if workers is None else workers, 1, 256)
-    _in_range("--timeout", timeout, 0.0, 1e7)
-    _in_range("--still", still, 0.0, 1e5)
-    chosen: Any = _one_of("--precision", precision, ("auto", "fp32", "bf16"))
-    computing: Any = _one_of("--runtime", runtime, ("auto", "torch", "openvino"))
-    who: Any = _one_of("--engine", engine, ("processes", "ray"))
+    in_range("--overlap", overlap, 0.0, 0.95)
+    in_range("--batch", batch, 0, 1024)
+    in_range("--threads", threads, 0, 1024)
+    in_range("--memory-gb", memory_gb, 0.0, 1e5)
+    in_range("--workers", 1 if workers is None else workers, 1, 256)
+    in_range("--timeout", timeout, 0.0, 1e7)
+    in_range("--still", still, 0.0, 1e5)
+    chosen: Any = one_of("--precision", precision, ("auto", "fp32", "bf16"))
+    computing: Any = one_of("--runtime", runtime, ("auto", "torch", "openvino"))
+    who: Any = one_of("--engine", engine, ("processes", "ray"))
     from segpipe.commands.predict import PredictOptions
     from segpipe.commands.predict import predict as run
 
@@ -181,15 +183,7 @@ def predict(
     return run(models, source, paths[-1], options)
 
 
-def _in_range(option: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{option}: is {value:g}; must be {low:g} to {high:g}")
-
-
-def _one_of(option: str, value: str, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise ConfigError(f"{option}: is {value!r}; must be one of {', '.join(choices)}")
-    return value
+app.command(cls=NodeCommand)(guarded(listen))
 
 
 @app.command()
@@ -248,7 +242,7 @@ def export(
     """
     from segpipe.commands.export import export as write
 
-    kinds: Any = [_one_of("--to", kind.strip(), ("ts", "pt2", "onnx")) for kind in to.split(",")]
+    kinds: Any = [one_of("--to", kind.strip(), ("ts", "pt2", "onnx")) for kind in to.split(",")]
     return write(run, out, list(dict.fromkeys(kinds)))
 
 

@@ -99,7 +99,7 @@ def predict(models: list[Path], source: Path | None, out: Path, options: Predict
         raise ConfigError("--watch: --from fetches what is there now; must be a folder in which scans arrive: see segpipe listen --help")
     if options.watch and source is not None and source.is_file():
         raise ConfigError(f"--watch: {source} is a file; must be a folder in which scans arrive")
-    with _engine(_order(models, out, options), options) as engine:
+    with engine_of(models, out, options) as engine:
         from segpipe.commands.closing import Closing
         from segpipe.commands.post import Post
         from segpipe.inference.call import Call, How
@@ -119,8 +119,9 @@ def predict(models: list[Path], source: Path | None, out: Path, options: Predict
 
 
 @contextmanager
-def _engine(order: Order, options: PredictOptions) -> Iterator[Engine]:
+def engine_of(models: list[Path], out: Path, options: PredictOptions) -> Iterator[Engine]:
     """Who segments; what takes long to start is started before anything else is imported."""
+    order = _order(models, out, options)
     if options.engine == "ray":
         from segpipe.inference.cluster.ray_engine import ray_engine
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands.test_predict import untrained_model
-from tests.conftest import REPOSITORY
+from tests.pacs import drill
 from tests.pacs import orthanc as real
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -41,23 +40,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return untrained_model(tmp_path_factory.mktemp("model") / "model.ts", patch_size=(8, 8, 8))
 
 
-def program() -> list[str]:
-    """`segpipe` that writes a DICOM object for each scan."""
-    return [sys.executable, str(REPOSITORY / "tests" / "pacs" / "objects.py")]
-
-
-def surroundings() -> dict[str, str]:
-    paths = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("SEGPIPE_DICOMWEB")}
-    return {**clean, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-
-
 @pytest.fixture
 def writing(tmp_path: Path) -> Program:
     """Call it in a process of its own: `writing("predict", ...)`."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [*program(), *arguments]
-        return subprocess.run(command, cwd=tmp_path, env={**surroundings(), **environment}, capture_output=True, text=True, timeout=120)
+        command = [sys.executable, str(drill.HERE / "objects.py"), *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, env={**drill.surroundings(), **environment}, capture_output=True, text=True, timeout=120
+        )
 
     return run
