@@ -124,7 +124,10 @@ class Node:
         entity.add_requested_context(kind, syntax)
         tls = (self._tls, self.place.host) if self._tls is not None else None
         with _told() as why:
-            self._association = entity.associate(self.place.host, self.place.port, ae_title=self.place.title, tls_args=tls)
+            try:
+                self._association = entity.associate(self.place.host, self.place.port, ae_title=self.place.title, tls_args=tls)
+            except OSError as error:  # a name that nobody knows
+                raise LaterError(f"{self.place.shown}: nobody answers ({error.strerror or error})") from error
         self._check(self._association, kind, syntax, why)
         return self._association
 

@@ -17,7 +17,7 @@ from segpipe.inference.journal import explain
 REGISTER = "node.sqlite"
 State = Literal["coming", "whole", "done"]
 _VERSION = 1
-_WAIT_SECONDS = 3.0
+_WAIT_SECONDS = 1.0
 _SCHEMA = """CREATE TABLE series (
     name TEXT PRIMARY KEY, state TEXT NOT NULL, instances TEXT NOT NULL DEFAULT '[]', changed REAL NOT NULL) WITHOUT ROWID"""
 
@@ -43,7 +43,6 @@ class Register:
     def _set_up(self) -> None:
         connection = self._connection
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # until this process ends, however it ends
-        connection.execute("PRAGMA synchronous = FULL")
         connection.execute("BEGIN EXCLUSIVE")
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version > _VERSION:
@@ -52,6 +51,7 @@ class Register:
             connection.execute(_SCHEMA)
             connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("COMMIT")
+        connection.execute("PRAGMA synchronous = FULL")
 
     def close(self) -> None:
         """Let another node have it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ _DUPLICATE = 0x0111
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 _CREDENTIALS = "set SEGPIPE_DICOMWEB_USER and SEGPIPE_DICOMWEB_PASSWORD (or SEGPIPE_DICOMWEB_TOKEN), or give --credentials FILE"
-_PATH = "check the path (Orthanc: /dicom-web)"
+_PATH = "the path (Orthanc: /dicom-web)"
 
 
 class Web:
@@ -40,10 +41,10 @@ class Web:
     """
 
     def __init__(self, place: WebPlace, credentials: Credentials, tls: TlsFiles) -> None:
-        self.place = place
+        self.place = WebPlace(place.root)
         self._session = requests().Session()
         self._session.auth = _Authorisation(credentials)
-        self._session.verify = str(tls.authority) if tls.authority else True
+        self._verify: str | bool = str(tls.authority) if tls.authority else True
         if tls.certificate is not None:
             self._session.cert = (str(tls.certificate), str(tls.key)) if tls.key else str(tls.certificate)
         self._warn(credentials)
@@ -165,7 +166,7 @@ class Web:
             except ValueError:
                 found = None
             if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-                raise DeniedError(f"{self.place.shown}: does not speak DICOMweb: {_PATH}")
+                raise DeniedError(f"{self.place.shown}: does not speak DICOMweb: check {_PATH}")
             return found
 
     def _answer(
@@ -178,7 +179,7 @@ class Web:
         """
         errors = requests().exceptions
         shown, url = self.place.shown, f"{self.place.root}/{path}"
-        options = {"timeout": (_CONNECT_SECONDS, _READ_SECONDS), "allow_redirects": False, **more}
+        options = {"timeout": (_CONNECT_SECONDS, _READ_SECONDS), "allow_redirects": False, "verify": self._verify, **more}
         try:
             answer = self._session.request(method, url, headers=headers, data=body, **options)
         except errors.SSLError as error:
@@ -202,11 +203,11 @@ class Web:
             asked = answer.headers.get("Retry-After", "")
             return LaterError(f"{shown}: {status} {answer.reason}", sent and status >= 500, float(asked) if asked.isdigit() else 0.0)
         if 300 <= status < 400:
-            return DeniedError(f"{shown}: leads elsewhere ({status}); must be the service itself: {_PATH}, and dicomwebs:// for https")
+            return DeniedError(f"{shown}: leads elsewhere ({status}); must be the service: check {_PATH}, and dicomwebs:// for https")
         if status in (404, 405, 501) and path in ("studies", "instances"):
-            return DeniedError(f"{shown}: there is no DICOMweb service ({status} {answer.reason}): {_PATH}")
+            return DeniedError(f"{shown}: there is no DICOMweb service ({status} {answer.reason}): check {_PATH}")
         if status == 404:
-            return RefusedError(f"{shown}: is not there, or not for us (404)")
+            return RefusedError(f"{shown}: has it not, or not for us (404): check the UID, and {_PATH}")
         return RefusedError(f"{shown}: {status} {answer.reason}")
 
     def _chunks(self, answer: Any) -> Iterator[bytes]:
@@ -255,4 +256,5 @@ def _inner(error: BaseException) -> str:
             break
         seen = inner
     text = getattr(seen, "strerror", None) or getattr(seen, "verify_message", None) or str(seen)
-    return " ".join(str(text).split()).rpartition(": ")[2][:120] or _kind(error)
+    plain = re.sub(r" *\(_ssl\.c:\d+\)", "", " ".join(str(text).split()))
+    return plain.rpartition(": ")[2][:120] or _kind(error)
