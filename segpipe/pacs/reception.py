@@ -102,7 +102,11 @@ class Reception:
         end = time.monotonic() + _LAST_SECONDS
         while self._entity.active_associations and time.monotonic() < end:
             time.sleep(0.05)
-        self._entity.shutdown()
+        closing = threading.Thread(target=self._entity.shutdown, name="closing", daemon=True)
+        closing.start()
+        closing.join(_LAST_SECONDS)
+        for stuck in self._entity.active_associations:  # pynetdicom may wait without end for a connection in an odd state
+            stuck.dul.kill_dul()
         self._look()
 
     def check(self) -> None:

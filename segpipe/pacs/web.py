@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.dicom.identity import short
+from segpipe.errors import DataError
 from segpipe.io.atomic import replacing
 from segpipe.pacs.address import WebPlace, is_loopback, is_uid
 from segpipe.pacs.credentials import Credentials
@@ -105,7 +106,10 @@ class Web:
                     write_only_part(chunks, boundary, file)
                 else:
                     file.writelines(chunks)
-            got = Parcel.of_file(temporary)
+            try:
+                got = Parcel.of_file(temporary)
+            except DataError as error:
+                raise RefusedError(f"{self.place.shown}: has sent what is no DICOM file with UIDs: tell its administrator") from error
             if (got.series, got.instance) != (series, instance):
                 raise RefusedError(f"{self.place.shown}: has sent another instance than it was asked for: tell its administrator")
 

@@ -150,7 +150,9 @@ def test_whoever_is_not_allowed_is_rejected_with_the_reason(tmp_path: Path, titl
         assert association.is_rejected
         said = association.acceptor.primitive
         assert (said.result, said.result_source, said.diagnostic) == (1, 1, diagnostic)
-        assert node.call("CT1").send_c_echo().Status == 0
+        known = node.call("CT1")
+        assert known.send_c_echo().Status == 0
+        known.release()
     finally:
         node.close()
 
