@@ -8,9 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from segpipe import __version__
+from segpipe.cli.learn import plan, preview, train
+from segpipe.cli.network import Authority, Certificate, Key, Secret, Title, To, exchange
+from segpipe.cli.node import listen
 from segpipe.cli.option_values import in_range, named_label, one_of
-from segpipe.cli.output import guarded, set_up, show
-from segpipe.cli.usage import PathsCommand, SettingsCommand
+from segpipe.cli.output import guarded, set_up
+from segpipe.cli.usage import NodeCommand, PathsCommand, SettingsCommand
 from segpipe.commands.outcome import Outcome
 from segpipe.errors import ConfigError
 
@@ -23,9 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Words = Annotated[list[str] | None, typer.Argument(metavar="SETTING=VALUE", show_default=False)]
 Policy = Annotated[list[str] | None, typer.Option(metavar="CLASS=ACTION", help="DICOM: gap=resample, single=accept ...; repeatable.")]
-Cfg = Annotated[bool, typer.Option("--cfg", help="Print all settings as YAML and stop.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -44,101 +45,8 @@ def start(
     set_up(debug, quiet)
 
 
-@app.command(cls=SettingsCommand)
-@guarded
-def train(
-    words: Words = None,
-    multirun: Annotated[bool, typer.Option("-m", "--multirun", help="One run for each combination of several values.")] = False,
-    cfg: Cfg = False,
-) -> Outcome:
-    """Train a network on a data set and write its model file.
-
-    \b
-    segpipe train conf=hippocampus dataset.root=Task04_Hippocampus training.max_minutes=20
-    segpipe train conf=prostate dataset.root=scans network=vnet run_dir=runs/zones
-    segpipe train conf=prostate dataset.root=scans folds=all configurations=auto
-    segpipe train -m conf=prostate dataset.root=scans network=unet,vnet seed=1,2,3
-    """
-    if multirun:
-        return _train_all(words or [], cfg)
-    from segpipe.config.compose import compose_settings
-
-    composed = compose_settings(words or [])
-    if cfg:
-        return Outcome([composed.yaml.rstrip()])
-    from segpipe.commands.train import train as run
-
-    return run(composed.settings, composed.yaml)
-
-
-def _train_all(words: list[str], cfg: bool) -> Outcome:
-    """Each run of a sweep; the worst exit code. A signal ends the sweep, an error only its run."""
-    from segpipe.config.compose import Composed
-    from segpipe.config.sweep import sweep
-
-    codes: list[int] = []
-
-    def run(composed: Composed) -> None:
-        if cfg:
-            show(Outcome([f"# run_dir {composed.settings.run_dir}", composed.yaml.rstrip()]))
-            return
-        from segpipe.commands.train import train as run_one
-
-        try:
-            outcome = run_one(composed.settings, composed.yaml)
-        finally:
-            _leave_ranks()
-        show(outcome)
-        codes.append(outcome.exit_code)
-        if outcome.exit_code >= 128:  # ended by a signal
-            raise SystemExit(outcome.exit_code)
-
-    sweep(words, "train", run)
-    return Outcome([], max(codes, default=0))
-
-
-def _leave_ranks() -> None:
-    """Close the connection to a run's DDP ranks, which Lightning keeps for the life of the process."""
-    from torch import distributed
-
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()
-
-
-@app.command(cls=SettingsCommand)
-@guarded
-def plan(words: Words = None, cfg: Cfg = False) -> Outcome:
-    """Show what training would do with a data set, and why; out=FILE.json writes it.
-
-    \b
-    segpipe plan conf=prostate dataset.root=scans
-    """
-    from segpipe.config.compose import compose_settings
-
-    composed = compose_settings(words or [])
-    if cfg:
-        return Outcome([composed.yaml.rstrip()])
-    from segpipe.commands.plan import plan as run
-
-    return run(composed.settings)
-
-
-@app.command(cls=SettingsCommand)
-@guarded
-def preview(words: Words = None, cfg: Cfg = False) -> Outcome:
-    """Write one PNG of patches as they are and as augmentation makes them.
-
-    \b
-    segpipe preview conf=prostate dataset.root=scans augment=full out=preview.png
-    """
-    from segpipe.config.compose import compose_settings
-
-    composed = compose_settings(words or [])
-    if cfg:
-        return Outcome([composed.yaml.rstrip()])
-    from segpipe.commands.preview import preview as run
-
-    return run(composed.settings)
+for learning in (train, plan, preview):
+    app.command(cls=SettingsCommand)(guarded(learning))
 
 
 @app.command()
@@ -241,6 +149,13 @@ def predict(
     series: Annotated[
         list[str] | None, typer.Option(metavar="CHANNEL=WHICH", help="DICOM: 'T2=t2*', 'ADC=type=ADC' ...; repeatable.")
     ] = None,
+    fetch: Annotated[list[str] | None, typer.Option("--from", metavar="URL", help="Instead of IN: a study or series; repeatable.")] = None,
+    to: To = "",
+    credentials: Secret = None,
+    aet: Title = "SEGPIPE",
+    tls_ca: Authority = None,
+    tls_cert: Certificate = None,
+    tls_key: Key = None,
 ) -> Outcome:
     """Segment a scan, or a folder of scans with its subfolders: files, and series of DICOM slices, also in zip archives.
 
@@ -255,12 +170,14 @@ def predict(
     segpipe predict model.ts dicom/ out/ --policy gap=resample
     segpipe predict model.ts dicom/ out/ --format dicom-seg,rtstruct,sr
     segpipe predict model.ts dicom/ out/ --series 'T2=t2*tra*' --series 'ADC=type=ADC'
+    segpipe predict model.ts out/ --from dicomweb://pacs:8042/dicom-web/studies/1.2.3 --to dicom://ORTHANC@pacs:4242
 
     OUT gets a label map for each scan, on its own grid, and predictions.csv. The same command goes on after any end, and several may
     share one OUT. Exit code 3 when some scans failed.
     """
-    if len(paths) < 3:
-        raise ConfigError(f"predict: got {len(paths)} path(s); must be MODEL... IN OUT: segpipe predict model.ts scans/ out/")
+    if len(paths) < (2 if fetch else 3):
+        words = "MODEL... OUT with --from" if fetch else "MODEL... IN OUT: segpipe predict model.ts scans/ out/"
+        raise ConfigError(f"predict: got {len(paths)} path(s); must be {words}")
     in_range("--overlap", overlap, 0.0, 0.95)
     in_range("--batch", batch, 0, 1024)
     in_range("--threads", threads, 0, 1024)
@@ -285,8 +202,13 @@ def predict(
         series_description=series_description,
         series_number=series_number,
         series=tuple(series or ()),
+        exchange=exchange(fetch, to, credentials, aet, (tls_ca, tls_cert, tls_key)),
     )
-    return run(paths[:-2], paths[-2], paths[-1], options)
+    models, source = (paths[:-1], None) if fetch else (paths[:-2], paths[-2])
+    return run(models, source, paths[-1], options)
+
+
+app.command(cls=NodeCommand)(guarded(listen))
 
 
 @app.command()

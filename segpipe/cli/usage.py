@@ -44,6 +44,14 @@ class SettingsCommand(TyperCommand):
             formatter.write_dl([*_USEFUL, ("all of them", str(conf_folder() / f"{PRIMARY}.yaml"))])
 
 
+class NodeCommand(TyperCommand):
+    """`listen`, likewise."""
+
+    def collect_usage_pieces(self, ctx: typing.Any) -> list[str]:
+        """The first line of the help."""
+        return ["[OPTIONS]", "MODEL...", "OUT"]
+
+
 class PathsCommand(TyperCommand):
     """`predict`, whose paths have an order that a list cannot say."""
 

@@ -8,20 +8,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from segpipe.commands.outcome import Outcome
 from segpipe.dicom.channels import parse_wanted
 from segpipe.dicom.policy import parse_policy
-from segpipe.dicom.writing.wanted import SegType, Wanted
+from segpipe.dicom.writing.wanted import KINDS, SegType, Wanted
 from segpipe.errors import ConfigError, DataError
 from segpipe.inference.cores import available_cores
 from segpipe.inference.crew import crew_of
 from segpipe.inference.messages import Order
 from segpipe.inference.request import dicom_kinds
 from segpipe.inference.shard import parse_shard
+from segpipe.pacs.exchange import Exchange
 
 if TYPE_CHECKING:
     from segpipe.inference.engine import Engine
@@ -59,6 +60,7 @@ class PredictOptions:
     compile: compile the networks of torch, where that gives the same.
     seg_type, series_description, series_number: of DICOM objects, see `Wanted`.
     series: `CHANNEL=WHICH` words, which DICOM series of a study is which channel.
+    exchange: where scans are fetched from, and where results are sent.
     """
 
     device: str = "auto"
@@ -85,6 +87,7 @@ class PredictOptions:
     seg_type: SegType = "binary"
     series_description: str = ""
     series_number: int = 0
+    exchange: Exchange = field(default_factory=Exchange)
 
     @property
     def words(self) -> dict[str, Any]:
@@ -92,25 +95,31 @@ class PredictOptions:
         return {"seg_type": self.seg_type, "series_description": self.series_description, "series_number": self.series_number}
 
 
-def predict(models: list[Path], source: Path, out: Path, options: PredictOptions) -> Outcome:
+def predict(models: list[Path], source: Path | None, out: Path, options: PredictOptions) -> Outcome:
     """Segment `source` into the folder `out`; several models are an ensemble.
 
     Args:
         models: model files, or run folders that hold a `model.ts`.
+        source: None: what `options.exchange` fetches.
 
     Returns:
-        A closing table; exit code 0 when every scan has its label map, 3 when some failed.
+        A closing table; exit code 0 when every scan has its label map, and its results are where they were to be sent, 3 when some failed.
 
     Raises:
-        ModelError, ConfigError, DataError: see `load_models`, `Predictor`, `Call`.
+        ModelError, ConfigError, DataError: see `load_models`, `Predictor`, `Call`, `fetch`.
     """
-    _check_order(models, source, out)
+    if source is not None:
+        _check_order(models, source, out)
     shard, policy, series = parse_shard(options.shard), parse_policy(options.policy), parse_wanted(options.series)
-    if options.watch and source.is_file():
+    options.exchange.check()
+    if options.watch and source is None:
+        raise ConfigError("--watch: --from fetches what is there now; must be a folder in which scans arrive: see segpipe listen --help")
+    if options.watch and source is not None and source.is_file():
         raise ConfigError(f"--watch: {source} is a file; must be a folder in which scans arrive")
-    Wanted(dicom_kinds(options.format), options.seg_type, options.series_description, options.series_number)
-    with _engine(_order(models, out, options), options) as engine:
+    options = with_objects(options)
+    with engine_of(models, out, options) as engine:
         from segpipe.commands.closing import Closing
+        from segpipe.commands.post import Post
         from segpipe.inference.call import Call, How
         from segpipe.inference.ending import sigterm_ends
         from segpipe.inference.table import TABLE
@@ -119,16 +128,30 @@ def predict(models: list[Path], source: Path, out: Path, options: PredictOptions
         closing = Closing()
         wanted = FolderOptions(options.format, options.probabilities, options.overwrite, **options.words)
         how = How(shard, options.timeout, options.watch, options.still, policy, series)
-        call = Call(engine, source, out, wanted, how, closing.add)
-        with sigterm_ends():
-            call.run()
+        with sigterm_ends(), Post(options.exchange, out, closing).open() as post, post.scans(source) as scans:
+            Call(engine, scans, out, wanted, how, post.each).run()
+            post.finish()
     what = f"label maps and {TABLE}" if closing.files else TABLE
-    return Outcome([closing.table(), *closing.failures(), f"{what} in {out}"], DataError.exit_code if closing.failed else 0)
+    failed = closing.failed or post.failed
+    return Outcome([closing.table(), *closing.failures(), *post.lines(), f"{what} in {out}"], DataError.exit_code if failed else 0)
+
+
+def with_objects(options: PredictOptions) -> PredictOptions:
+    """The options with a kind of DICOM object among the formats where results are sent: nothing else can be.
+
+    Raises:
+        ConfigError: words that no DICOM object can have.
+    """
+    if options.exchange.to and not dicom_kinds(options.format):
+        options = replace(options, format=",".join(word for word in (options.format, KINDS[0]) if word))
+    Wanted(dicom_kinds(options.format), options.seg_type, options.series_description, options.series_number)
+    return options
 
 
 @contextmanager
-def _engine(order: Order, options: PredictOptions) -> Iterator[Engine]:
+def engine_of(models: list[Path], out: Path, options: PredictOptions) -> Iterator[Engine]:
     """Who segments; what takes long to start is started before anything else is imported."""
+    order = _order(models, out, options)
     if options.engine == "ray":
         from segpipe.inference.cluster.ray_engine import ray_engine
 

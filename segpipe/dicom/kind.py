@@ -34,6 +34,11 @@ _SQUARE_OFF = 1e-3
 """How far from 1 the length, and from 0 the cosine, of the direction vectors may be: headers with few digits pass, damaged ones do not."""
 
 
+def no_scan(modality: str) -> str:
+    """What objects of a modality are that are never scans, as a phrase; empty for all others."""
+    return _NO_SCANS.get(modality, "")
+
+
 def why_left_out(plane: Plane) -> str:
     """Why a plane is no part of a scan that could be segmented, as a phrase; empty where it may be."""
     if plane.modality in _NO_SCANS:

@@ -23,7 +23,7 @@ from segpipe.inference.request import check_request, format_suffix
 from segpipe.inference.shard import Shard
 from segpipe.inference.table import Row
 from segpipe.inference.task import FolderOptions, Task, check_dicom, inputs_of
-from segpipe.inference.watch import Arrivals
+from segpipe.inference.watch import Arrivals, Incoming
 from segpipe.io.atomic import check_folder
 from segpipe.progress import Board, board
 
@@ -53,6 +53,7 @@ class How:
 class Call:
     """Attributes:
     each: told the row of each scan at its end.
+    incoming: with `watch`, where scans come from, given what the call is about; None: they arrive in the folder.
     """
 
     engine: Engine
@@ -61,11 +62,12 @@ class Call:
     options: FolderOptions
     how: How
     each: Callable[[Row], None]
+    incoming: Callable[[Task], Incoming] | None = None
     _ended: int = 0
     _total: int = 0
 
     def run(self) -> None:
-        """Until every scan has ended; with `watch`, until a signal.
+        """Until every scan has ended; with `watch`, until a signal, or until no more are to come.
 
         Raises:
             DataError, ConfigError, ModelError: see `check_request`, `gather`, `open_agenda`, and what workers refuse.
@@ -91,7 +93,7 @@ class Call:
 
     @contextmanager
     def _shown(self) -> Iterator[Board]:
-        if self.how.watch:
+        if self.how.watch and self.incoming is None:
             log.info(
                 "watching %s: scans go into %s when unchanged for %g s; Ctrl-C ends",
                 *(self.source, self.out, self.how.still),
@@ -117,21 +119,29 @@ class Call:
         self.each(row)
 
     def _stopped(self) -> None:
-        if self.how.watch:
+        if self.incoming is not None:
+            log.info("stopped in the middle of a scan; the same command goes on")
+        elif self.how.watch:
             log.info("no longer watching %s; the same command goes on", self.source)
         else:
             tell_stopped(self._ended, self._total, self.out, self.options.overwrite)
 
-    def _arrivals(self, task: Task) -> Arrivals:
+    def _arrivals(self, task: Task) -> Incoming:
+        if self.incoming is not None:
+            return self.incoming(task)
+
         def find() -> list[Examination]:
             return [scan for scan in self._gather(task, tell=False) if self.how.shard.holds(scan.case)]
 
         return Arrivals(find, self.how.still)
 
-    def _more(self, task: Task, ledger: Ledger, arrivals: Arrivals, claims: Claims, shown: Board) -> Sequence[Examination]:
-        """The scans that have arrived and need to be segmented; what would replace somebody's file fails alone."""
+    def _more(self, task: Task, ledger: Ledger, arrivals: Incoming, claims: Claims, shown: Board) -> Sequence[Examination] | None:
+        """The scans that have arrived and need to be segmented; what would replace somebody's file fails alone. None: no more come."""
         todo: list[Examination] = []
-        for scan in arrivals.look(claims.has):
+        found = arrivals.look(claims.has)
+        if found is None:
+            return None
+        for scan in found:
             self._total += 1
             shown.grow(self._total)
             entries = ledger.entries([scan.case])

@@ -27,14 +27,14 @@ class Work:
     task: what is asked of every scan.
     claims: the scans; each leaves as a row.
     timeout: seconds that a scan may take, 0: any.
-    more: called now and then for scans to be added; None: there are no more than were added.
+    more: called now and then for scans to be added, until it returns None; None: there are no more than were added.
     """
 
     task: Task
     claims: Claims
     shown: Board
     timeout: float = 0.0
-    more: Callable[[], Sequence[Examination]] | None = None
+    more: Callable[[], Sequence[Examination] | None] | None = None
 
 
 class Engine(Protocol):
@@ -48,7 +48,7 @@ class Engine(Protocol):
         """
 
     def work(self, work: Work) -> None:
-        """Until every scan has ended; with `more`, until an exception (a signal) ends it. Nobody writes any file afterwards.
+        """Until every scan has ended and `more` brings none; an exception (a signal) may end it before. Nobody writes any file afterwards.
 
         Raises:
             ConfigError: the output cannot be written, or there is nobody left to go on.

@@ -35,7 +35,7 @@ class Supervisor:
     """Attributes:
     task: what is asked of every scan.
     timeout: seconds that a scan may be worked on, 0: any.
-    more: called now and then for scans to be added; None: there are no more than were added.
+    more: called now and then for scans to be added, until it returns None; None: there are no more than were added.
     """
 
     task: Task
@@ -43,25 +43,31 @@ class Supervisor:
     claims: Claims
     shown: Board
     timeout: float = 0.0
-    more: Callable[[], Sequence[Examination]] | None = None
+    more: Callable[[], Sequence[Examination] | None] | None = None
     _alone: bool = False
     _failed_starts: int = 0
     _last_look: float = 0.0
 
     def run(self) -> None:
-        """Until every scan of the claims has ended; with `more`, until an exception (a signal) ends it.
+        """Until every scan of the claims has ended and `more` brings none; an exception (a signal) may end it before.
 
         Raises:
             ConfigError: the output cannot be written, or workers end before they are ready, or do not compute alike.
         """
         while self.claims.open or self.more is not None:
             if self.more is not None:
-                self.claims.add(self.more())
+                self._add(self.more())
             self._hand_out()
             event = self.crew.event(_WAIT_SECONDS)
             if event is not None:
                 self._hear(*event)
             self._give_up()
+
+    def _add(self, scans: Sequence[Examination] | None) -> None:
+        if scans is None:
+            self.more = None
+        else:
+            self.claims.add(scans)
 
     def _hand_out(self) -> None:
         """A scan for each idle worker, and one to read meanwhile for each that is at one; workers for the scans."""

@@ -7,11 +7,24 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from segpipe.errors import DataError
 from segpipe.inference.gather import Examination
 
 log = logging.getLogger(__name__)
+
+
+class Incoming(Protocol):
+    """Where scans come from while a call runs."""
+
+    def look(self, busy: Callable[[str], bool]) -> list[Examination] | None:
+        """Those that are to be segmented now; None when no more are to come, and the call ends after those that it has.
+
+        Args:
+            busy: whether a case is being segmented.
+        """
+
 
 _LONGEST_LOOK = 10
 """Looking through a large folder takes seconds: at most a tenth of the time goes into it."""

@@ -103,7 +103,7 @@ def replacing(path: Path) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
 
 
 @contextlib.contextmanager
@@ -130,7 +130,7 @@ def replacing_all(*paths: Path) -> Iterator[Path]:
                 (temporary / path.name).replace(path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        _flush_folder(folder)
+        flush_folder(folder)
 
 
 def sweep(folders: Iterable[Path], over: Container[str] = ()) -> list[Path]:
@@ -210,7 +210,7 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Make the rename itself durable, where the system can do that."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

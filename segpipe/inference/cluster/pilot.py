@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -52,7 +52,7 @@ class Pilot:
 
     def __init__(self, fleet: Fleet, work: Work, level: int) -> None:
         self._fleet, self._work, self._level = fleet, work, level
-        self._task, self._claims = work.task, work.claims
+        self._task, self._claims, self._more = work.task, work.claims, work.more
         self._out = work.task.out.absolute()
         self._probe = self._out / f".{new_token()}"
         self._flights: dict[int, Flight] = {}
@@ -68,10 +68,10 @@ class Pilot:
             ConfigError: the output cannot be written, or the cluster is gone.
         """
         try:
-            while self._claims.open or self._work.more is not None:
+            while self._claims.open or self._more is not None:
                 self._touch()
-                if self._work.more is not None:
-                    self._claims.add(self._work.more())
+                if self._more is not None:
+                    self._add(self._more())
                 self._hand_out()
                 event = self._fleet.event(_WAIT_SECONDS)
                 if event is not None and event.job in self._flights:
@@ -79,6 +79,12 @@ class Pilot:
                 self._give_up()
         finally:
             self._land()
+
+    def _add(self, scans: Sequence[Examination] | None) -> None:
+        if scans is None:
+            self._more = None
+        else:
+            self._claims.add(scans)
 
     def _touch(self) -> None:
         """Keep the file by which nodes know the output folder: what is old and hidden may be swept away."""

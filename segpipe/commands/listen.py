@@ -1,0 +1,163 @@
+"""`segpipe listen`: a DICOM node that segments what it is sent."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from segpipe.commands.outcome import Outcome
+from segpipe.commands.predict import PredictOptions, engine_of, with_objects
+from segpipe.dicom.policy import parse_policy
+from segpipe.errors import ConfigError, DataError
+from segpipe.inference.call import Call, How
+from segpipe.inference.table import TABLE, Row
+from segpipe.inference.task import FolderOptions, Task
+from segpipe.io.atomic import check_folder
+from segpipe.pacs.allowed import parse_allowed
+from segpipe.pacs.courier import Courier
+from segpipe.pacs.exchange import courier_to
+from segpipe.pacs.intake import Intake
+from segpipe.pacs.library import check_installed
+from segpipe.pacs.patience import Patience
+from segpipe.pacs.reception import Door, Reception
+from segpipe.pacs.results import objects_of
+from segpipe.pacs.spool import INCOMING, Limits, Spool
+
+log = logging.getLogger(__name__)
+
+_LAST_SECONDS = 30.0
+"""For results to be sent when the node ends; the next one sends the others."""
+_AHEAD = 3
+"""Scans given for each worker: the one in hand, the next one, which is read meanwhile, and one that has just ended."""
+
+
+@dataclass(frozen=True)
+class ListenOptions:
+    """Attributes:
+    port, host: to listen at; see `Door`.
+    allow: `AET@ADDRESS` words.
+    quiet, series, gb, broken: see `Limits`.
+    tls: whether senders must encrypt.
+    """
+
+    port: int = 11112
+    host: str = ""
+    allow: tuple[str, ...] = ()
+    quiet: float = 10.0
+    series: int = 200
+    gb: float = 50.0
+    broken: bool = False
+    tls: bool = False
+
+
+def listen(models: list[Path], out: Path, options: PredictOptions, node: ListenOptions) -> Outcome:
+    """Take series until a signal ends it; the scans in hand are finished then.
+
+    Returns:
+        What was done; exit code 0.
+
+    Raises:
+        ConfigError: the port or the folder is another's, what was given cannot be, or the disk cannot be written.
+        ModelError: see `load_models`.
+        DataError: the destination lets nobody in.
+    """
+    policy, exchange = parse_policy(options.policy), options.exchange
+    options = with_objects(options)
+    check_installed("listen", "pynetdicom")
+    exchange.check()
+    door = Door(exchange.title, node.host, node.port, parse_allowed(node.allow), node.tls, exchange.tls)
+    check_folder(out)
+    out.mkdir(parents=True, exist_ok=True)
+    stop, done = threading.Event(), _Done(out)
+    with contextlib.ExitStack() as open_:
+        spool = open_.enter_context(contextlib.closing(Spool(out, Limits(node.series, int(node.gb * 2**30), node.quiet, node.broken))))
+        reception = Reception(door, spool, stop)
+        reception.open()
+        open_.callback(reception.close)
+        open_.enter_context(_signals(stop))
+        engine = open_.enter_context(engine_of(models, out, options))
+        courier = open_.enter_context(courier_to(exchange, out, Patience(tries=0)))
+        _tell(door)
+
+        def incoming(task: Task) -> Intake:
+            _check_channels(task)
+            intake = Intake(spool, task.facts.channels, policy, _AHEAD * options.workers, stop, reception.check)
+            done.begin(intake, courier)
+            return intake
+
+        how = How(timeout=options.timeout, watch=True, policy=policy)
+        Call(engine, out / INCOMING, out, FolderOptions(options.format, **options.words), how, done.each, incoming).run()
+        reception.close()
+        if courier is not None and not courier.finish(_LAST_SECONDS):
+            log.info("results that are not sent wait for the next start")
+        waiting, taken = spool.counts()
+    return Outcome([*done.lines(), f"{waiting + taken} series wait for the next start; label maps and {TABLE} in {out}"])
+
+
+def _check_channels(task: Task) -> None:
+    if len(task.facts.channels) > 1:
+        raise ConfigError(f"the model takes {len(task.facts.channels)} channels, and a series is one: segment such scans with predict")
+
+
+def _tell(door: Door) -> None:
+    who = ", ".join(f"{title}@{network}" for title, network in door.allowed.pairs) or "this machine alone (--allow AET@ADDRESS for others)"
+    tls = " with TLS" if door.tls else ""
+    log.info("listening as %s at %s:%d%s, for %s", door.title, door.where, door.port, tls, who)
+    log.info("try it: echoscu -aec %s HOST %d; storescu -aec %s HOST %d FILES", *(door.title, door.port) * 2)
+
+
+class _Done:
+    """What becomes of scans: their results wait to be sent, then their files are let go."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._intake: Intake | None = None
+        self._courier: Courier | None = None
+        self._counts = {"done": 0, "skipped": 0, "failed": 0}
+
+    def begin(self, intake: Intake, courier: Courier | None) -> None:
+        """From now on."""
+        self._intake, self._courier = intake, courier
+
+    def each(self, row: Row) -> None:
+        """Take a row."""
+        self._counts[row.status] = self._counts.get(row.status, 0) + 1
+        paths = objects_of(self._out, row)
+        if self._courier is not None and paths:
+            try:
+                self._courier.deliver(row.case, paths)
+            except DataError as error:
+                log.warning("%s", error)
+        elif self._courier is not None and row.status != "failed":
+            log.warning("%s: none of its results is DICOM (.dcm), and none is sent", row.case)
+        if self._intake is not None:
+            self._intake.ended(row)
+
+    def lines(self) -> list[str]:
+        """How many ended how."""
+        counts = self._counts
+        return [f"{counts['done']} scan(s) segmented, {counts['skipped']} done before, {counts['failed']} failed"]
+
+
+@contextlib.contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    """The first SIGTERM or Ctrl-C finishes what is in hand; the second one ends at once."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise SystemExit(128 + number)
+        log.info("ending after what is in hand; once more ends at once")
+        stop.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,182 @@
+"""The door of a node: who comes in, and what is answered to what they send (PS3.4 B.2, PS3.7 C)."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from segpipe.dicom.library import quiet
+from segpipe.errors import ConfigError, DataError
+from segpipe.pacs.allowed import Allowed
+from segpipe.pacs.library import pynetdicom
+from segpipe.pacs.parcel import Parcel
+from segpipe.pacs.spool import FullError, Spool
+from segpipe.pacs.tls import TlsFiles, server_context
+
+log = logging.getLogger(__name__)
+
+SUCCESS, OUT_OF_RESOURCES, NOT_AS_SAID, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000
+_MOST_ASSOCIATIONS = 32
+_PDU_BYTES = 1 << 17
+_IDLE_SECONDS = 300.0
+_LAST_SECONDS = 5.0
+"""For senders to end by themselves when the node ends."""
+_TOLD_SECONDS = 60.0
+_PERMANENT, _TRANSIENT = 1, 2
+_BY_USER, _BY_PROVIDER = 1, 3
+_TITLE_UNKNOWN, _CONGESTED = 3, 1
+_RELEASE = 0x05
+"""Type of the A-RELEASE-RQ (PS3.8 9.3.6)."""
+
+
+@dataclass(frozen=True)
+class Door:
+    """Attributes:
+    title: our AE title; senders must call us by it.
+    host: address to listen at; empty: this machine alone while nobody outside is allowed, else every one.
+    tls: whether connections must be encrypted.
+    """
+
+    title: str = "SEGPIPE"
+    host: str = ""
+    port: int = 11112
+    allowed: Allowed = field(default_factory=Allowed)
+    tls: bool = False
+    files: TlsFiles = field(default_factory=TlsFiles)
+
+    @property
+    def where(self) -> str:
+        """Address to listen at."""
+        return self.host or ("127.0.0.1" if self.allowed.only_here else "0.0.0.0")
+
+
+class Reception:
+    """Takes what is sent from `open` to `close`, on threads of its own.
+
+    Args:
+        stop: once set, nobody is let in any more.
+    """
+
+    def __init__(self, door: Door, spool: Spool, stop: threading.Event) -> None:
+        self._door, self._spool, self._stop = door, spool, stop
+        self._entity: Any = None
+        self._told = 0.0
+        self._fault: ConfigError | None = None
+        self._lock = threading.Lock()
+        self._senders: set[Any] = set()
+
+    def open(self) -> None:
+        """Begin.
+
+        Raises:
+            ConfigError: the port is in use or not ours to open; no certificate.
+        """
+        library, door = pynetdicom(), self._door
+        context = server_context(door.files) if door.tls else None
+        self._entity = library.AE(ae_title=door.title)
+        self._entity.require_called_aet = True
+        self._entity.maximum_associations = _MOST_ASSOCIATIONS
+        self._entity.maximum_pdu_size = _PDU_BYTES
+        self._entity.network_timeout = _IDLE_SECONDS
+        self._entity.add_supported_context("1.2.840.10008.1.1")
+        for offered in library.AllStoragePresentationContexts:
+            self._entity.add_supported_context(offered.abstract_syntax, library.ALL_TRANSFER_SYNTAXES)
+        evt = library.evt
+        handlers = [
+            (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_PDU_RECV, self._received),
+        ]
+        try:
+            self._entity.start_server((door.where, door.port), block=False, ssl_context=context, evt_handlers=handlers)
+        except OSError as error:
+            cure = "choose another --port, or end whoever has it" if error.errno is not None else "check --host and --port"
+            raise ConfigError(f"--port {door.port} at {door.where}: cannot be opened ({error.strerror or error}): {cure}") from error
+
+    def close(self) -> None:
+        """Let nobody in any more, give those that are in a moment to end, and end."""
+        self._stop.set()
+        end = time.monotonic() + _LAST_SECONDS
+        while self._entity.active_associations and time.monotonic() < end:
+            time.sleep(0.05)
+        closing = threading.Thread(target=self._entity.shutdown, name="closing", daemon=True)
+        closing.start()
+        closing.join(_LAST_SECONDS)
+        for stuck in self._entity.active_associations:  # pynetdicom may wait without end for a connection in an odd state
+            stuck.dul.kill_dul()
+        self._look()
+
+    def check(self) -> None:
+        """Look who has ended; say if nothing can be kept any more. To be called about once a second.
+
+        Raises:
+            ConfigError: the register cannot be written.
+        """
+        self._look()
+        if self._fault is not None:
+            raise self._fault
+
+    def _look(self) -> None:
+        """Senders that have broken off: no event tells of all ways to end, nor always after the last instance was kept."""
+        with self._lock:
+            ended = [sender for sender in self._senders if not sender.is_alive()]
+            self._senders.difference_update(ended)
+        for sender in ended:
+            self._spool.ended(sender, False)
+
+    def _received(self, event: Any) -> None:
+        """Note the end of a sender that wants to be released, before it is: from then on it takes all as delivered."""
+        if event.pdu.pdu_type != _RELEASE:
+            return
+        with self._lock:
+            there = event.assoc in self._senders
+            self._senders.discard(event.assoc)
+        try:
+            if there:
+                self._spool.ended(event.assoc, True)
+        except ConfigError as error:
+            self._fault = error
+
+    def _requested(self, event: Any) -> None:
+        asks = event.assoc.requestor
+        title, address = asks.primitive.calling_ae_title.strip(), asks.address
+        if self._stop.is_set():
+            event.assoc.acse.send_reject(_TRANSIENT, _BY_PROVIDER, _CONGESTED)
+        elif not self._door.allowed.holds(title, address):
+            log.warning("%s@%s is not allowed, and was rejected: --allow %s@%s lets it in", title, address, title, address)
+            event.assoc.acse.send_reject(_PERMANENT, _BY_USER, _TITLE_UNKNOWN)
+        else:
+            return
+        event.assoc.kill()
+
+    def _store(self, event: Any) -> int:
+        try:
+            data = event.encoded_dataset()
+            with quiet():
+                parcel = Parcel.of_bytes(data, "an instance")
+            if (parcel.kind, parcel.instance) != (event.request.AffectedSOPClassUID, event.request.AffectedSOPInstanceUID):
+                log.warning("an instance was refused: its UIDs are others than its sender says")
+                return NOT_AS_SAID
+            with self._lock:
+                self._senders.add(event.assoc)
+            self._spool.put(parcel, data, event.assoc)
+        except FullError as error:
+            self._tell_full(str(error))
+            return OUT_OF_RESOURCES
+        except DataError as error:
+            log.warning("an instance was refused: %s", error)
+            return NOT_UNDERSTOOD
+        except ConfigError as error:  # the register; told on the thread of the call
+            self._fault = error
+            return OUT_OF_RESOURCES
+        return SUCCESS
+
+    def _tell_full(self, why: str) -> None:
+        with self._lock:
+            if time.monotonic() - self._told < _TOLD_SECONDS and self._told:
+                return
+            self._told = time.monotonic()
+        log.warning("no room for what is sent (%s): senders are told to try again", why)

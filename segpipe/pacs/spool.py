@@ -1,0 +1,254 @@
+"""Series that are sent to a node, on disk before the sender is told so, and each in one place until its results are known.
+
+    OUT/.incoming/<series>/<instance>.dcm   is coming, or waits for its turn
+    OUT/.taken/<series>/                    is being segmented; nothing is added any more
+    OUT/aside/<series>/                     was not segmented, or came after the rest was: for somebody to look at
+
+Series and instances are called by hashes of their UIDs. Moves are renames, so that a kill leaves a series in one of these places, whole.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from segpipe.dicom.identity import short
+from segpipe.errors import ConfigError
+from segpipe.io.atomic import flush_folder, sweep, write_bytes
+from segpipe.pacs.parcel import Parcel
+from segpipe.pacs.register import Register
+
+log = logging.getLogger(__name__)
+
+INCOMING, TAKEN, ASIDE, _TRASH = ".incoming", ".taken", "aside", ".removed"
+_BROKEN = 10
+"""Times the quiet seconds for which the sender of a series that broke off may come back before somebody is told."""
+_FREE_BYTES = 1 << 29
+"""Left on the disk for results and for everybody else."""
+
+
+class FullError(Exception):
+    """There is no room now; the sender is to try again later."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Attributes:
+    series: that may wait or be in hand.
+    bytes: of all files that were sent and are still here.
+    quiet: seconds without a new instance after which a series whose senders have ended is complete.
+    broken: also take a series whose sender has broken off, after ten times as long.
+    """
+
+    series: int = 200
+    bytes: int = 50 << 30
+    quiet: float = 10.0
+    broken: bool = False
+
+
+@dataclass
+class _Coming:
+    """Attributes:
+    last: when something was last heard of it, `time.monotonic`.
+    writing: instances that are being written.
+    senders: associations that have sent some of it and have not ended.
+    broken: a sender has ended without a release, and none has come since.
+    told: that has been said.
+    """
+
+    last: float
+    writing: int = 0
+    senders: set[Hashable] = field(default_factory=set)
+    broken: bool = False
+    told: bool = False
+
+
+class Spool:
+    """Threads share it.
+
+    Args:
+        out: output folder of the node.
+
+    Raises:
+        ConfigError: another node has the folder, or it cannot be written.
+    """
+
+    def __init__(self, out: Path, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._out, self._limits, self._clock = out, limits, clock
+        self._lock = threading.RLock()
+        for name in (INCOMING, TAKEN):
+            (out / name).mkdir(parents=True, exist_ok=True)
+        self.register = Register(out)
+        shutil.rmtree(out / _TRASH, ignore_errors=True)
+        self._coming: dict[str, _Coming] = {}
+        self._taken: set[str] = set()
+        self._find()
+        self._bytes = sum(path.stat().st_size for name in (INCOMING, TAKEN, ASIDE) for path in (out / name).rglob("*.dcm"))
+
+    def close(self) -> None:
+        """Let another node have the folder."""
+        self.register.close()
+
+    def _find(self) -> None:
+        """What a node before has left."""
+        for folder in [path for path in (self._out / INCOMING).iterdir() if path.is_dir()]:
+            sweep([folder])
+            self._coming[folder.name] = _Coming(self._clock(), broken=self.register.state(folder.name) == "coming")
+        self.left = sorted(path.name for path in (self._out / TAKEN).iterdir())
+        self._taken.update(self.left)
+
+    def put(self, parcel: Parcel, data: bytes, sender: Hashable) -> None:
+        """Keep an instance; when this returns it is on disk, whatever happens next.
+
+        Args:
+            sender: the association.
+
+        Raises:
+            FullError: no room for it.
+            ConfigError: the disk cannot be written.
+        """
+        name = short(f"{parcel.study}\0{parcel.series}")
+        with self._lock:
+            self._check_room(name, len(data))
+            coming = self._coming.setdefault(name, _Coming(self._clock()))
+            coming.writing += 1
+        try:
+            if sender not in coming.senders:
+                self.register.coming(name)
+                coming.senders.add(sender)
+            self._write(self._out / INCOMING / name / f"{short(parcel.instance)}.dcm", data)
+        finally:
+            with self._lock:
+                coming.writing -= 1
+                coming.last, coming.broken, coming.told = self._clock(), False, False
+
+    def _check_room(self, name: str, size: int) -> None:
+        new = name not in self._coming
+        waiting = sum(not one.told for one in self._coming.values()) + len(self._taken)
+        if new and waiting >= self._limits.series:
+            raise FullError(f"{waiting} series wait or are in hand")
+        # a series that has begun may end: what is refused from half of the room on is new ones
+        if self._bytes + size > self._limits.bytes // (2 if new else 1):
+            raise FullError(f"{self._bytes / 2**30:.1f} GB are here")
+        if shutil.disk_usage(self._out).free < _FREE_BYTES + size:
+            raise FullError("the disk is full")
+
+    def _write(self, path: Path, data: bytes) -> None:
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            flush_folder(path.parent.parent)
+        before = path.stat().st_size if path.exists() else 0
+        try:
+            write_bytes(path, data)
+        except ConfigError as error:
+            raise FullError(str(error)) from error
+        with self._lock:
+            self._bytes += len(data) - before
+
+    def ended(self, sender: Hashable, in_order: bool) -> None:
+        """An association has ended, by a release or otherwise."""
+        with self._lock:
+            for name, coming in self._coming.items():
+                if sender not in coming.senders:
+                    continue
+                coming.senders.discard(sender)
+                coming.last = self._clock()
+                coming.broken = coming.broken or not in_order
+                if not coming.senders and not coming.broken:
+                    self.register.whole(name)
+
+    def take(self) -> str | None:
+        """The name of a series that is complete, now in `taken`; None when there is none."""
+        with self._lock:
+            for name, coming in sorted(self._coming.items(), key=lambda one: one[1].last):
+                if name not in self._taken and self._is_complete(name, coming):
+                    del self._coming[name]
+                    if self._instances(INCOMING, name) and self._is_new(name):
+                        self._taken.add(name)
+                        self._move(INCOMING, TAKEN, name)
+                        return name
+        return None
+
+    def _is_complete(self, name: str, coming: _Coming) -> bool:
+        passed = self._clock() - coming.last
+        if coming.writing or coming.senders or passed < self._limits.quiet:
+            return False
+        if not coming.broken:
+            return True
+        if passed < _BROKEN * self._limits.quiet:
+            return False
+        if not coming.told:
+            does = "is segmented as it is" if self._limits.broken else "waits: send the series again, or see --take-broken"
+            log.warning("series %s: its sender has broken off, so that slices may be missing; it %s", name, does)
+            coming.told = True
+        return self._limits.broken
+
+    def _is_new(self, name: str) -> bool:
+        """Whether a complete series is to be segmented: not what only repeats one that was, nor what lacks its other slices."""
+        before, now = self.register.instances(name), self._instances(INCOMING, name)
+        if before <= now:
+            if before and before < now:
+                log.warning("series %s: has come again with %d more instance(s), and is segmented anew", name, len(now - before))
+            return True
+        if now <= before:
+            log.info("series %s: %d instance(s) have come again, which have been segmented", name, len(now))
+            self._remove(INCOMING, name)
+        else:
+            self._set_aside(INCOMING, name)
+            log.warning(
+                "series %s: %d instance(s) have come after it was segmented and are set aside: send the whole series again", name, len(now)
+            )
+        return False
+
+    def folder(self, name: str) -> Path:
+        """Where a taken series lies."""
+        return self._out / TAKEN / name
+
+    def done(self, name: str) -> None:
+        """The results of a taken series are noted; its files are removed."""
+        with self._lock:
+            self.register.done(name, self._instances(TAKEN, name))
+            self._remove(TAKEN, name)
+            self._taken.discard(name)
+
+    def set_aside(self, name: str) -> None:
+        """A taken series cannot be segmented; its files are kept."""
+        with self._lock:
+            self._set_aside(TAKEN, name)
+            self._taken.discard(name)
+
+    def counts(self) -> tuple[int, int]:
+        """Series that are coming or wait, and taken ones."""
+        with self._lock:
+            return len(self._coming), len(self._taken)
+
+    def _instances(self, place: str, name: str) -> frozenset[str]:
+        return frozenset(path.stem for path in (self._out / place / name).glob("*.dcm"))
+
+    def _move(self, place: str, to: str, name: str, new: str = "") -> None:
+        (self._out / to).mkdir(exist_ok=True)
+        (self._out / place / name).replace(self._out / to / (new or name))
+        flush_folder(self._out / to)
+        flush_folder(self._out / place)
+
+    def _set_aside(self, place: str, name: str) -> None:
+        """As a whole, by one rename, beside what was set aside of the same series before."""
+        names = itertools.chain([name], (f"{name}.{number}" for number in itertools.count(2)))
+        self._move(place, ASIDE, name, next(new for new in names if not (self._out / ASIDE / new).exists()))
+
+    def _remove(self, place: str, name: str) -> None:
+        """Renamed first: half a series must never be found in a place where it counts."""
+        with self._lock:
+            self._bytes -= sum(path.stat().st_size for path in (self._out / place / name).glob("*.dcm"))
+        trash = self._out / _TRASH
+        trash.mkdir(exist_ok=True)
+        shutil.rmtree(trash / name, ignore_errors=True)
+        (self._out / place / name).replace(trash / name)
+        flush_folder(self._out / place)
+        shutil.rmtree(trash / name)

@@ -1,0 +1,217 @@
+"""What is sent, what is not, and that nothing is lost or sent twice by kills."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from segpipe.errors import ConfigError
+from segpipe.io.alive import new_token
+from segpipe.pacs.courier import Courier
+from segpipe.pacs.faults import DeniedError, LaterError, RefusedError
+from segpipe.pacs.outbox import OUTBOX, Outbox
+from segpipe.pacs.parcel import Parcel
+from segpipe.pacs.patience import Patience, tried
+from tests.conftest import REPOSITORY
+from tests.pacs.objects import make_object
+
+PLACE = "dicom://ORTHANC@pacs:4242"
+QUICK = Patience(tries=3, first=0.01, most=0.02)
+
+
+class Archive:
+    """A destination in memory: keeps what comes, and fails as it is told to.
+
+    Args:
+        script: what happens at each `store`, in turn; then all goes well. `lost`: it is kept, and its answer is lost.
+        knows: what `has` can say.
+    """
+
+    def __init__(self, *script: BaseException | str, knows: bool = True) -> None:
+        self.script, self.knows = list(script), knows
+        self.came: list[str] = []
+        self.asked: list[str] = []
+
+    def check(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def has(self, parcel: Parcel) -> bool | None:
+        self.asked.append(parcel.instance)
+        return parcel.instance in self.came if self.knows else None
+
+    def store(self, parcel: Parcel, data: bytes) -> None:
+        what = self.script.pop(0) if self.script else "kept"
+        if isinstance(what, BaseException):
+            raise what
+        self.came.append(parcel.instance)
+        if what == "lost":
+            raise LaterError("no answer", unsure=True)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def deliver(out: Path, archive: Archive, *names: str, patience: Patience = QUICK) -> tuple[dict[str, int], str]:
+    """Send files that are made if they are not there; the states, and why it gave up."""
+    outbox = Outbox(out, PLACE)
+    courier = Courier(outbox, archive, out, patience)
+    try:
+        for name in names:
+            if not (out / name).exists():
+                make_object(out / name, "1.2.3", name)
+            courier.deliver(name.partition(".")[0], [out / name])
+        courier.finish(20)
+        return dict(outbox.counts()), courier.gave_up
+    finally:
+        courier.stop()
+        outbox.close()
+
+
+def test_each_object_is_sent_once_however_often_it_is_asked_for(out: Path) -> None:
+    archive = Archive()
+    for _ in range(3):
+        assert deliver(out, archive, "a.dcm", "b.dcm") == ({"sent": 2}, "")
+    assert len(archive.came) == len(set(archive.came)) == 2
+    assert archive.asked == []
+
+
+def test_each_destination_has_its_own(out: Path) -> None:
+    deliver(out, Archive(), "a.dcm")
+    other = Outbox(out, "dicom://B@pacs:1")
+    assert not other.counts()
+    other.close()
+
+
+def test_an_answer_that_was_lost_is_asked_for_and_nothing_is_sent_twice(out: Path) -> None:
+    archive = Archive("lost")
+    assert deliver(out, archive, "a.dcm", "b.dcm") == ({"sent": 2}, "")
+    assert len(archive.came) == 2
+    assert archive.asked == archive.came[:1]
+
+
+def test_where_it_cannot_be_asked_the_same_object_is_sent_again(out: Path) -> None:
+    archive = Archive("lost", knows=False)
+    assert deliver(out, archive, "a.dcm") == ({"sent": 1}, "")
+    assert len(archive.came) == 2
+    assert len(set(archive.came)) == 1  # an archive keeps it once
+
+
+def test_what_may_go_well_later_is_tried_again_and_given_up_with_its_reason(out: Path) -> None:
+    busy = LaterError("pacs: 503 Service Unavailable")
+    assert deliver(out, Archive(busy, busy), "a.dcm") == ({"sent": 1}, "")
+    archive = Archive(*[busy] * 3)
+    assert deliver(out, archive, "b.dcm", "c.dcm") == ({"sent": 1, "waiting": 2}, "pacs: 503 Service Unavailable")
+    assert deliver(out, archive) == ({"sent": 3}, "")  # the next call, without being asked
+
+
+def test_without_end_it_is_tried_until_it_is_stopped(out: Path) -> None:
+    busy = LaterError("busy")
+    archive = Archive(*[busy] * 20)
+    assert deliver(out, archive, "a.dcm", patience=Patience(tries=0, first=0.001, most=0.002)) == ({"sent": 1}, "")
+
+
+def test_one_refused_object_stops_no_other_and_is_tried_again_on_request_alone(out: Path) -> None:
+    archive = Archive(RefusedError("pacs: does not take SEG"))
+    assert deliver(out, archive, "a.dcm", "b.dcm") == ({"refused": 1, "sent": 1}, "")
+    assert deliver(out, archive) == ({"refused": 1, "sent": 1}, "")
+    assert deliver(out, archive, "a.dcm") == ({"sent": 2}, "")
+
+
+def test_whoever_is_not_let_in_gives_up_at_once(out: Path) -> None:
+    assert deliver(out, Archive(DeniedError("401")), "a.dcm") == ({"waiting": 1}, "401")
+
+
+def test_a_newer_object_of_the_same_name_takes_the_place_of_one_that_was_not_sent(out: Path) -> None:
+    busy = LaterError("busy")
+    deliver(out, Archive(busy, busy, busy), "a.dcm")
+    make_object(out / "a.dcm", "1.2.3", "newer")
+    archive = Archive()
+    assert deliver(out, archive, "a.dcm") == ({"replaced": 1, "sent": 1}, "")
+    assert archive.came == [Parcel.of_file(out / "a.dcm").instance]
+
+
+def test_a_file_that_changes_or_goes_before_it_is_sent_is_not_sent(out: Path) -> None:
+    make_object(out / "a.dcm", "1.2.3", "a")
+    make_object(out / "b.dcm", "1.2.3", "b")
+    outbox = Outbox(out, PLACE)
+    outbox.put("x", [(name, Parcel.of_bytes((out / name).read_bytes(), name)) for name in ("a.dcm", "b.dcm")])
+    make_object(out / "a.dcm", "1.2.3", "other")
+    (out / "b.dcm").unlink()
+    outbox.close()
+    archive = Archive()
+    assert deliver(out, archive) == ({"refused": 2}, "")
+    assert archive.came == []
+
+
+_DIES = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {repository!r})
+from tests.pacs.test_outbox import Archive, deliver
+class Dies(Archive):
+    def store(self, parcel, data):
+        if {after}:
+            (Path({out!r}) / "came").write_text(parcel.instance)
+        os.kill(os.getpid(), 9)
+deliver(Path({out!r}), Dies(), "a.dcm")
+"""
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before it came", "after it came"])
+def test_a_kill_while_an_object_is_sent_leaves_it_to_the_next_call_which_asks_first(out: Path, after: bool) -> None:
+    code = _DIES.format(repository=str(REPOSITORY), out=str(out), after=after)
+    died = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, timeout=60, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    assert died.returncode == -9
+    archive = Archive()
+    archive.came = [(out / "came").read_text()] if after else []
+    assert deliver(out, archive) == ({"sent": 1}, "")
+    assert len(archive.asked) == len(archive.came) == 1
+
+
+def test_what_another_living_call_is_sending_is_left_to_it(out: Path) -> None:
+    make_object(out / "a.dcm", "1.2.3", "a")
+    outbox = Outbox(out, PLACE)
+    outbox.put("a", [("a.dcm", Parcel.of_bytes((out / "a.dcm").read_bytes(), "a"))])
+    assert outbox.claim(new_token()) is not None
+    assert outbox.claim(new_token()) is None
+    outbox.close()
+
+
+def test_a_damaged_outbox_is_one_line_with_a_cure(out: Path) -> None:
+    (out / OUTBOX).write_bytes(b"no database" * 100)
+    with pytest.raises(ConfigError, match=r"deliveries.sqlite: is damaged .* delete it"):
+        Outbox(out, PLACE)
+
+
+def test_a_newer_outbox_is_refused(out: Path) -> None:
+    Outbox(out, PLACE).close()
+    with contextlib.closing(sqlite3.connect(out / OUTBOX)) as connection:
+        connection.execute("PRAGMA user_version = 9")
+    with pytest.raises(ConfigError, match="newer segpipe"):
+        Outbox(out, PLACE)
+
+
+def test_pauses_grow_to_a_limit_and_respect_what_the_server_asks_for() -> None:
+    patience = Patience(tries=4, first=1.0, most=10.0)
+    slept: list[float] = []
+
+    def fails() -> None:
+        raise LaterError("busy", wait=7.0 if len(slept) == 1 else 0.0)
+
+    with pytest.raises(LaterError, match=r"busy \(tried 4 times\)"):
+        tried(patience, fails, slept.append)
+    assert 0.5 <= slept[0] <= 1.0
+    assert slept[1] == 7.0
+    assert 2.0 <= slept[2] <= 4.0
+    assert all(5.0 <= patience.pause(50) <= 10.0 for _ in range(20))

@@ -1,0 +1,184 @@
+"""The door of a node, spoken to by a real DICOM client on this machine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+
+from segpipe.dicom.identity import short
+from segpipe.errors import ConfigError
+from segpipe.pacs.allowed import parse_allowed
+from segpipe.pacs.reception import Door, Reception
+from segpipe.pacs.spool import INCOMING, Limits, Spool
+from tests.dicom.series import Series
+from tests.pacs.orthanc import free_port
+
+pynetdicom = pytest.importorskip("pynetdicom")
+
+
+class Node:
+    def __init__(self, out: Path, limits: Limits, **door: Any) -> None:
+        self.out, self.now = out, 0.0
+        out.mkdir(exist_ok=True)
+        self.spool = Spool(out, limits, lambda: self.now)
+        self.stop, self.port = threading.Event(), free_port()
+        self.reception = Reception(Door(port=self.port, **door), self.spool, self.stop)
+        self.reception.open()
+
+    def close(self) -> None:
+        self.reception.close()
+        self.spool.close()
+
+    def call(self, title: str = "CT1", called: str = "SEGPIPE", kind: str = "1.2.840.10008.5.1.4.1.1.2") -> Any:
+        entity = pynetdicom.AE(ae_title=title)
+        entity.add_requested_context("1.2.840.10008.1.1")
+        entity.add_requested_context(kind, "1.2.840.10008.1.2.1")
+        return entity.associate("127.0.0.1", self.port, ae_title=called)
+
+    def send(self, *paths: Path) -> list[int]:
+        association = self.call()
+        statuses = [int(association.send_c_store(path).Status) for path in paths]
+        association.release()
+        self.reception.check()
+        return statuses
+
+    def taken(self, seconds: float) -> str | None:
+        self.now += seconds
+        self.reception.check()
+        return self.spool.take()
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    node = Node(tmp_path / "out", Limits(series=2, quiet=5.0))
+    yield node
+    node.close()
+
+
+def made(folder: Path, seed: int, **more: Any) -> list[Path]:
+    return Series(seed=seed, **more).write(folder / str(seed)).paths
+
+
+def name_of(seed: int) -> str:
+    return short(f"1.2.3.77\0001.2.3.{seed}")
+
+
+def test_what_is_answered_with_success_is_on_disk(node: Node, tmp_path: Path) -> None:
+    paths = made(tmp_path, 1)
+    association = node.call()
+    assert association.send_c_echo().Status == 0
+    for number, path in enumerate(paths, 1):
+        assert association.send_c_store(path).Status == 0
+        kept = list((node.out / INCOMING / name_of(1)).glob("*.dcm"))
+        assert len(kept) == number
+        assert any(pydicom.dcmread(one).PixelData == pydicom.dcmread(path).PixelData for one in kept)
+    association.release()
+
+
+def test_a_series_is_complete_when_its_sender_has_ended_and_it_was_quiet_for_long_enough(node: Node, tmp_path: Path) -> None:
+    paths = made(tmp_path, 1)
+    association = node.call()
+    for path in paths[:4]:
+        association.send_c_store(path)
+    assert node.taken(60.0) is None  # the sender may go on
+    for path in paths[4:]:
+        association.send_c_store(path)
+    association.release()
+    assert node.taken(4.0) is None
+    assert node.taken(2.0) == name_of(1)
+    assert len(list(node.spool.folder(name_of(1)).iterdir())) == len(paths)
+    assert node.taken(60.0) is None
+
+
+def test_a_series_whose_sender_broke_off_waits_until_it_is_sent_again(node: Node, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    paths = made(tmp_path, 1)
+    association = node.call()
+    association.send_c_store(paths[0])
+    association.abort()
+    association.join(5)
+    for _ in range(100):  # the node's thread hears of it in a moment
+        node.reception.check()
+        if not node.spool._coming[name_of(1)].senders:
+            break
+        threading.Event().wait(0.05)
+    assert node.taken(49.0) is None
+    assert not caplog.messages
+    assert node.taken(2.0) is None
+    assert [f"series {name_of(1)}" in line and "broken off" in line for line in caplog.messages] == [True]
+    assert node.send(*paths) == [0] * len(paths)
+    assert node.taken(6.0) == name_of(1)
+
+
+def test_a_full_queue_takes_no_new_series_and_the_rest_of_those_that_have_begun(node: Node, tmp_path: Path) -> None:
+    first, second, third = (made(tmp_path, seed) for seed in (1, 2, 3))
+    assert node.send(first[0], second[0]) == [0, 0]
+    assert node.send(third[0], *first[1:]) == [0xA700] + [0] * 7
+    assert not (node.out / INCOMING / name_of(3)).exists()
+    assert node.taken(6.0) in (name_of(1), name_of(2))
+    assert node.send(third[0]) == [0xA700]  # taken ones count
+    node.spool.done(name_of(1) if (node.out / ".taken" / name_of(1)).exists() else name_of(2))
+    assert node.send(third[0]) == [0]
+
+
+def test_a_full_disk_is_told_to_the_sender(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    paths = made(tmp_path, 1)
+    node = Node(tmp_path / "out", Limits(bytes=4 * paths[0].stat().st_size))
+    try:
+        statuses = node.send(*paths)
+    finally:
+        node.close()
+    assert statuses[0] == 0
+    assert statuses[-1] == 0xA700
+    assert statuses.count(0) == len(list((tmp_path / "out").rglob("*.dcm")))
+    assert sum("no room" in line for line in caplog.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("title", "called", "diagnostic"),
+    [("CT1", "OTHER", 7), ("CT2", "SEGPIPE", 3), ("CT3", "SEGPIPE", 3)],
+    ids=["called", "title", "address"],
+)
+def test_whoever_is_not_allowed_is_rejected_with_the_reason(tmp_path: Path, title: str, called: str, diagnostic: int) -> None:
+    node = Node(tmp_path / "out", Limits(), host="127.0.0.1", allowed=parse_allowed(["CT1@127.0.0.1", "CT3@10.1.2.3"]))
+    try:
+        association = node.call(title, called)
+        assert association.is_rejected
+        said = association.acceptor.primitive
+        assert (said.result, said.result_source, said.diagnostic) == (1, 1, diagnostic)
+        known = node.call("CT1")
+        assert known.send_c_echo().Status == 0
+        known.release()
+    finally:
+        node.close()
+
+
+def test_nobody_is_let_in_once_the_node_is_to_end(node: Node) -> None:
+    node.stop.set()
+    association = node.call()
+    assert association.is_rejected
+    assert association.acceptor.primitive.result == 2  # for now
+
+
+def test_an_instance_without_a_series_or_with_another_uid_is_refused(node: Node, tmp_path: Path) -> None:
+    [path, *_] = made(tmp_path, 1)
+    ds = pydicom.dcmread(path)
+    del ds.SeriesInstanceUID
+    association = node.call()
+    assert association.send_c_store(ds).Status == 0xC000
+    association.release()
+    assert not list(node.out.rglob("*.dcm"))
+
+
+def test_a_port_that_is_taken_and_a_second_node_in_a_folder_are_refused(node: Node, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    other = Spool(tmp_path / "b", Limits())
+    with pytest.raises(ConfigError, match=rf"--port {node.port} at 127.0.0.1: cannot be opened"):
+        Reception(Door(port=node.port), other, threading.Event()).open()
+    other.close()
+    with pytest.raises(ConfigError, match=r"node.sqlite: another segpipe listen has it"):
+        Spool(node.out, Limits())

@@ -1,0 +1,272 @@
+"""A DICOMweb client against servers that misbehave as they are told to."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segpipe.dicom.identity import short
+from segpipe.pacs.address import WebPlace
+from segpipe.pacs.credentials import Credentials
+from segpipe.pacs.faults import DeniedError, LaterError, RefusedError
+from segpipe.pacs.fetch import fetch
+from segpipe.pacs.multipart import wrap
+from segpipe.pacs.parcel import Parcel
+from segpipe.pacs.patience import Patience
+from segpipe.pacs.tls import TlsFiles
+from segpipe.pacs.web import Web
+from tests.dicom.series import Series
+from tests.pacs.objects import make_object
+
+pytest.importorskip("requests")
+QUICK = Patience(tries=3, first=0.01, most=0.02)
+
+
+@dataclass
+class Answer:
+    status: int = 200
+    body: bytes = b"[]"
+    headers: dict[str, str] = field(default_factory=dict)
+    short_by: int = 0
+    """Bytes that are promised and do not come."""
+
+
+@dataclass
+class Scripted:
+    """Attributes:
+    script: answers by the end of the path, in turn; the last one stays.
+    """
+
+    script: dict[str, list[Answer]] = field(default_factory=dict)
+    seen: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+    port: int = 0
+
+    @property
+    def place(self) -> WebPlace:
+        return WebPlace(f"http://127.0.0.1:{self.port}/pacs")
+
+    def answer(self, path: str) -> Answer:
+        for end, answers in self.script.items():
+            if path.partition("?")[0].endswith(end):
+                return answers.pop(0) if len(answers) > 1 else answers[0]
+        return Answer(404, b"")
+
+    def asked(self, end: str) -> int:
+        return sum(path.partition("?")[0].endswith(end) for _, path, _, _ in self.seen)
+
+
+@pytest.fixture
+def server() -> Iterator[Scripted]:
+    scripted = Scripted()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def _reply(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            scripted.seen.append((self.command, self.path, dict(self.headers), body))
+            answer = scripted.answer(self.path)
+            if answer.status == 0:
+                self.connection.close()
+                return
+            self.send_response(answer.status)
+            for key, value in {"Content-Length": str(len(answer.body) + answer.short_by), **answer.headers}.items():
+                self.send_header(key, value)
+            self.end_headers()
+            self.wfile.write(answer.body)
+
+        do_GET = do_POST = _reply  # noqa: N815
+
+        def log_message(self, *words: Any) -> None:
+            pass
+
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    scripted.port = running.server_address[1]
+    thread = threading.Thread(target=running.serve_forever, daemon=True)
+    thread.start()
+    yield scripted
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+def web(server: Scripted, credentials: Credentials | None = None) -> Web:
+    return Web(server.place, credentials or Credentials(), TlsFiles())
+
+
+def listed(tag: str, *uids: str, modality: str = "CT") -> bytes:
+    return json.dumps([{tag: {"vr": "UI", "Value": [uid]}, "00080060": {"vr": "CS", "Value": [modality]}} for uid in uids]).encode()
+
+
+def parcel_of(tmp_path: Path) -> tuple[Parcel, bytes]:
+    make_object(tmp_path / "x.dcm", "1.2.3", "x")
+    data = (tmp_path / "x.dcm").read_bytes()
+    return Parcel.of_bytes(data, "x"), data
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "said"),
+    [
+        (Answer(401), DeniedError, "SEGPIPE_DICOMWEB_USER"),
+        (Answer(403), DeniedError, "refuses us"),
+        (Answer(404, b""), DeniedError, "no DICOMweb service"),
+        (Answer(302, b"", {"Location": "https://elsewhere/"}), DeniedError, "leads elsewhere"),
+        (Answer(200, b"<html>"), DeniedError, "does not speak DICOMweb"),
+        (Answer(200, b'{"a": 1}'), DeniedError, "does not speak DICOMweb"),
+        (Answer(503, b"", {"Retry-After": "7"}), LaterError, "503"),
+        (Answer(500, b""), LaterError, "500"),
+        (Answer(0), LaterError, "nobody answers"),
+        (Answer(200, b"[", {}, 9), LaterError, "cut off|nobody answers"),
+    ],
+    ids=lambda value: str(getattr(value, "status", "")),
+)
+def test_each_fault_is_told_apart(server: Scripted, answer: Answer, error: type[Exception], said: str) -> None:
+    server.script["/studies"] = [answer]
+    with pytest.raises(error, match=said) as raised:
+        web(server).check()
+    if answer.headers.get("Retry-After"):
+        assert raised.value.wait == 7.0  # type: ignore[attr-defined]
+
+
+def test_a_server_that_is_not_there_may_come(server: Scripted) -> None:
+    place = WebPlace("http://127.0.0.1:1/pacs")
+    with pytest.raises(LaterError, match="nobody answers .*refused") as raised:
+        Web(place, Credentials(), TlsFiles()).check()
+    assert not raised.value.unsure
+
+
+@pytest.mark.parametrize(
+    ("credentials", "header"),
+    [
+        (Credentials("al", "geheim"), "Basic YWw6Z2VoZWlt"),
+        (Credentials("jürg", "ü"), "Basic asO8cmc6w7w="),
+        (Credentials(token="abc"), "Bearer abc"),
+        (Credentials(), None),
+    ],
+)
+def test_credentials_go_into_the_header_alone(
+    server: Scripted, credentials: Credentials, header: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login other password other\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    server.script["/studies"] = [Answer()]
+    web(server, credentials).check()
+    [(_, path, headers, _)] = server.seen
+    assert headers.get("Authorization") == header
+    assert "geheim" not in path
+
+
+def test_every_page_is_asked_for_and_what_is_no_uid_is_passed_over(server: Scripted) -> None:
+    many = [f"1.2.{number}" for number in range(500)]
+    server.script["/instances"] = [Answer(200, listed("00080018", *many)), Answer(200, listed("00080018", "1.2.500", "../../etc"))]
+    assert len(web(server).instances("1", "2")) == 501
+    assert "offset=500" in server.seen[1][1]
+
+
+def test_a_server_that_knows_no_pages_is_not_asked_for_ever(server: Scripted) -> None:
+    server.script["/instances"] = [Answer(200, listed("00080018", *(f"1.2.{number}" for number in range(600))))]
+    assert len(web(server).instances("1", "2")) == 600
+    assert server.asked("/instances") == 2
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked"),
+    [
+        ([Answer(503, b"")], 1),
+        ([Answer(200, b"", {}, 0)], 1),
+        ([Answer(0)], 1),
+    ],
+    ids=["busy", "empty", "closed"],
+)
+def test_a_series_is_fetched_through_faults_and_only_what_is_missing_again(
+    server: Scripted, tmp_path: Path, answers: list[Answer], asked: int
+) -> None:
+    paths = Series().write(tmp_path / "made").paths[:3]
+    uids = [Parcel.of_file(path).instance for path in paths]
+    server.script["/series"] = [Answer(200, listed("0020000E", "1.2.3.0")[:-1] + b"," + listed("0020000E", "9.9", modality="SR")[1:])]
+    server.script["/instances"] = [Answer(200, listed("00080018", *uids))]
+    for uid, path in zip(uids, paths, strict=True):
+        kind, body = wrap(path.read_bytes())
+        server.script[f"/instances/{uid}"] = [Answer(200, body, {"Content-Type": kind})]
+    server.script[f"/instances/{uids[1]}"].insert(0, answers[0])
+    spool = tmp_path / "spool"
+    place = WebPlace(server.place.root, "1.2.3.77")
+    missing = fetch(web(server), place, spool, QUICK)
+    if answers[0].status == 200:  # an empty file is no fault that time cures
+        assert [one.series for one in missing] == [short("1.2.3.0")]
+        assert not (spool / short("1.2.3.0")).exists()
+        missing = fetch(web(server), place, spool, QUICK)
+    assert missing == []
+    got = sorted((spool / short("1.2.3.0")).iterdir())
+    assert sorted(path.read_bytes() for path in got) == sorted(path.read_bytes() for path in paths)
+    assert server.asked(f"/instances/{uids[0]}") == 1
+    assert server.asked(f"/instances/{uids[1]}") == 1 + asked
+    assert server.asked("/9.9/instances") == 0
+    assert fetch(web(server), place, spool, QUICK) == []
+    assert server.asked(f"/instances/{uids[0]}") == 1
+
+
+@pytest.mark.parametrize("cut", [3, 30, 300])
+def test_half_a_file_is_never_kept(server: Scripted, tmp_path: Path, cut: int) -> None:
+    path = Series().write(tmp_path / "made").paths[0]
+    kind, body = wrap(path.read_bytes())
+    server.script["/instances/1"] = [Answer(200, body[:-cut], {"Content-Type": kind})]
+    with pytest.raises(LaterError, match="cut off"):
+        web(server).fetch("1.2.3.77", "1.2.3.0", "1", tmp_path / "spool" / "x.dcm")
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_another_instance_than_the_one_that_was_asked_for_is_not_kept(server: Scripted, tmp_path: Path) -> None:
+    path = Series().write(tmp_path / "made").paths[0]
+    kind, body = wrap(path.read_bytes())
+    server.script["/instances/1"] = [Answer(200, body, {"Content-Type": kind})]
+    with pytest.raises(RefusedError, match="another instance"):
+        web(server).fetch("1.2.3.77", "1.2.3.0", "1", tmp_path / "x.dcm")
+    assert not (tmp_path / "x.dcm").exists()
+
+
+def failed(reason: int) -> bytes:
+    return json.dumps({"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [reason]}}]}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "unsure"),
+    [
+        (Answer(200, b"{}"), None, False),
+        (Answer(202, b"{}"), None, False),
+        (Answer(200, b""), None, False),
+        (Answer(409, failed(0x0111)), None, False),  # it is there already
+        (Answer(409, b"{}"), RefusedError, False),
+        (Answer(200, failed(0xC000)), RefusedError, False),
+        (Answer(409, failed(0xA700)), LaterError, False),
+        (Answer(503, b""), LaterError, True),
+        (Answer(0), LaterError, True),
+        (Answer(400, b""), RefusedError, False),
+        (Answer(200, b"{", {}, 9), LaterError, True),
+    ],
+    ids=lambda value: str(getattr(value, "status", "")),
+)
+def test_what_becomes_of_an_object_that_is_sent(
+    server: Scripted, tmp_path: Path, answer: Answer, error: type[Exception] | None, unsure: bool
+) -> None:
+    server.script["/studies"] = [answer]
+    parcel, data = parcel_of(tmp_path)
+    if error is None:
+        web(server).store(parcel, data)
+        assert data in server.seen[0][3]
+        return
+    with pytest.raises(error) as raised:
+        web(server).store(parcel, data)
+    assert getattr(raised.value, "unsure", False) is unsure
+
+
+def test_whether_an_object_is_there_is_asked_by_its_uids(server: Scripted, tmp_path: Path) -> None:
+    parcel, _ = parcel_of(tmp_path)
+    server.script["/instances"] = [Answer(200, listed("00080018", parcel.instance)), Answer(204, b""), Answer(404, b"")]
+    assert [web(server).has(parcel) for _ in range(3)] == [True, False, None]
+    assert parcel.study in server.seen[0][1]
