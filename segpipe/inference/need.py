@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from segpipe.errors import DataError
 from segpipe.geometry.grid import Volume
 from segpipe.inference.walk import Seen, Walk, choose_walk, numbers_held
-from segpipe.patches.windows import windows_at_once
+from segpipe.patches.windows import window_starts, windows_at_once
 from segpipe.plan.memory import weight_numbers
 from segpipe.plan.plan import Plan
 from segpipe.prepare.mean import AT_ONCE
@@ -80,7 +80,7 @@ def need_of(groups: Sequence[Sequence[Plan]], scan: Volume, asked: Asked) -> Nee
     Raises:
         DataError: a limit is given, and not even one window at a time fits into it.
     """
-    wanted = asked.batch or max(windows_at_once(group[0].patch_size, group[0].network.features[0]) for group in groups)
+    wanted = asked.batch or max(map(_at_once, groups))
     needed = _gb(groups, scan, asked, wanted)
     if asked.limit_gb and needed > asked.limit_gb:
         while wanted > 1 and needed > asked.limit_gb:
@@ -115,7 +115,8 @@ def _gb(groups: Sequence[Sequence[Plan]], scan: Volume, asked: Asked, batch: int
     shares = 4 * outputs * (2 if asked.leaning else 1) if asked.probabilities else 0
     on_scan = voxels * (1 + shares) + (4 * _RESTORING * AT_ONCE if walk is not None else 0)
     held = 4 * numbers_held(_seen(groups, traces, asked), outputs, walk)
-    windows = [_windows(group, asked, batch) for group in groups]
+    most = [min(batch, asked.batch or _at_once(group), _count(trace, group[0], asked)) for group, trace in zip(groups, traces, strict=True)]
+    windows = [_windows(group, asked, size) for group, size in zip(groups, most, strict=True)]
     return (always + max(preparing, prepared + on_scan + held + (sum(windows) if asked.openvino else max(windows)))) / 1e9
 
 
@@ -133,6 +134,17 @@ def _seen(groups: Sequence[Sequence[Plan]], traces: Sequence[Trace], asked: Aske
 def _numbers(group: Sequence[Plan]) -> int:
     """That a group's networks give for each voxel."""
     return min(group[0].outputs, group[0].network.features[0]) if len(group) == 1 else group[0].outputs  # see `package.trunk`
+
+
+def _at_once(group: Sequence[Plan]) -> int:
+    """Windows a pass where nobody asks for another number; each group of networks has its own."""
+    return windows_at_once(group[0].patch_size, group[0].network.features[0])
+
+
+def _count(trace: Trace, plan: Plan, asked: Asked) -> int:
+    """Windows of the whole scan: a pass never holds more."""
+    sizes = zip(trace.shape, plan.patch_size, strict=True)
+    return math.prod(len(window_starts(max(size, window), window, asked.overlap)) for size, window in sizes)
 
 
 def _windows(group: Sequence[Plan], asked: Asked, batch: int) -> float:

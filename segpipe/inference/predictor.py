@@ -200,7 +200,8 @@ class Predictor:
 
         image, window = prepared.image.to(self.device), group[0].plan.patch_size
         features = group[0].plan.network.features[0] if self.device.type == "cpu" else 0
-        batch = ready.batch or windows_at_once(window, features)
+        most = self.batch or windows_at_once(window, features)
+        batch = min(ready.batch, most) if ready.batch else most
         slowest = ready.walk.slowest(prepared.trace) if ready.walk is not None else None
         return map(scores, sliding_blocks(image, predict, window, self.overlap, batch, told, before, kept, slowest))
 

@@ -99,3 +99,12 @@ def test_a_prediction_keeps_the_limit_and_tells_what_it_takes(make_model: MakeMo
     assert np.array_equal(first, Predictor([model]).predict(blocks_volume()).labels)
     with pytest.raises(DataError, match="--memory-gb"):
         Predictor([model], memory_gb=0.01).predict(blocks_volume())
+
+
+def test_a_pass_holds_no_more_windows_than_the_scan_has_and_each_network_its_own_number(make_model: MakeModel) -> None:
+    solid, flat = make_model("a.ts", patch_size=(64, 64, 64)).plan, make_model("b.ts", dims=2, patch_size=(16, 16, 1)).plan
+    tiny, asked = scan_of(64, 64, 20), Asked(0, 0.5, False, False)
+    one = need_of([[solid]], tiny, dataclasses.replace(asked, batch=1)).gb
+    assert need_of([[solid]], tiny, asked).gb == need_of([[solid]], tiny, dataclasses.replace(asked, batch=50)).gb == one
+    both = need_of([[solid], [flat]], tiny, asked).gb  # many small windows of the one at once, and one of the other
+    assert both < one + 0.05
