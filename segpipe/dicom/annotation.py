@@ -147,7 +147,9 @@ def _closed(item: Any) -> bool:
     """Whether a region has a contour that encloses something."""
     contours = item.get("ContourSequence") or []
     return any(
-        str(one.get("ContourGeometricType", "")) in CLOSED and len(one.get("ContourData") or []) >= 3 * _FEWEST_POINTS for one in contours
+        str(one.get("ContourGeometricType", "")).upper() in CLOSED
+        and int(one.get("NumberOfContourPoints") or _FEWEST_POINTS) >= _FEWEST_POINTS
+        for one in contours
     )
 
 

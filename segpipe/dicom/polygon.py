@@ -12,6 +12,14 @@ Points = NDArray[np.float64]
 """(N, 2) pixels along i and j, whole numbers at the centres; the last one is joined to the first."""
 
 
+def fill_box(polygons: Sequence[Points], size: tuple[int, int], edge: tuple[float, float]) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
+    """As `fill`, of the rectangle around the polygons alone: where it lies in the picture, and its pixels."""
+    low = np.clip(np.floor(np.min([one.min(axis=0) for one in polygons], axis=0)) - 1, 0, size).astype(int)
+    high = np.clip(np.ceil(np.max([one.max(axis=0) for one in polygons], axis=0)) + 2, low, size).astype(int)
+    inside = fill([one - low for one in polygons], (int(high[0] - low[0]), int(high[1] - low[1])), edge)
+    return (slice(int(low[0]), int(high[0])), slice(int(low[1]), int(high[1]))), inside
+
+
 def fill(polygons: Sequence[Points], size: tuple[int, int], edge: tuple[float, float]) -> NDArray[np.bool_]:
     """Pixels (I, J) whose centres are inside an odd number of the polygons: a polygon in another one is a hole, and a keyhole is one too.
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from segpipe.dicom.annotation import frames_of, segment_of, segments_of
 from segpipe.dicom.canvas import Canvas
+from segpipe.dicom.files import open_file
 from segpipe.dicom.header import read_object
 from segpipe.dicom.pixels import NATIVE, decoded
 from segpipe.dicom.place_frame import Spot, locate
@@ -24,6 +25,9 @@ from segpipe.dicom.plane import Plane
 from segpipe.dicom.put_nearest import paint_nearest
 from segpipe.errors import DataError, GeometryError
 
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_AFTER_PIXELS = (b"\xfa\xff", b"\xfc\xff")
+"""Groups of digital signatures and of padding (PS3.5 7.1, PS3.10 7.2), as a file holds them."""
 _HALF = 0.5
 """Share from which on a voxel of a fractional segmentation belongs to the segment."""
 
@@ -112,7 +116,26 @@ def open_segments(path: Path) -> Segments:
     highest = float(file.get("MaximumFractionalValue") or 0)
     if kind == "FRACTIONAL" and highest <= 0:
         raise DataError("is fractional and states no MaximumFractionalValue; must state it: export it again")
+    _check_length(path, file, planes[0])
     return Segments(file, tuple(planes), numbers, known, highest if kind == "FRACTIONAL" else 0.0, _between_mm(file))
+
+
+def _check_length(path: Path, file: Any, plane: Plane) -> None:
+    """Refuse pixels that are more or fewer than those of the frames, and what follows them: lost or added bytes shift all others.
+
+    Raises:
+        DataError: there are such.
+    """
+    if plane.syntax not in NATIVE or plane.syntax == _DEFLATED or "PixelData" not in file:  # positions in a deflated file are not its own
+        return
+    needed = -(-plane.rows * plane.columns * plane.frames * plane.bits_allocated // 8)
+    held = len(file.PixelData)
+    with open_file(path) as opened:
+        opened.seek((file["PixelData"].file_tell or 0) + held)
+        group = opened.read(2)
+    if held not in (needed, needed + needed % 2) or (group and group not in _AFTER_PIXELS):
+        told = "and something after them" if group else f"for {needed}"
+        raise DataError(f"holds {held} bytes of pixels {told}; must hold its frames and end: it is damaged, copy or export it again")
 
 
 def _between_mm(file: Any) -> float:

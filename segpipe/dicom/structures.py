@@ -70,6 +70,10 @@ class Choice:
         """Whether no alternative is a pattern, so that one structure is meant."""
         return not any(sign in text for _, text in self._alternatives() for sign in _WILD)
 
+    def among(self, structures: Sequence[Structure]) -> bool:
+        """Whether any of them is meant."""
+        return any(_fits(one, key, text) for one in structures for key, text in self._alternatives())
+
     def of(self, structures: Sequence[Structure]) -> tuple[Structure, ...]:
         """Those that are meant, each once, in their own order.
 

@@ -202,6 +202,16 @@ def test_several_segmentations_of_one_series_are_refused_or_chosen(root: Path) -
     assert (voxels[1], voxels[2]) == (made.masks[0].sum(), made.masks[1].sum())
 
 
+def test_a_segmentation_of_other_structures_is_put_aside(root: Path) -> None:
+    segmentation(study(0).series, root / "study0" / "more.dcm", study(0).masks[:1], ["vessel"], number=90)
+    labels = {"shell": "shell", "core": "core"}
+    findings = found(root, labels=labels)
+    assert can_train(findings)
+    (told,) = [one for one in findings if one.file.endswith("more.dcm")]
+    assert told.what == "holds none of the structures of the labels; it is left out"
+    assert [case.label.name for case in load(root, labels=labels).cases if case.label] == ["SEG.dcm"] * 3
+
+
 def test_what_belongs_to_another_patient_or_place_is_an_error_that_names_nobody(root: Path) -> None:
     for number, more in ((0, {"PatientID": "SOMEONE"}), (1, {"FrameOfReferenceUID": "1.2.3"})):
         segmentation(

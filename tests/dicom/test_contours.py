@@ -200,6 +200,20 @@ def test_no_cut_of_a_structure_set_gives_another_label_map(tmp_path: Path) -> No
     assert refused > 0.8 * (len(whole) - 200) / 7
 
 
+def test_numbers_are_the_same_from_text_and_from_pydicoms_objects() -> None:
+    from pydicom.dataelem import RawDataElement
+    from pydicom.dataset import Dataset
+    from pydicom.tag import Tag
+
+    from segpipe.dicom.contours import coordinates
+
+    raw, made = Dataset(), Dataset()
+    raw[0x30060050] = RawDataElement(Tag(0x30060050), "DS", 24, b"1.5\\-2e1\\ 3 \\.25 \0", 0, False, True)
+    made.ContourData = ["1.5", "-2e1", "3", ".25"]
+    assert coordinates(raw).tolist() == coordinates(made).tolist() == [1.5, -20.0, 3.0, 0.25]
+    assert coordinates(Dataset()).size == 0
+
+
 def test_a_real_structure_set_of_another_frame_of_reference_is_refused(real_scans: Path) -> None:
     from tests.dicom.test_real_series import listing
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from segpipe.dicom.polygon import fill
+from segpipe.dicom.polygon import fill, fill_box
 
 EDGE = (1e-6, 1e-6)
 Points = NDArray[np.float64]
@@ -38,6 +38,10 @@ def test_random_polygons_are_what_a_walk_around_each_pixel_finds(seed: int, coun
     random = np.random.default_rng(seed)
     polygons = [random.uniform(-3, 14, (corners, 2)) for _ in range(count)]
     assert np.array_equal(fill(polygons, (11, 9), EDGE), reference(polygons, (11, 9)))
+    box, part = fill_box(polygons, (11, 9), EDGE)
+    whole = np.zeros((11, 9), dtype=bool)
+    whole[box] = part
+    assert np.array_equal(whole, reference(polygons, (11, 9)))
 
 
 @given(st.integers(0, 2**31), st.integers(3, 9))
@@ -73,4 +77,6 @@ def test_a_region_inside_a_hole_counts_again() -> None:
 def test_nothing_and_what_lies_beyond_the_picture_is_empty() -> None:
     assert not fill([], (4, 5), EDGE).any()
     assert not fill([np.array([[20.0, 20], [30, 20], [30, 30]])], (4, 5), EDGE).any()
+    box, part = fill_box([np.array([[20.0, 20], [30, 20], [30, 30]])], (4, 5), EDGE)
+    assert np.zeros((4, 5))[box].shape == part.shape
     assert fill([np.array([[-20.0, -20], [30, -20], [30, 30], [-20, 30]])], (4, 5), EDGE).all()

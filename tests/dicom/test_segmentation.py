@@ -17,7 +17,7 @@ from segpipe.dicom.structures import choices_of
 from segpipe.dicom.volume import Scan, read_stack
 from segpipe.errors import DataError, GeometryError, SegpipeError
 from tests.dicom.annotations import segmentation
-from tests.dicom.series import Made, Series, signed_axes, turned
+from tests.dicom.series import Made, Series, enhanced, signed_axes, turned
 
 ABC = {"A": "a", "B": "b", "C": "c"}
 SERIES = Series(axes=turned(10, -20, 30))
@@ -224,6 +224,41 @@ def test_what_does_not_belong_or_is_damaged_is_refused_in_one_line(tmp_path: Pat
     assert str(caught.value).startswith(str(tmp_path / "seg.dcm"))
     assert "\n" not in str(caught.value)
     assert "OTHER" not in str(caught.value) and "SECRET" not in str(caught.value)
+
+
+def test_frames_on_a_multi_frame_series_and_both_in_an_archive(tmp_path: Path) -> None:
+    import zipfile
+
+    masks = exclusive(SERIES)
+    enhanced(SERIES, tmp_path / "scan.dcm")
+    segmentation(SERIES, tmp_path / "seg.dcm", masks, order=4)
+    with zipfile.ZipFile(tmp_path / "disc.zip", "w") as archive:
+        for name in ("scan.dcm", "seg.dcm"):
+            archive.write(tmp_path / name, f"DICOM/{name}")
+    (stack,) = list_stacks([tmp_path / "disc.zip"]).stacks
+    scan = read_stack(stack, Policy())
+    labels = read_drawn(Drawn((tmp_path / "disc.zip" / "DICOM" / "seg.dcm",), choices_of(ABC)), stack, scan)
+    assert np.array_equal(labels.scan, expected(scan, masks))
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99"])
+def test_other_ways_to_write_the_same_file(tmp_path: Path, syntax: str) -> None:
+    masks = exclusive(SERIES)
+    path = segmentation(SERIES, tmp_path / "seg.dcm", masks)
+    ds = pydicom.dcmread(path)
+    ds.file_meta.TransferSyntaxUID = syntax
+    pydicom.dcmwrite(path, ds, enforce_file_format=True, implicit_vr=syntax == "1.2.840.10008.1.2", little_endian=True)
+    scan, labels, _ = read(tmp_path, SERIES)
+    assert np.array_equal(labels.scan, expected(scan, masks))
+
+
+@pytest.mark.parametrize("added", [b"\0" * 9, b"\xff" * 20])
+def test_bytes_that_were_put_into_the_pixels_are_seen(tmp_path: Path, added: bytes) -> None:
+    path = segmentation(SERIES, tmp_path / "seg.dcm", exclusive(SERIES))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30] + added + whole[-30:])
+    with pytest.raises(DataError, match="damaged"):
+        read(tmp_path, SERIES)
 
 
 def test_an_empty_segmentation_is_an_empty_label_map(tmp_path: Path) -> None:

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from segpipe.commands.convert import convert
+from segpipe.dicom.channels import Wanted
 from segpipe.dicom.policy import Policy
-from segpipe.errors import DataError
+from segpipe.errors import ConfigError, DataError
 from segpipe.inference.folder import FolderOptions, predict_folder
 from segpipe.inference.gather import Kinds, gather
 from segpipe.inference.packing import scan_from_json, scan_to_json
 from segpipe.inference.predictor import Predictor
+from segpipe.inference.source import open_scan
 from segpipe.inference.table import Row
 from segpipe.io.read import read_volume
 from segpipe.io.write import write_label_map
@@ -176,6 +178,30 @@ def test_the_policy_travels_with_the_scan(tmp_path: Path) -> None:
     assert scan_from_json(scan_to_json(taken)) == taken
     assert taken.slices is not None
     assert taken.slices.policy == "gap=resample"
+
+
+def test_series_of_a_study_are_taken_together_where_it_is_said_which_is_which(tmp_path: Path) -> None:
+    first = series(number=1, seed=1, more={"SeriesDescription": "t2_tra"})
+    second = series(number=2, seed=2, more={"SeriesDescription": "adc"})
+    for n, one in enumerate((first, second, series(number=9, seed=9))):
+        one.write(tmp_path / "in" / str(n))
+    wanted = (Wanted("adc", "adc"), Wanted("T2", "t2*"))
+    (scan,) = gather(tmp_path / "in", tmp_path / "out", ["T2", "ADC"], kinds=Kinds(series=wanted))
+    assert not scan.problem
+    assert scan.slices is not None
+    assert len(scan.slices.others) == 1
+    assert len(scan.images) == 2
+    assert scan_from_json(scan_to_json(scan)) == scan
+    assert scan.case.endswith("_1")
+    volume, _ = open_scan(scan)
+    assert volume.channels == 2
+    (missing,) = gather(tmp_path / "in", tmp_path / "out", ["T2", "DWI"], kinds=Kinds(series=(wanted[1], Wanted("DWI", "dwi*"))))
+    assert "no series fits the channel 'DWI'" in missing.problem
+    series(number=3, seed=3, more={"SeriesDescription": "adc"}).write(tmp_path / "in" / "more")
+    (several,) = gather(tmp_path / "in", tmp_path / "out", ["T2", "ADC"], kinds=Kinds(series=wanted))
+    assert "2 series of the study" in several.problem
+    with pytest.raises(ConfigError, match="--series: names the channels adc; the model has T2, ADC"):
+        gather(tmp_path / "in", tmp_path / "out", ["T2", "ADC"], kinds=Kinds(series=wanted[:1]))
 
 
 def test_several_channels_are_refused_with_what_to_do(tmp_path: Path) -> None:

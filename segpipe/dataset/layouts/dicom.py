@@ -61,8 +61,9 @@ def load(root: Path, settings: DatasetSettings) -> DataSet:
     choices = choices or _every_structure(root, by_case)
     cases, several = [], list[Finding]()
     for together in by_case:
-        taken, told = _taken(together, chosen)
-        several += told
+        of_labels, put_aside = _of_labels(together, choices)
+        taken, told = _taken(of_labels, chosen)
+        several += [*put_aside, *told]
         cases.append(_case(together[0].channels, taken, policy, _drawn(taken, choices, chosen)))
     findings = (*damaged, *map(_fault, listing.faults), *map(_unpaired, left), *several, *_without(root, listing, pairs, left))
     names = {choice.value: choice.name for choice in choices}
@@ -102,6 +103,19 @@ def _by_case(pairs: Iterable[Pair]) -> list[list[Pair]]:
     for pair in pairs:
         found[tuple(map(id, pair.channels))].append(pair)
     return list(found.values())
+
+
+def _of_labels(together: Sequence[Pair], choices: Sequence[Choice]) -> tuple[list[Pair], list[Finding]]:
+    """Of several annotations of a case those that hold a structure that is wanted, and a finding for each other one."""
+    if len(together) == 1:
+        return list(together), []
+    fitting = [pair for pair in together if any(choice.among(pair.annotation.structures) for choice in choices)]
+    if not fitting:
+        return list(together), []
+    case = together[0].channels[0].name
+    what = "holds none of the structures of the labels; it is left out"
+    others = [pair.annotation.path for pair in together if pair not in fitting]
+    return fitting, [Finding("warning", case, str(path), what, "correct dataset.dicom.labels, if it should") for path in others]
 
 
 def _taken(together: Sequence[Pair], chosen: DicomSettings) -> tuple[list[Annotation], list[Finding]]:
