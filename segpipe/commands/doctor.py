@@ -81,6 +81,7 @@ def features(facts: dict[str, Any]) -> list[Feature]:
         _extra(facts, "tensorboard", "tensorboard", "training.tensorboard=true"),
         _extra(facts, "mlflow-skinny", "mlflow", "training.mlflow=file:./mlruns"),
         _extra(facts, "pydicom", "dicom", "DICOM series"),
+        _extra(facts, "highdicom", "dicom", "DICOM-SEG and reports of predictions"),
         _extra(facts, "python-gdcm", "dicom", "series compressed as JPEG, JPEG-LS or JPEG 2000", "compressed dicom"),
         _extra(facts, "submitit", "slurm", "launch.cluster=slurm"),
         _extra(facts, "ray", "ray", "predict --engine ray"),

@@ -324,3 +324,38 @@ def test_without_a_compiler_torch_computes_and_one_line_says_why(segpipe: Any, s
     [line] = [line for line in done.stderr.splitlines() if "compile" in line.lower()]
     assert line.startswith(f"warning: {tmp_path / 'model.ts'} is not compiled: InvalidCxxCompiler: ")
     assert {row["options"] for row in rows(tmp_path / "out")} == {"overlap=0.5 precision=fp32"}
+
+
+def test_the_command_writes_dicom_objects_beside_the_label_maps_of_series(tmp_path: Path, segpipe: Run) -> None:
+    pytest.importorskip("highdicom", reason="highdicom is not installed: pip install 'segpipe[dicom]'")
+    from tests.dicom.series import Series, turned
+    from tests.dicom.writing.given import faults, read, seg_on
+
+    stored = np.random.default_rng(0).integers(0, 1000, (9, 20, 24)).astype(np.uint16)
+    way = Series(stored=stored, size=(20, 24), heights=[2.5 * k for k in range(9)], axes=turned(11, -23, 31))
+    way.write(tmp_path / "in" / "Secret^Name")
+    model = untrained_model(tmp_path / "model.ts")
+    words = ("--format", "dicom-seg,rtstruct", "--format", "sr,sc", "--series-description", "Prostate AI", "--series-number", "40")
+    done = segpipe("predict", str(model), "in", "out", *words)
+    assert done.returncode == 0, done.stderr
+    assert "no code for one, two" in done.stderr
+    assert "1.2.3." not in done.stdout + done.stderr
+    (labels,) = (tmp_path / "out").glob("*.nii.gz")
+    case = labels.name.removesuffix(".nii.gz")
+    files = sorted((tmp_path / "out").glob("*.dcm"))
+    assert [path.name for path in files] == [f"{case}_{end}.dcm" for end in ("rtstruct", "sc", "seg", "sr")]
+    assert [faults(path) for path in files] == [[]] * 4
+    assert sorted((read(path).SeriesNumber, read(path).SeriesDescription) for path in files)[0] == (40, "Prostate AI segmentation")
+    volume = read_volume(labels)
+    found = seg_on(read(files[2]), volume.grid)
+    nowhere = np.zeros(volume.grid.shape, dtype=bool)
+    for number in (1, 2):
+        assert np.array_equal(found.get(number, nowhere), volume.array[0] == number)
+    again = segpipe("predict", str(model), "in", "out", *words)
+    assert again.returncode == 0
+    assert "skipped" in again.stdout
+    refused = segpipe("predict", str(model), "in", "out2", "--format", "sr")
+    assert (refused.returncode, "dicom-seg,sr" in refused.stderr) == (2, True)
+    wrong = segpipe("predict", str(model), "in", "out2", "--format", "dicom-seg", "--seg-type", "fractional")
+    assert (wrong.returncode, "must be one of binary, labelmap" in wrong.stderr) == (2, True)
+    assert not (tmp_path / "out2").exists()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sqlite3
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,16 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 
+from segpipe.dicom.terms import parse_term
 from segpipe.errors import ConfigError
 from segpipe.inference.folder import FolderOptions, predict_folder
+from segpipe.inference.packing import facts_from_json
 from segpipe.inference.predictor import Predictor
+from segpipe.inference.segment import facts_of
 from segpipe.inference.table import Row
 from segpipe.io.read import read_volume
 from segpipe.io.write import write_volume
+from segpipe.plan.plan import Label
 from tests.dicom.series import Made, Series, turned
 from tests.dicom.writing.given import faults, needs_highdicom, read, seg_points, true_points
 from tests.dicom.writing.test_structure_set import rasterised
@@ -183,3 +190,29 @@ def test_a_fault_while_one_is_written_leaves_no_half_of_it(predictor: Predictor,
     (row,) = run(predictor, tmp_path / "in", tmp_path / "out", "dicom-seg,rtstruct")
     assert row.status == "done"
     assert all(pydicom.dcmread(path).PixelData for path in (tmp_path / "out").glob("*_seg.dcm"))
+
+
+def test_slices_in_an_archive_are_referred_to_like_those_in_a_folder(predictor: Predictor, tmp_path: Path) -> None:
+    made = series(axes=turned(11, -23, 31)).write(tmp_path / "slices")
+    (tmp_path / "in").mkdir()
+    with zipfile.ZipFile(tmp_path / "in" / "cd.zip", "w") as archive:
+        for path in made.paths:
+            archive.write(path, f"a/{path.name}")
+    (row,) = run(predictor, tmp_path / "in", tmp_path / "out", ALL)
+    (plain,) = run(predictor, tmp_path / "slices", tmp_path / "plain", ALL)
+    for end in ("seg", "rtstruct", "sr", "sc"):
+        one, other = (read(tmp_path / out / f"{case}_{end}.dcm") for out, case in (("out", row.case), ("plain", plain.case)))
+        assert one.SOPInstanceUID == other.SOPInstanceUID
+    assert seg_points(read(tmp_path / "out" / f"{row.case}_seg.dcm")) == true_points(made, truth(), (10, 255))
+
+
+def test_a_model_without_a_label_table_goes_with_one_that_has_it(make_model: MakeModel, tmp_path: Path) -> None:
+    term = parse_term(["SCT 91772007 Organ"])
+    labels = (Label(0, 0, "background"), Label(1, 10, "organ", term, (1, 2, 3)), Label(2, 255, "tumour"))
+    both = Predictor([make_model("coded.ts", labels=labels), make_model("plain.ts")])
+    assert facts_from_json(json.loads(json.dumps(dataclasses.asdict(facts_of(both))))) == facts_of(both)
+    series().write(tmp_path / "in")
+    (row,) = run(both, tmp_path / "in", tmp_path / "out", "dicom-seg")
+    first, second = read(tmp_path / "out" / f"{row.case}_seg.dcm").SegmentSequence
+    assert first.SegmentedPropertyTypeCodeSequence[0].CodeValue == "91772007"
+    assert second.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Anatomical Structure"

@@ -1,8 +1,10 @@
 """A mask in one slice -> closed outlines, in pixels: x along a row, y along a column, whole numbers at the centres of pixels.
 
-An outline runs half-way between centres inside and centres outside, so that whoever asks of each centre whether it lies within gets
-the mask again, pixel for pixel. A hole is joined to the outline around it by a channel without width (PS3.3 C.8.8.6.3): programs that
-know one kind of contour only would fill what a second contour inside leaves out. No channel passes through a centre.
+An outline runs between centres inside and centres outside, so that whoever asks of each centre whether it lies within gets the mask
+again, pixel for pixel. It is a hundredth of a pixel nearer to those inside than half-way: who rounds its points to whole pixels, as
+some programs do, comes to pixels of the mask and to no others. A hole is joined to the outline around it by a channel without width
+(PS3.3 C.8.8.6.3): programs that know one kind of contour only would fill what a second contour inside leaves out. No channel passes
+through a centre.
 """
 
 from __future__ import annotations
@@ -17,9 +19,12 @@ from numpy.typing import NDArray
 
 Ring = NDArray[np.float64]
 """(N, 2), x and y; the last point is joined to the first."""
-_HALF = 0.5
+_LEVEL = 0.51
+"""Between 0 outside and 1 inside: the outline is 0.49 pixels from the centre inside."""
 _BESIDE = 0.25
-"""Outlines turn at whole and half numbers, so that a line at a quarter meets their edges and never their corners."""
+"""Outlines turn at whole numbers and near halves, so that a line at a quarter meets their edges and never their corners."""
+_ASIDE = 0.1
+_STRAIGHT = 1e-6
 
 
 def outlines(mask: NDArray[np.bool_]) -> list[Ring]:
@@ -33,9 +38,9 @@ def outlines(mask: NDArray[np.bool_]) -> list[Ring]:
     found: list[Ring] = []
     points: Any
     offsets: Any
-    for points, offsets in zip(*generator.filled(_HALF, np.inf), strict=True):
+    for points, offsets in zip(*generator.filled(_LEVEL, np.inf), strict=True):
         rings = [np.add(points[a : b - 1], (x - 1, y - 1)) for a, b in pairwise(offsets)]
-        found.append(_joined([_without_straights(ring) for ring in rings]))
+        found.append(_without_straights(_joined(rings)))
     return found
 
 
@@ -43,7 +48,7 @@ def _without_straights(ring: Ring) -> Ring:
     """Only the points where the outline turns."""
     before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
     turn = before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]
-    turning: Ring = ring[turn != 0]
+    turning: Ring = ring[np.abs(turn) > _STRAIGHT]
     return turning
 
 
@@ -60,14 +65,17 @@ def _joined(rings: Sequence[Ring]) -> Ring:
 
 
 def _with_hole(outer: Ring, hole: Ring) -> Ring:
-    end = hole[hole[:, 0].argmax()]
-    y = float(end[1]) + _BESIDE
-    start_edge, start = max(_crossings(hole, y), key=lambda one: one[1])
-    reached = [one for one in _crossings(outer, y) if one[1] > start]
-    edge, goal = min(reached, key=lambda one: one[1])
-    here, there = np.array([[start, y]]), np.array([[goal, y]])
-    around = np.concatenate([hole[start_edge + 1 :], hole[: start_edge + 1]])
-    return np.concatenate([outer[: edge + 1], there, here, around, here, there, outer[edge + 1 :]])
+    """Join a hole at its point that is furthest to the right: a quarter of a pixel up, to the right, and down to a point of `outer`."""
+    first = int(hole[:, 0].argmax())
+    x, y = hole[first]
+    along = y + _BESIDE
+    start = max(one[1] for one in _crossings(hole, along))
+    edge, reached = min((one for one in _crossings(outer, along) if one[1] > start), key=lambda one: one[1])
+    if outer[edge, 1] > along:  # the end of the edge that lies on the line through the centres
+        edge = (edge + 1) % len(outer)
+    way = np.array([[min(reached, outer[edge, 0]) - _ASIDE, along], [x + _ASIDE, along]])
+    around = np.concatenate([hole[first:], hole[: first + 1]])
+    return np.concatenate([outer[: edge + 1], way, around, way[::-1], outer[edge:]])
 
 
 def _crossings(ring: Ring, y: float) -> list[tuple[int, float]]:

@@ -19,6 +19,7 @@ from segpipe.dicom.writing.seg import reference
 WARNING = "Made by research software. Not for diagnosis."
 _STORAGE = "1.2.840.10008.5.1.4.1.1.7"
 _SHOWN, _COLUMNS = 6, 3
+_NAME_LONGEST = 24
 _LETTERS = (("R", "L"), ("A", "P"), ("F", "H"))
 """Where each axis of the patient begins and ends, LPS+ (PS3.3 C.7.6.1.1.1)."""
 
@@ -79,12 +80,18 @@ def _picture(record: Record, segments: NDArray[Any], volumes_ml: dict[int, float
         for order, (number, plane) in enumerate(zip(chosen, planes, strict=True))
     ]
     numbered = enumerate(record.labels, 1)
-    legend = [(f"{short_text(label.name)}  {volumes_ml[number]:.4g} ml", colour_of(number - 1, label)) for number, label in numbered]
+    legend = [
+        (f"{_clipped(short_text(label.name))}  {volumes_ml[number]:.4g} ml", colour_of(number - 1, label)) for number, label in numbered
+    ]
     found = [entry for number, entry in enumerate(legend, 1) if volumes_ml[number]]
     lines = [f"{record.model_name}, model {record.maker.sha256[:8]}", WARNING]
     if not found:
         lines.insert(0, "No label was found.")
     return sheet(tiles, legend, lines, _COLUMNS)
+
+
+def _clipped(name: str) -> str:
+    return name if len(name) <= _NAME_LONGEST else f"{name[: _NAME_LONGEST - 3]}..."
 
 
 def ends_of(plane: Plane) -> tuple[str, str, str, str]:

@@ -16,6 +16,7 @@ _TILE = 360
 """Pixels of a tile's longer side."""
 _TEXT, _SMALL = 18, 15
 _MARGIN = 8
+_NARROWEST = 600
 _OPACITY = 0.35
 _PERCENTILES = (1.0, 99.0)
 _WHITE, _GREY = (255, 255, 255), (170, 170, 170)
@@ -51,7 +52,7 @@ def sheet(tiles: Sequence[Tile], legend: Sequence[tuple[str, Colour]], lines: Se
     pictures = [_drawn(tile, (float(low), float(high)), colours) for tile in tiles]
     width, height = max(one.width for one in pictures), max(one.height for one in pictures) + _TEXT + _MARGIN
     rows = -(-len(tiles) // columns)
-    entry, across = _TEXT + _MARGIN, min(columns, len(tiles)) * (width + _MARGIN) + _MARGIN
+    entry, across = _TEXT + _MARGIN, max(_NARROWEST, min(columns, len(tiles)) * (width + _MARGIN) + _MARGIN)
     several = max(1, across // _TILE)
     below = (-(-len(legend) // several) + len(lines)) * entry + _MARGIN
     whole = Image.new("RGB", (across, rows * (height + _MARGIN) + _MARGIN + below))

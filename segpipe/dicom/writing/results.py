@@ -57,11 +57,10 @@ def write_results(record: Record, labels: NDArray[Any]) -> Iterator[tuple[Kind, 
     Raises:
         DataError: a value of the source's header cannot be written, or its pixels (for the overview) not be read.
     """
-    segments = numbered(record.source.on_planes(labels), record.labels)  # (planes, rows, columns)
-    volumes = {
-        number: float(np.count_nonzero(labels == label.value)) * record.source.grid.voxel_volume_ml
-        for number, label in enumerate(record.labels, 1)
-    }
+    numbers = numbered(labels, record.labels)
+    counts = np.sum([np.bincount(plane.ravel(), minlength=len(record.labels) + 1) for plane in numbers], axis=0)
+    volumes = {number: float(counts[number]) * record.source.grid.voxel_volume_ml for number in range(1, len(record.labels) + 1)}
+    segments = record.source.on_planes(numbers)  # (planes, rows, columns)
     made: dict[Kind, Any] = {}
     for kind in record.wanted.kinds:
         with plain_faults("be made"):

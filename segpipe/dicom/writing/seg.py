@@ -19,14 +19,18 @@ from segpipe.dicom.writing.source import GEOMETRY, Source
 _RLE = "1.2.840.10008.1.2.5"
 _NATIVE = "1.2.840.10008.1.2.1"
 
+_FEW = 256
 _SAME_PLACE_MM = 1e-3
 
 
 def numbered(labels: NDArray[Any], table: tuple[SegmentLabel, ...]) -> NDArray[Any]:
     """Label values -> segment numbers from 1 in the order of the table; all other values become 0. The smallest type."""
-    result = np.zeros(labels.shape, dtype=np.uint8 if len(table) < 256 else np.uint16)
-    for number, label in enumerate(table, 1):
-        result[labels == label.value] = number
+    values = np.array([label.value for label in table])
+    order = np.argsort(values, kind="stable")
+    result = np.empty(labels.shape, dtype=np.uint8 if len(table) < _FEW else np.uint16)
+    for plane, there in zip(labels, result, strict=True):  # so that a large volume needs no copy in a wider type
+        at = np.searchsorted(values[order], plane).clip(max=len(values) - 1)
+        there[...] = np.where(values[order][at] == plane, order[at] + 1, 0)
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ _LONGEST = 64
 _LARGEST_NUMBER = 2**31 - 1
 _PLACES = 1000
 _UNNUMBERED = 9000
+_HASH_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -49,19 +51,23 @@ class Wanted:
             raise ConfigError(f"--series-number: is {self.number}; must be 1 to {_LARGEST_NUMBER - len(KINDS)}")
 
     def to_text(self) -> str:
-        """What the objects depend on besides the label map, as one word a table keeps; empty where none is wanted."""
+        """What the objects depend on besides the label map, as one word that a table keeps, the description as its hash.
+
+        Empty where none is wanted.
+        """
         if not self.kinds:
             return ""
         extras: list[str] = [self.seg_type] if self.seg_type != "binary" else []
         extras += [f"{self.number}"] if self.number else []
-        extras += [self.description.replace(" ", "_")] if self.description else []
+        extras += [hashlib.blake2b(self.description.encode(), digest_size=_HASH_BYTES).hexdigest()] if self.description else []
         return "dicom=" + ",".join([*self.kinds, *extras])
 
     def describe(self, kind: Kind, task: str) -> str:
         """The series description of a kind."""
         word = _WORDS[kind]
         room = _LONGEST - len(word) - 1
-        return f"{(self.description or f'segpipe {task}')[:room].rstrip()} {word}"
+        text = self.description or " ".join(f"segpipe {task}".replace("\\", "/").split())
+        return f"{text[:room].rstrip()} {word}"
 
     def series_number(self, kind: Kind, source: int | None) -> int:
         """The series number of a kind: thousands of the source's, so that results stand below what they were made of."""

@@ -68,12 +68,20 @@ def test_no_point_is_at_a_centre_and_straight_lines_have_two_points() -> None:
     assert np.abs(ring - np.round(ring)).max(axis=1).min() > 0.2
 
 
-def test_the_area_is_that_of_the_pixels_but_for_the_corners() -> None:
+def test_the_area_is_that_of_the_pixels() -> None:
     y, x = np.indices((101, 101))
     (ring,) = outlines((x - 50) ** 2 + (y - 50) ** 2 < 40**2)
     before = np.roll(ring, 1, axis=0)
     area = abs((before[:, 0] * ring[:, 1] - ring[:, 0] * before[:, 1]).sum()) / 2
-    assert area == pytest.approx(int(((x - 50) ** 2 + (y - 50) ** 2 < 40**2).sum()) - 0.5)
+    assert area == pytest.approx(int(((x - 50) ** 2 + (y - 50) ** 2 < 40**2).sum()), rel=1e-3)
+
+
+@settings(max_examples=100)
+@given(arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12))))
+def test_points_that_are_rounded_to_pixels_are_pixels_of_the_mask(mask: NDArray[np.bool_]) -> None:
+    for ring in outlines(mask):
+        x, y = np.round(ring).astype(int).T
+        assert mask[y, x].all()
 
 
 def test_nothing_has_no_outline() -> None:

@@ -35,6 +35,20 @@ def test_every_voxel_lies_where_its_pixel_does_whatever_the_orientation(way: Ser
     assert seg_points(read(path)) == true_points(made, labels)
 
 
+@pytest.mark.parametrize("way", WAYS[:25:3], ids=[f"way{n}" for n in range(0, 25, 3)])
+def test_simpleitk_reads_the_segmentation_of_one_label_at_the_same_world_positions(way: Series, tmp_path: Path) -> None:
+    made = way.write(tmp_path / "in")
+    labels = (blobs(made.stored.shape) == 1).astype(np.uint8)
+    source, numbers = given(tmp_path / "in")
+    (path,) = written(source, laid(labels, numbers), tmp_path, "dicom-seg", table=TABLE[:1])
+    image = SimpleITK.ReadImage(str(path))  # of several labels its frames share places, which ITK takes for slices of their own
+    index = np.argwhere(SimpleITK.GetArrayFromImage(image) > 0)[:, ::-1]
+    places = np.array([image.TransformIndexToPhysicalPoint(one.tolist()) for one in index]) * (-1, -1, 1)
+    true = made.world[labels == 1]
+    assert len(places) == len(true)
+    assert np.abs(places[np.lexsort(np.round(places, 2).T)] - true[np.lexsort(np.round(true, 2).T)]).max() < 0.01
+
+
 def test_frames_of_one_object_are_referred_to_by_number_and_single_files_by_their_uid(tmp_path: Path) -> None:
     way = Series(axes=turned(11, -23, 31))
     files, one = way.write(tmp_path / "files"), enhanced(way, tmp_path / "one" / "all.dcm")

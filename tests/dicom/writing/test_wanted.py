@@ -29,7 +29,7 @@ def test_what_dicom_does_not_hold_is_refused(wanted: dict[str, Any], match: str)
 
 def test_the_text_that_a_table_keeps_tells_the_kinds_again() -> None:
     for kinds in ((), ("sc",), ("dicom-seg", "sr"), KINDS):
-        for more in ({}, {"seg_type": "labelmap", "number": 5, "description": "my words, sc"}):
+        for more in ({}, {"seg_type": "labelmap", "number": 5, "description": "my words,sc dicom=sc"}):
             text = Wanted(kinds, **more).to_text()  # type: ignore[arg-type]
             found = kinds_in(f"overlap=0.5 precision=fp32 {text}")
             assert found == kinds
