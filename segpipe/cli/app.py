@@ -9,7 +9,7 @@ import typer
 
 from segpipe import __version__
 from segpipe.cli.learn import plan, preview, train
-from segpipe.cli.network import Authority, Certificate, Key, Secret, Title, To, exchange
+from segpipe.cli.network import Authority, Certificate, Key, Secret, Title, To, Tries, exchange
 from segpipe.cli.node import listen
 from segpipe.cli.output import guarded, set_up
 from segpipe.cli.range import in_range, one_of
@@ -139,6 +139,7 @@ def predict(
     tls_ca: Authority = None,
     tls_cert: Certificate = None,
     tls_key: Key = None,
+    tries: Tries = 6,
 ) -> Outcome:
     """Segment a scan, or a folder of scans with its subfolders: files, and series of DICOM slices, also in zip archives.
 
@@ -166,6 +167,7 @@ def predict(
     in_range("--workers", 1 if workers is None else workers, 1, 256)
     in_range("--timeout", timeout, 0.0, 1e7)
     in_range("--still", still, 0.0, 1e5)
+    in_range("--tries", tries, 1, 100)
     chosen: Any = one_of("--precision", precision, ("auto", "fp32", "bf16"))
     computing: Any = one_of("--runtime", runtime, ("auto", "torch", "openvino"))
     who: Any = one_of("--engine", engine, ("processes", "ray"))
@@ -177,7 +179,7 @@ def predict(
         *(computing, tta, memory_gb, workers or 0, timeout, shard, watch, still),
         *(who, ray_address),
         policy=tuple(policy or ()),
-        exchange=exchange(fetch, to, credentials, aet, (tls_ca, tls_cert, tls_key)),
+        exchange=exchange(fetch, to, credentials, aet, (tls_ca, tls_cert, tls_key), tries),
     )
     models, source = (paths[:-1], None) if fetch else (paths[:-2], paths[-2])
     return run(models, source, paths[-1], options)
