@@ -9,10 +9,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.pacs.drill import Drill, Node, make, run, surroundings, wait_for
+from tests.pacs.drill import Drill, Node, make, run, send, surroundings, wait_for
 from tests.pacs.objects import make_object
 from tests.pacs.orthanc import Orthanc, free_port
-from tests.pacs.sender import main
 
 
 def test_a_node_that_is_killed_loses_nothing_and_sends_nothing_twice(orthanc: Orthanc, model: Path, tmp_path: Path) -> None:
@@ -30,16 +29,16 @@ def test_results_wait_for_a_pacs_that_is_away_and_nothing_is_done_twice(orthanc:
     make_object(tmp_path / "report" / "seg.dcm", "1.2.3.88.0", "report")
     node = Node(model, out, orthanc.web, port, 0.5, tmp_path / "node.log", surroundings())
     node.start()
-    assert main(port, [tmp_path / "made" / "0"]) == 0
+    assert send(port, tmp_path / "made" / "0") == 0
     wait_for(orthanc, 1, 60)
-    orthanc.stop()
-    assert main(port, [tmp_path / "made" / "0", tmp_path / "made" / "1", tmp_path / "report"]) == 0
+    orthanc.stop(keep=True)
+    assert send(port, tmp_path / "made" / "0", tmp_path / "made" / "1", tmp_path / "report") == 0
     until(lambda: len(list(out.glob("*.seg.dcm"))) == 2 and "nobody answers" in (tmp_path / "node.log").read_text())
     assert node.end() == 0
     orthanc.start()
     node.start()
     wait_for(orthanc, 2, 60)
-    assert main(port, [tmp_path / "made" / "1"]) == 0  # once more, after all is done
+    assert send(port, tmp_path / "made" / "1") == 0  # once more, after all is done
     until(lambda: not list((out / ".incoming").iterdir()))
     assert node.end() == 0
     assert Counter(tags["StudyInstanceUID"] for tags in orthanc.tags()) == {"1.2.3.88.0": 1, "1.2.3.88.1": 1}
