@@ -9,7 +9,7 @@ import typer
 
 from segpipe import __version__
 from segpipe.cli.learn import plan, preview, train
-from segpipe.cli.network import Authority, Certificate, Key, Secret, Title, To, exchange
+from segpipe.cli.network import Authority, Certificate, Key, Secret, Title, To, Tries, exchange
 from segpipe.cli.node import listen
 from segpipe.cli.option_values import in_range, named_label, one_of
 from segpipe.cli.output import guarded, set_up
@@ -156,6 +156,7 @@ def predict(
     tls_ca: Authority = None,
     tls_cert: Certificate = None,
     tls_key: Key = None,
+    tries: Tries = 6,
 ) -> Outcome:
     """Segment a scan, or a folder of scans with its subfolders: files, and series of DICOM slices, also in zip archives.
 
@@ -185,6 +186,7 @@ def predict(
     in_range("--workers", 1 if workers is None else workers, 1, 256)
     in_range("--timeout", timeout, 0.0, 1e7)
     in_range("--still", still, 0.0, 1e5)
+    in_range("--tries", tries, 1, 100)
     chosen: Any = one_of("--precision", precision, ("auto", "fp32", "bf16"))
     computing: Any = one_of("--runtime", runtime, ("auto", "torch", "openvino"))
     seg: Any = one_of("--seg-type", seg_type, ("binary", "labelmap"))
@@ -202,7 +204,7 @@ def predict(
         series_description=series_description,
         series_number=series_number,
         series=tuple(series or ()),
-        exchange=exchange(fetch, to, credentials, aet, (tls_ca, tls_cert, tls_key)),
+        exchange=exchange(fetch, to, credentials, aet, (tls_ca, tls_cert, tls_key), tries),
     )
     models, source = (paths[:-1], None) if fetch else (paths[:-2], paths[-2])
     return run(models, source, paths[-1], options)

@@ -83,6 +83,8 @@ def features(facts: dict[str, Any]) -> list[Feature]:
         _extra(facts, "pydicom", "dicom", "DICOM series"),
         _extra(facts, "highdicom", "dicom", "DICOM-SEG and reports of predictions"),
         _extra(facts, "python-gdcm", "dicom", "series compressed as JPEG, JPEG-LS or JPEG 2000", "compressed dicom"),
+        _extra(facts, "requests", "pacs", "--from and --to dicomweb://", "dicomweb"),
+        _extra(facts, "pynetdicom", "pacs", "listen, and predict --to dicom://"),
         _extra(facts, "submitit", "slurm", "launch.cluster=slurm"),
         _extra(facts, "ray", "ray", "predict --engine ray"),
         _extra(facts, "openvino", "cpu", "predict --runtime openvino", "openvino"),

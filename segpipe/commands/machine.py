@@ -24,7 +24,8 @@ from segpipe.package.precision import fast_bf16
 
 PACKAGES = (
     "torch", "monai", "pytorch-lightning", "nibabel", "SimpleITK", "hydra-core", "omegaconf", "typer", "rich",
-    "scipy", "numpy", "matplotlib", "pillow", "psutil", "tensorboard", "mlflow-skinny", "pydicom", "highdicom", "submitit",
+    "scipy", "numpy", "matplotlib", "pillow", "psutil", "tensorboard", "mlflow-skinny", "pydicom", "highdicom", "pynetdicom", "requests",
+    "submitit",
     "ray", "openvino", "onnx", "onnxscript", "python-gdcm", "pylibjpeg-openjpeg", "pyjpegls",
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +19,7 @@ from segpipe.pacs.patience import Patience
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+_JOIN_SECONDS = 0.1
 _LAST_SECONDS = 10.0
 """For the object in hand, when a call is stopped; what is cut is asked for by the next one."""
 
@@ -71,14 +73,19 @@ class Courier:
         self._wake.set()
 
     def finish(self, seconds: float | None = None) -> bool:
-        """Send what waits; whether it was all sent or refused, and not given up, in so many seconds.
+        """Send what waits; whether it was all sent or refused, and not given up.
+
+        Args:
+            seconds: not longer, and not while nobody takes it; None: until the patience is over.
 
         Raises:
             ConfigError: the outbox cannot be written.
         """
         self._last.set()
         self._wake.set()
-        self._thread.join(seconds)
+        end = time.monotonic() + (seconds or 0.0)
+        while self._thread.is_alive() and (seconds is None or (time.monotonic() < end and not self._failures)):
+            self._thread.join(_JOIN_SECONDS)
         self._raise()
         return not self._thread.is_alive() and not self.gave_up
 

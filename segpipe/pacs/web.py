@@ -260,5 +260,5 @@ def _inner(error: BaseException) -> str:
             break
         seen = inner
     text = getattr(seen, "strerror", None) or getattr(seen, "verify_message", None) or str(seen)
-    plain = re.sub(r" *\(_ssl\.c:\d+\)", "", " ".join(str(text).split()))
+    plain = re.sub(r" *\(_ssl\.c:\d+\)|\[Errno \d+\] *", "", " ".join(str(text).split()))
     return plain.rpartition(": ")[2][:120] or _kind(error)

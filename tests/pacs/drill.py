@@ -126,6 +126,12 @@ def run(drill: Drill, model: Path, orthanc: Orthanc, folder: Path, environment: 
     return Report(found, seconds, kills, left, said)
 
 
+def send(port: int, *folders: Path) -> int:
+    """Send them one after the other; 0 when all were taken."""
+    words = [sys.executable, str(HERE / "sender.py"), str(port), *map(str, folders)]
+    return subprocess.run(words, env=surroundings(), timeout=120).returncode
+
+
 def wait_for(orthanc: Orthanc, results: int, limit: float) -> None:
     end = time.monotonic() + limit
     while orthanc.get("/statistics")["CountInstances"] < results:

@@ -84,7 +84,7 @@ class Orthanc:
         end = time.monotonic() + _START_SECONDS
         while True:
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0 and probe.connect_ex is not None and self._answers():
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0 and self._answers():
                     return self
             if self.process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError((self.folder / "orthanc.log").read_text()[-2000:])
@@ -94,9 +94,10 @@ class Orthanc:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.http)) == 0
 
-    def stop(self) -> None:
+    def stop(self, keep: bool = False) -> None:
+        """End it: in order, which takes seconds, where what it holds is wanted again."""
         if self.process is not None:
-            self.process.terminate()
+            self.process.terminate() if keep else self.process.kill()
             try:
                 self.process.wait(20)
             except subprocess.TimeoutExpired:

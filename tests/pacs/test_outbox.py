@@ -71,7 +71,7 @@ def deliver(out: Path, archive: Archive, *names: str, patience: Patience = QUICK
             if not (out / name).exists():
                 make_object(out / name, "1.2.3", name)
             courier.deliver(name.partition(".")[0], [out / name])
-        courier.finish(20)
+        courier.finish()
         return dict(outbox.counts()), courier.gave_up
     finally:
         courier.stop()
