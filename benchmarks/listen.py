@@ -23,13 +23,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.commands.test_predict import untrained_model
-from tests.pacs.drill import HERE, Drill, run, surroundings
+from tests.pacs.drill import Drill, run, surroundings
 from tests.pacs.orthanc import Orthanc, why_not
 
 
 def undisturbed(model: Path, folder: Path) -> set[str]:
     """The results' UIDs that one call of `predict` makes of the same series."""
-    words = [sys.executable, str(HERE / "objects.py"), "--quiet", "predict", str(model), str(folder / "made"), str(folder / "alone")]
+    words = [sys.executable, "-m", "segpipe", "--quiet", "predict", str(model), str(folder / "made"), str(folder / "alone")]
     # without a destination nothing asks for the objects: one that nobody answers at, tried once
     words += ["--to", "dicomweb://127.0.0.1:9/none", "--tries", "1", "--device", "cpu", "--threads", "1"]
     subprocess.run(words, env=surroundings(), capture_output=True, check=False)

@@ -1,4 +1,4 @@
-"""A real Orthanc where one is installed, and the program with a writer of small DICOM results."""
+"""A real Orthanc where one is installed, and the program in a process of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Program = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture(scope="module")
 def installed() -> None:
     """Skip without Orthanc or a library."""
-    for name in ("pydicom", "pynetdicom", "requests"):
+    for name in ("pydicom", "highdicom", "pynetdicom", "requests"):
         pytest.importorskip(name)
     if real.why_not():
         pytest.skip(real.why_not())
@@ -41,11 +41,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def writing(tmp_path: Path) -> Program:
-    """Call it in a process of its own: `writing("predict", ...)`."""
+def program(tmp_path: Path) -> Program:
+    """Call it in a process of its own: `program("predict", ...)`."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(drill.HERE / "objects.py"), *arguments]
+        command = [sys.executable, "-m", "segpipe", *arguments]
         return subprocess.run(
             command, cwd=tmp_path, env={**drill.surroundings(), **environment}, capture_output=True, text=True, timeout=120
         )

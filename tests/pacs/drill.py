@@ -62,7 +62,7 @@ class Node:
     """`segpipe listen` as a process of its own; started again by the drill, never by itself."""
 
     def __init__(self, model: Path, out: Path, to: str, port: int, quiet: float, log: Path, environment: dict[str, str]) -> None:
-        self._words = [sys.executable, str(HERE / "objects.py"), "listen", str(model), str(out), "--port", str(port), "--to", to]
+        self._words = [sys.executable, "-m", "segpipe", "listen", str(model), str(out), "--port", str(port), "--to", to]
         self._words += ["--quiet-seconds", str(quiet), "--threads", "1", "--device", "cpu"]
         self._log, self._environment = log, environment
         self.process: subprocess.Popen[bytes] | None = None

@@ -33,7 +33,7 @@ def test_results_wait_for_a_pacs_that_is_away_and_nothing_is_done_twice(orthanc:
     wait_for(orthanc, 1, 60)
     orthanc.stop(keep=True)
     assert send(port, tmp_path / "made" / "0", tmp_path / "made" / "1", tmp_path / "report") == 0
-    until(lambda: len(list(out.glob("*.seg.dcm"))) == 2 and "nobody answers" in (tmp_path / "node.log").read_text())
+    until(lambda: len(list(out.glob("*_seg.dcm"))) == 2 and "nobody answers" in (tmp_path / "node.log").read_text())
     assert node.end() == 0
     orthanc.start()
     node.start()

@@ -39,17 +39,17 @@ def fill(orthanc: Orthanc, folder: Path, *seeds: int) -> None:
 
 
 def test_a_study_is_fetched_segmented_and_its_results_come_back_once(
-    orthanc: Orthanc, model: Path, writing: Program, tmp_path: Path
+    orthanc: Orthanc, model: Path, program: Program, tmp_path: Path
 ) -> None:
     fill(orthanc, tmp_path / "made", 1, 2)
     out = tmp_path / "out"
     words = ("predict", str(model), str(out), "--from", f"{orthanc.web}/studies/{STUDY}")
-    first = writing(*words, "--to", orthanc.web)
+    first = program(*words, "--to", orthanc.web)
     assert first.returncode == 0, first.stderr
-    again = writing(*words, "--to", orthanc.web)
+    again = program(*words, "--to", orthanc.web)
     assert again.returncode == 0, again.stderr
     assert "2 │" in again.stdout.replace("skipped", ""), again.stdout
-    by_node = writing(*words, "--to", orthanc.node)
+    by_node = program(*words, "--to", orthanc.node)
     assert by_node.returncode == 0, by_node.stderr
     assert Counter(tags["StudyInstanceUID"] for tags in orthanc.tags()) == {STUDY: 2}
     with sqlite3.connect(out / "deliveries.sqlite") as outbox:
@@ -58,9 +58,9 @@ def test_a_study_is_fetched_segmented_and_its_results_come_back_once(
     assert not any(word in (first.stderr + first.stdout) for word in (STUDY, "1.2.3.1", "Secret"))
 
 
-def test_a_series_alone_is_fetched_alone(orthanc: Orthanc, model: Path, writing: Program, tmp_path: Path) -> None:
+def test_a_series_alone_is_fetched_alone(orthanc: Orthanc, model: Path, program: Program, tmp_path: Path) -> None:
     fill(orthanc, tmp_path / "made", 1, 2)
-    run = writing("predict", str(model), str(tmp_path / "out"), "--from", f"{orthanc.web}/studies/{STUDY}/series/1.2.3.2")
+    run = program("predict", str(model), str(tmp_path / "out"), "--from", f"{orthanc.web}/studies/{STUDY}/series/1.2.3.2")
     assert run.returncode == 0, run.stderr
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 1
 
@@ -173,24 +173,30 @@ def test_a_study_that_is_not_there_is_told(orthanc: Orthanc) -> None:
 
 
 def test_a_pacs_that_is_away_is_told_and_the_same_command_sends_what_is_missing(
-    orthanc: Orthanc, model: Path, writing: Program, tmp_path: Path
+    orthanc: Orthanc, model: Path, program: Program, tmp_path: Path
 ) -> None:
     Series(size=(12, 10)).write(tmp_path / "scans")
     orthanc.stop()
     words = ("predict", str(model), str(tmp_path / "scans"), str(tmp_path / "out"), "--to", orthanc.node, "--tries", "2")
-    away = writing(*words)
+    away = program(*words)
     assert away.returncode == 3
     assert "nobody answers (Connection refused)" in away.stdout
     assert "the same command sends what is missing" in away.stdout
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 1
     orthanc.start()
-    again = writing(*words)
+    again = program(*words)
     assert again.returncode == 0, again.stderr
     assert len(orthanc.tags()) == 1
 
 
-def test_a_result_that_is_no_dicom_is_told(orthanc: Orthanc, model: Path, segpipe: Program, tmp_path: Path) -> None:
+def test_results_that_are_sent_are_segmentations_and_only_of_dicom(orthanc: Orthanc, model: Path, program: Program, tmp_path: Path) -> None:
     Series(size=(12, 10)).write(tmp_path / "scans")
-    run = segpipe("predict", str(model), str(tmp_path / "scans"), str(tmp_path / "out"), "--to", orthanc.web)
-    assert run.returncode == 3
-    assert "no result of theirs is DICOM (.dcm)" in run.stdout
+    run = program("predict", str(model), str(tmp_path / "scans"), str(tmp_path / "out"), "--to", orthanc.web)
+    assert run.returncode == 0, run.stderr
+    assert [tags["Modality"] for tags in orthanc.tags()] == ["SEG"]
+    (tmp_path / "files").mkdir()
+    (labels,) = (tmp_path / "out").glob("*.nii.gz")
+    labels.rename(tmp_path / "files" / "scan.nii.gz")
+    run = program("predict", str(model), str(tmp_path / "files"), str(tmp_path / "out2"), "--to", orthanc.web)
+    assert run.returncode != 0
+    assert "DICOM" in run.stderr and len(orthanc.tags()) == 1
