@@ -14,7 +14,15 @@ from segpipe.inference.engine import Processes, told_facts
 from segpipe.inference.messages import Message, error_to_json
 
 READY: Message = {
-    "ready": {"channels": ["T2"], "labels": [[0, "background"]], "pictures": False, "sha256": "abc", "options": "fp32"},
+    "ready": {
+        "channels": ["T2"],
+        "labels": [[0, "background"]],
+        "pictures": False,
+        "sha256": "abc",
+        "options": "fp32",
+        "task": "t",
+        "table": [],
+    },
     "passes": 1,
 }
 

@@ -213,6 +213,8 @@ def test_a_model_without_a_label_table_goes_with_one_that_has_it(make_model: Mak
     assert facts_from_json(json.loads(json.dumps(dataclasses.asdict(facts_of(both))))) == facts_of(both)
     series().write(tmp_path / "in")
     (row,) = run(both, tmp_path / "in", tmp_path / "out", "dicom-seg")
-    first, second = read(tmp_path / "out" / f"{row.case}_seg.dcm").SegmentSequence
+    ds = read(tmp_path / "out" / f"{row.case}_seg.dcm")
+    assert ds.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0].AlgorithmVersion.startswith("2 models ")
+    first, second = ds.SegmentSequence
     assert first.SegmentedPropertyTypeCodeSequence[0].CodeValue == "91772007"
     assert second.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Anatomical Structure"

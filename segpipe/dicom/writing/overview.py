@@ -84,7 +84,7 @@ def _picture(record: Record, segments: NDArray[Any], volumes_ml: dict[int, float
         (f"{_clipped(short_text(label.name))}  {volumes_ml[number]:.4g} ml", colour_of(number - 1, label)) for number, label in numbered
     ]
     found = [entry for number, entry in enumerate(legend, 1) if volumes_ml[number]]
-    lines = [f"{record.model_name}, model {record.maker.sha256[:8]}", WARNING]
+    lines = [f"{record.model_name}, version {record.maker.version}", WARNING]
     if not found:
         lines.insert(0, "No label was found.")
     return sheet(tiles, legend, lines, _COLUMNS)

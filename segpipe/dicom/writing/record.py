@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 MAKER = "segpipe"
 _EXPLICIT = "1.2.840.10008.1.2.1"
 _LONGEST_WORD = 64
+_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,21 @@ class Maker:
 
     Attributes:
         task: name of the task.
-        sha256: of the model file(s).
+        sha256: of the model file, of several joined by `+`.
         options: what else the label map depends on.
     """
 
     task: str
     sha256: str
     options: str = ""
+
+    @property
+    def version(self) -> str:
+        """The beginning of the model's hash, 16 digits; of an ensemble how many, and the beginning of a hash of all."""
+        each = self.sha256.split("+")
+        if len(each) == 1:
+            return self.sha256[:_DIGITS] or __version__
+        return f"{len(each)} models {hashlib.sha256(self.sha256.encode()).hexdigest()[:_DIGITS]}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +86,7 @@ class Record:
             "manufacturer": MAKER,
             "manufacturer_model_name": self.model_name,
             "software_versions": __version__,
-            "device_serial_number": self.maker.sha256[:16] or "0",
+            "device_serial_number": self.maker.version,
             "series_description": self.wanted.describe(kind, self.maker.task),
             "content_date": self.when.date(),
             "content_time": self.when.time(),

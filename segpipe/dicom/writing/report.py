@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from segpipe import __version__
 from segpipe.dicom.library import quiet
 from segpipe.dicom.terms import UNCODED, Code
 from segpipe.dicom.writing.highdicom_library import coded, highdicom
@@ -59,7 +58,7 @@ def _volume(record: Record, segmentation: Any, number: int, ml: float) -> Any:
     sr, label, source = highdicom().sr, record.labels[number - 1], record.source
     term = label.term or UNCODED
     sites = None if term.modifier is None else [_site(term.type, term.modifier)]
-    algorithm = sr.AlgorithmIdentification(name=record.model_name, version=record.maker.sha256[:16] or __version__)
+    algorithm = sr.AlgorithmIdentification(name=record.model_name, version=record.maker.version)
     measured = sr.Measurement(name=codes.SCT.Volume, value=float(f"{ml:.{_DIGITS}g}"), unit=coded(_ML), algorithm_id=algorithm)
     return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid=record.uid("segment", str(number)), identifier=short_text(label.name)),

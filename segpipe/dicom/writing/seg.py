@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe import __version__
 from segpipe.dicom.library import pydicom, quiet
 from segpipe.dicom.plane import Plane
 from segpipe.dicom.terms import UNCODED, SegmentLabel, colour_of
@@ -110,7 +109,7 @@ def algorithm(record: Record) -> Any:
     return highdicom().AlgorithmIdentificationSequence(
         name=record.model_name,
         family=codes.DCM.ArtificialIntelligence,
-        version=record.maker.sha256[:16] or __version__,
+        version=record.maker.version,
         source=MAKER,
     )
 
