@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 INCOMING, TAKEN, ASIDE, _TRASH = ".incoming", ".taken", "aside", ".removed"
 _BROKEN = 10
 """Times the quiet seconds for which the sender of a series that broke off may come back before somebody is told."""
+_LOOK_SECONDS = 10.0
 _FREE_BYTES = 1 << 29
 """Left on the disk for results and for everybody else."""
 
@@ -89,7 +90,7 @@ class Spool:
         self._coming: dict[str, _Coming] = {}
         self._taken: set[str] = set()
         self._find()
-        self._bytes = sum(path.stat().st_size for name in (INCOMING, TAKEN, ASIDE) for path in (out / name).rglob("*.dcm"))
+        self._bytes = self._measured()
 
     def close(self) -> None:
         """Let another node have the folder."""
@@ -134,10 +135,17 @@ class Spool:
         if new and waiting >= self._limits.series:
             raise FullError(f"{waiting} series wait or are in hand")
         # a series that has begun may end: what is refused from half of the room on is new ones
-        if self._bytes + size > self._limits.bytes // (2 if new else 1):
+        most = self._limits.bytes // (2 if new else 1)
+        if self._bytes + size > most and self._clock() - self._looked >= _LOOK_SECONDS:
+            self._bytes = self._measured()  # somebody may have looked at what is aside, and removed it
+        if self._bytes + size > most:
             raise FullError(f"{self._bytes / 2**30:.1f} GB are here")
         if shutil.disk_usage(self._out).free < _FREE_BYTES + size:
             raise FullError("the disk is full")
+
+    def _measured(self) -> int:
+        self._looked = self._clock()
+        return sum(path.stat().st_size for name in (INCOMING, TAKEN, ASIDE) for path in (self._out / name).rglob("*.dcm"))
 
     def _write(self, path: Path, data: bytes) -> None:
         if not path.parent.exists():

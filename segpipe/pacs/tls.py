@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from segpipe.errors import ConfigError
+
+_HANDSHAKE_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,30 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
     """
     if files.certificate is None:
         raise ConfigError("--tls-ca and --tls-key: a node that listens with TLS must show a certificate: give --tls-cert FILE")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context = _Hasty(ssl.PROTOCOL_TLS_SERVER)
     _load(context, files)
     if files.authority is not None:
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+class _Hasty(ssl.SSLContext):
+    """Gives up on whoever connects and says nothing: pynetdicom shakes hands on the thread that lets everybody in."""
+
+    def wrap_socket(self, sock: socket.socket, *args: Any, **more: Any) -> ssl.SSLSocket:
+        """As the base does, within seconds.
+
+        Raises:
+            OSError: no handshake came about.
+        """
+        sock.settimeout(_HANDSHAKE_SECONDS)
+        try:
+            wrapped = super().wrap_socket(sock, *args, **more)
+        except BaseException:
+            sock.close()
+            raise
+        wrapped.settimeout(None)
+        return wrapped
 
 
 def _load(context: ssl.SSLContext, files: TlsFiles) -> None:

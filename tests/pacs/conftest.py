@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from segpipe.pacs.tls import TlsFiles
 from tests.commands.test_predict import untrained_model
 from tests.pacs import drill
 from tests.pacs import orthanc as real
@@ -51,3 +54,21 @@ def program(tmp_path: Path) -> Program:
         )
 
     return run
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> TlsFiles:
+    """Signed by itself, for this machine."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    key, pem = tmp_path / "key.pem", tmp_path / "cert.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(pem), "-days", "2"]
+    subprocess.run([*words, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
+    return TlsFiles(pem, pem, key)
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """pynetdicom lets go of sockets that failed to connect without closing them; Python says so in the test that is to blame."""
+    yield
+    gc.collect()

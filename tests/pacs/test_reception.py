@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +13,18 @@ import pytest
 
 from segpipe.dicom.identity import short
 from segpipe.errors import ConfigError
+from segpipe.pacs.address import NodePlace
 from segpipe.pacs.allowed import parse_allowed
+from segpipe.pacs.faults import DeniedError, LaterError
+from segpipe.pacs.node import Node as Client
 from segpipe.pacs.reception import Door, Reception
 from segpipe.pacs.spool import INCOMING, Limits, Spool
+from segpipe.pacs.tls import TlsFiles, server_context
 from tests.dicom.series import Series
 from tests.pacs.orthanc import free_port
 
 pynetdicom = pytest.importorskip("pynetdicom")
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <s:ResourceWarning")  # pynetdicom, after a connection that failed
 
 
 class Node:
@@ -182,3 +188,22 @@ def test_a_port_that_is_taken_and_a_second_node_in_a_folder_are_refused(node: No
     other.close()
     with pytest.raises(ConfigError, match=r"node.sqlite: another segpipe listen has it"):
         Spool(node.out, Limits())
+
+
+def test_with_tls_only_known_certificates_come_in_and_whoever_is_silent_keeps_nobody_out(tmp_path: Path, certificate: TlsFiles) -> None:
+    node = Node(tmp_path / "out", Limits(), tls=True, files=certificate)
+    try:
+        with socket.create_connection(("127.0.0.1", node.port)):
+            Client(NodePlace("SEGPIPE", "localhost", node.port, True), "CT1", certificate).check()
+        for stranger in (NodePlace("SEGPIPE", "localhost", node.port, True), NodePlace("SEGPIPE", "localhost", node.port)):
+            with pytest.raises((LaterError, DeniedError)):
+                Client(stranger, "CT1", TlsFiles(certificate.authority)).check()
+    finally:
+        node.close()
+
+
+def test_tls_without_a_certificate_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="give --tls-cert"):
+        server_context(TlsFiles(tmp_path / "x.pem"))
+    with pytest.raises(ConfigError, match="--tls-cert .*cannot be used"):
+        TlsFiles(None, tmp_path / "x.pem").check()
