@@ -2,8 +2,8 @@
 
     python benchmarks/listen.py --series 200 --senders 4 --kills 2 --to dicomweb --out listen.json
 
-The PACS is a real Orthanc on this machine, the series are small and synthetic, the network is untrained, and each result is a small
-DICOM object that holds the hash of its label map. Each kill is SIGKILL to the command alone, at a random moment, after which it is
+The PACS is a real Orthanc on this machine, the series are small and synthetic, the network is untrained, and each result is the
+DICOM segmentation that predict writes. Each kill is SIGKILL to the command alone, at a random moment, after which it is
 started again. In the end every series must have its result there once, with the label map of an undisturbed call, and the node must
 have kept nothing. What was sent twice under one UID, because an answer was lost and the PACS did not yet have it, is counted too.
 """
