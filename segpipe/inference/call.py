@@ -16,7 +16,7 @@ from segpipe.inference.agenda import Agenda, enter, judge, open_agenda
 from segpipe.inference.claims import Claims
 from segpipe.inference.ending import table_at_end, tell_stopped
 from segpipe.inference.engine import Engine, Work
-from segpipe.inference.gather import Examination, Kinds, gather
+from segpipe.inference.gather import Examination, gather
 from segpipe.inference.lease import holding
 from segpipe.inference.ledger import Ledger
 from segpipe.inference.request import check_request, format_suffix
@@ -89,7 +89,7 @@ class Call:
                     raise
 
     def _gather(self, task: Task, tell: bool) -> list[Examination]:
-        return gather(self.source, self.out, task.facts.channels, tell, Kinds(self.how.policy, task.facts.pictures, self.how.series))
+        return gather(self.source, self.out, task.facts.channels, tell, task.facts.kinds(self.how.policy, self.how.series))
 
     @contextmanager
     def _shown(self) -> Iterator[Board]:

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from segpipe.dicom.policy import Policy
 from segpipe.inference.agenda import open_agenda
 from segpipe.inference.claims import Claim, Claims
 from segpipe.inference.ending import table_at_end, tell_stopped
-from segpipe.inference.gather import Examination, Kinds, gather
+from segpipe.inference.gather import Examination, gather
 from segpipe.inference.lease import holding
 from segpipe.inference.ledger import Ledger
 from segpipe.inference.pipeline import Pipeline, side_by_side_pays
 from segpipe.inference.predictor import Predictor
 from segpipe.inference.request import check_format, check_request, format_suffix
-from segpipe.inference.segment import LeaseLostError, Segmenter
+from segpipe.inference.segment import LeaseLostError, Segmenter, facts_of
 from segpipe.inference.table import Row
 from segpipe.inference.task import FolderOptions, check_dicom
 from segpipe.io.atomic import check_folder
@@ -47,7 +48,8 @@ def predict_folder(predictor: Predictor, source: Path, out: Path, options: Folde
         ConfigError: `out` is the input folder or cannot be written; unknown format, or one in which the model has no label map.
     """
     check_request(source, out, options.format)
-    scans = gather(source, out, [channel.name for channel in predictor.plan.channels], kinds=Kinds(pictures=predictor.plan.pictures))
+    facts = facts_of(predictor)
+    scans = gather(source, out, facts.channels, kinds=facts.kinds(Policy()))
     return predict_scans(predictor, scans, out, options, each)
 
 

@@ -42,4 +42,5 @@ def facts_from_json(value: Message) -> Facts:
     """What a worker has told of its model."""
     labels = tuple((int(number), str(name)) for number, name in value["labels"])
     table = tuple(map(segment_label_from_json, value["table"]))
-    return Facts(tuple(value["channels"]), labels, value["pictures"], value["sha256"], value["options"], value["task"], table)
+    series = tuple((str(name), str(which)) for name, which in value["series"])
+    return Facts(tuple(value["channels"]), labels, value["pictures"], value["sha256"], value["options"], value["task"], table, series)

@@ -42,7 +42,9 @@ def facts_of(predictor: Predictor) -> Facts:
     plan = predictor.plan
     labels = tuple((label.value, label.name) for label in plan.labels)
     names = tuple(channel.name for channel in plan.channels)
-    return Facts(names, labels, plan.pictures, predictor.sha256, _options(predictor), plan.task, plan.segment_labels)
+    series = tuple((channel.name, channel.series) for channel in plan.channels if channel.series)
+    told = series if len(series) == len(names) > 1 else ()  # a model of one channel takes every series, whatever it is called elsewhere
+    return Facts(names, labels, plan.pictures, predictor.sha256, _options(predictor), plan.task, plan.segment_labels, told)
 
 
 def _options(predictor: Predictor) -> str:

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from segpipe.dicom.channels import Wanted as WantedSeries
+from segpipe.dicom.policy import Policy
 from segpipe.dicom.terms import SegmentLabel
 from segpipe.dicom.writing.wanted import SegType, Wanted
 from segpipe.errors import ConfigError, DataError
-from segpipe.inference.gather import Examination
+from segpipe.inference.gather import Examination, Kinds
 from segpipe.inference.outputs import WRITING, known_files, output_files, set_aside, state
 from segpipe.inference.request import dicom_kinds
 from segpipe.inference.table import PROBABILITIES, Row
@@ -65,8 +67,9 @@ class Facts:
         pictures: for pictures, not volumes.
         sha256: of the model file(s).
         options: what else the label map depends on.
-    task: name of the task.
-    table: of the labels but the background, what DICOM objects say of them.
+        task: name of the task.
+        series: which DICOM series is which channel, as the training was told; empty where it was not told of each.
+        table: of the labels but the background, what DICOM objects say of them.
     """
 
     channels: tuple[str, ...]
@@ -76,6 +79,19 @@ class Facts:
     options: str
     task: str = ""
     table: tuple[SegmentLabel, ...] = ()
+    series: tuple[tuple[str, str], ...] = ()
+
+    def kinds(self, policy: Policy, series: Sequence[WantedSeries] = ()) -> Kinds:
+        """What the model takes.
+
+        Args:
+            policy: which DICOM stacks are taken or repaired.
+            series: which DICOM series is which channel; none: as the training was told.
+
+        Raises:
+            ConfigError: the model names them in words that cannot be understood.
+        """
+        return Kinds(policy, self.pictures, tuple(series) or tuple(WantedSeries(name, which) for name, which in self.series))
 
 
 @dataclass(frozen=True)

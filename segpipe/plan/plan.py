@@ -23,7 +23,11 @@ Sparse = Literal["none", "x", "y", "z"]
 
 @dataclass(frozen=True)
 class Channel:
-    """One input channel: its name and how its values are normalised (bounds, mean, std in the scan's own unit)."""
+    """One input channel: its name and how its values are normalised (bounds, mean, std in the scan's own unit).
+
+    Attributes:
+        series: which DICOM series it was in the training, see `dicom.channels.Wanted`; empty: nobody has said.
+    """
 
     name: str
     normalisation: Normalisation
@@ -31,6 +35,7 @@ class Channel:
     upper: float = 0.0
     mean: float = 0.0
     std: float = 1.0
+    series: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
