@@ -89,6 +89,8 @@ class Pipeline:
         self._events: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._ready: deque[tuple[_Work, Attempt]] = deque()
         self._room = threading.Semaphore()  # for one scan that is prepared ahead
+        self._may_read = threading.Event()  # not while one waits to be tried alone: others might come for ever
+        self._may_read.set()
         self._lock = threading.Lock()
         self._ahead: list[_Work] = []  # those that no network has begun with
         self._in_hand: list[_Work] = []
@@ -147,7 +149,7 @@ class Pipeline:
                     self._happen(wait=not self._ready)
                     if self._ready:
                         self._begin(*self._ready.popleft(), feed)
-                    elif self._alone and len(self._in_hand) == len(self._alone):
+                    elif self._alone:
                         self._again()
             self._check()
         except _Stopped:
@@ -166,6 +168,7 @@ class Pipeline:
             finally:
                 self._ending = True
                 self._reader.drop()
+                self._may_read.set()
                 self._room.release()
 
     def _note_the_last(self) -> None:
@@ -201,9 +204,10 @@ class Pipeline:
         self._check()
 
     def _read(self, work: _Work) -> None:
+        self._may_read.wait()
         self._room.acquire()
         with self._lock:
-            wanted = work in self._ahead and not self._ending
+            work.begun = wanted = work in self._ahead and not self._ending
         if not wanted:
             self._room.release()
             return
@@ -260,7 +264,8 @@ class Pipeline:
         except LeaseLostError:
             self._end(work, None)
             return
-        if row is None and attempt.short_of_memory and work.beside:
+        if row is None and attempt.short_of_memory and work.beside and not work.alone:
+            self._may_read.clear()
             log.warning("%s: too little memory for it beside other scans; it is tried again alone", work.job.scan.case)
             self.soon(partial(self._alone.append, work))
             return
@@ -277,15 +282,19 @@ class Pipeline:
             self._all_stages(work)
 
     def _again(self) -> None:
-        """Try one for which there was too little memory, nothing else being in hand and nothing being read."""
-        if not self._room.acquire(blocking=False):  # one has come meanwhile
+        """Try one for which there was too little memory, once nothing else is at work."""
+        with self._lock:
+            at_work = [work for work in self._in_hand if work.begun and work not in self._alone]
+        if at_work or not self._room.acquire(blocking=False):  # one is still being read
             return
         try:
             work = self._alone.popleft()
-            work.beside = False
+            work.alone = True
             self._all_stages(work)
         finally:
             self._room.release()
+            if not self._alone:
+                self._may_read.set()
 
     def _all_stages(self, work: _Work) -> None:
         with work.at("read"):
@@ -306,7 +315,9 @@ class _Work:
 
     def __init__(self, job: Job) -> None:
         self.job = job
+        self.begun = False  # it is read, or has been
         self.beside = False  # others have been in hand with it
+        self.alone = False  # it is tried with nothing beside it
         self._stages: list[str] = []
         self._lock = threading.Lock()
 

@@ -256,6 +256,39 @@ def test_a_scan_that_is_tried_again_has_the_machine_to_itself(started: Start) ->
     assert len(ended) == 5
 
 
+def test_a_scan_that_is_tried_alone_is_tried_once_though_others_keep_coming(tmp_path: Path) -> None:
+    tries: list[str] = []
+
+    class Short(Stages):
+        def read(self, scan: Examination, before: Row | None, followed: bool) -> Attempt:
+            tries.append(scan.case)
+            attempt = super().read(scan, before, followed)
+            attempt.short_of_memory = scan.case == "b"
+            return attempt
+
+        def write(self, attempt: Attempt, mark: Callable[[Row], None]) -> Row | None:
+            super().write(attempt, mark)
+            return None if attempt.short_of_memory else Row(attempt.scan.case, "", "", "done")
+
+        def failed(self, attempt: Attempt) -> Row:
+            return Row(attempt.scan.case, "", "", "failed")
+
+    ended: dict[str, Row | None] = {}
+    stages, count = Short(), 0
+    pipeline = Pipeline(cast(Segmenter, stages))
+
+    def feed() -> bool:
+        nonlocal count
+        if "b" not in ended and count < 400 and pipeline._in_hand.__len__() < MOST_IN_HAND:  # as a command does, which asks nobody
+            pipeline.give(Scan(Examination("ab"[count] if count < 2 else f"c{count}", ()), ended))
+            count += 1
+        return len(ended) < count
+
+    pipeline.run(feed)
+    assert tries.count("b") == 2 and (row := ended["b"]) is not None and row.status == "failed"
+    assert count < 400 and len(ended) == count
+
+
 def test_a_scan_that_another_worker_has_is_left_to_it(predictor: Predictor, scans: list[Examination], tmp_path: Path) -> None:
     ended, _ = run(segmenter(predictor, tmp_path / "out"), scans, lost=scans[1].case)
     assert statuses(ended) == {scan.case: "lost" if scan is scans[1] else "done" for scan in scans}
