@@ -110,6 +110,8 @@ def predict(models: list[Path], source: Path | None, out: Path, options: Predict
     """
     if source is not None:
         _check_order(models, source, out)
+    elif len(models) > 1 and not _is_model(models[-1]):
+        raise ConfigError(f"{models[-1]} is no model; with --from there is no IN: segpipe predict {models[0]} {out} --from URL")
     shard, policy, series = parse_shard(options.shard), parse_policy(options.policy), parse_wanted(options.series)
     options.exchange.check()
     if options.watch and source is None:
