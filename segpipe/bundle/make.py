@@ -6,7 +6,6 @@ import platform
 import shutil
 import tempfile
 import uuid
-import zipfile
 from dataclasses import dataclass
 from importlib import metadata as installed
 from pathlib import Path
@@ -17,10 +16,11 @@ from segpipe.bundle.card import Card
 from segpipe.bundle.contents import list_folder
 from segpipe.bundle.document import FORMAT, FORMAT_VERSION
 from segpipe.bundle.facts import envelope_of, labels_of, metrics_of, provenance_of
-from segpipe.bundle.layout import CARD, DOCUMENT, INFERENCE, LICENCES, METADATA, MODEL, MODELHUB, PAGE, is_text
+from segpipe.bundle.layout import CARD, DOCUMENT, INFERENCE, LICENCES, METADATA, MODEL, MODELHUB, PAGE
 from segpipe.bundle.modelhub import modelhub_config
 from segpipe.bundle.monai import inference_text, metadata
 from segpipe.bundle.open import Package, open_package
+from segpipe.bundle.pack import write_archive
 from segpipe.bundle.page import html_card, markdown_card
 from segpipe.bundle.samples import add_samples
 from segpipe.dataset.split import load_split
@@ -81,18 +81,6 @@ def make_package(sources: Sources, out: Path, device: str = "auto") -> Package:
         else:
             root.rename(out)
     return open_package(out)
-
-
-def write_archive(root: Path, target: Path) -> None:
-    """The files of a package's folder as a zip archive; the same files give the same bytes."""
-    with zipfile.ZipFile(target, "w") as archive:
-        for path in sorted(path for path in root.rglob("*") if path.is_file()):
-            name = path.relative_to(root).as_posix()
-            record = zipfile.ZipInfo(name)  # dated 1980
-            record.compress_type = zipfile.ZIP_DEFLATED if is_text(name) else zipfile.ZIP_STORED
-            record.external_attr = 0o100644 << 16
-            with path.open("rb") as source, archive.open(record, "w", force_zip64=False) as packed:
-                shutil.copyfileobj(source, packed, 1 << 20)
 
 
 def _fill(root: Path, sources: Sources, device: str) -> None:

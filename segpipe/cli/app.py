@@ -13,7 +13,7 @@ from segpipe.cli.network import Authority, Certificate, Key, Secret, Title, To, 
 from segpipe.cli.node import listen
 from segpipe.cli.option_values import in_range, named_label, one_of
 from segpipe.cli.output import guarded, set_up
-from segpipe.cli.packages import describe, package, verify
+from segpipe.cli.packages import describe, hub, package, verify
 from segpipe.cli.usage import NodeCommand, PathsCommand, SettingsCommand
 from segpipe.commands.outcome import Outcome
 from segpipe.errors import ConfigError
@@ -267,6 +267,7 @@ def export(
 
 for packaging in (package, verify, describe):
     app.command()(guarded(packaging))
+app.add_typer(hub, name="hub")
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from segpipe.cli.output import guarded
 from segpipe.commands.outcome import Outcome
 
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:1.")]
@@ -58,3 +59,57 @@ def describe(path: Annotated[Path, typer.Argument(metavar="PACKAGE", help="Folde
     from segpipe.commands.package import describe as run
 
     return run(path)
+
+
+hub = typer.Typer(
+    help="Packages by name and version: a hub is a folder, or that folder on a web server.",
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+Hub = Annotated[str, typer.Argument(metavar="HUB", help="Folder, or http(s) address.")]
+
+
+@hub.command("list")
+@guarded
+def hub_list(where: Hub) -> Outcome:
+    """Show what a hub holds.
+
+    \b
+    segpipe hub list https://models.hospital.org/hub
+    """
+    from segpipe.commands.hub import hub_list as run
+
+    return run(where)
+
+
+@hub.command("add")
+@guarded
+def hub_add(
+    where: Annotated[Path, typer.Argument(metavar="HUB", help="Folder, made where it is not there.")],
+    path: Annotated[Path, typer.Argument(metavar="PACKAGE", help="Folder or .zip.")],
+) -> Outcome:
+    """Put a package into a hub; a version that is there is never replaced.
+
+    \b
+    segpipe hub add hub/ prostate-vnet-1.2.zip
+    """
+    from segpipe.commands.hub import hub_add as run
+
+    return run(where, path)
+
+
+@hub.command("pull")
+@guarded
+def hub_pull(
+    where: Hub,
+    wanted: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="Without a version: the latest.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help=".zip to write.", show_default="NAME-VERSION.zip")] = None,
+) -> Outcome:
+    """Fetch a package, checked by its SHA-256 and looked through.
+
+    \b
+    segpipe hub pull https://models.hospital.org/hub prostate-vnet@1.2
+    """
+    from segpipe.commands.hub import hub_pull as run
+
+    return run(where, wanted, out)
