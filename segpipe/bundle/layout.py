@@ -24,7 +24,8 @@ VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){0,2}")
 SAMPLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 LONGEST_NAME = 64
 
-_IMAGE = r"(nii\.gz|nii|nrrd|mha|png|tif|tiff)"
+_IMAGE = r"(nii\.gz|png)"
+"""Formats of samples: one file each, where NRRD and MetaImage may name others whose content is then read."""
 _PATTERNS = (
     *(re.escape(name) for name in (DOCUMENT, METADATA, INFERENCE, MODELHUB, CARD, PAGE, *LICENCES.values(), *MODELS)),
     rf"samples/(images|labels)/{SAMPLE.pattern}\.{_IMAGE}",

@@ -22,13 +22,14 @@ from segpipe.bundle.monai import inference_text, metadata
 from segpipe.bundle.open import Package, open_package
 from segpipe.bundle.pack import write_archive
 from segpipe.bundle.page import html_card, markdown_card
-from segpipe.bundle.samples import add_samples
+from segpipe.bundle.samples import add_samples, compare_sample
 from segpipe.dataset.split import load_split
 from segpipe.errors import ConfigError, SegpipeError
 from segpipe.inference.api import load_model
 from segpipe.inference.predictor import Predictor
 from segpipe.io.atomic import check_folder, replacing
-from segpipe.package.model_file import Model, document_text, load_models
+from segpipe.package.model_file import document_text
+from segpipe.plan.plan import Plan
 from segpipe.training.run_folder import RunFolder
 
 _NAMESPACE = uuid.UUID("5f1c3b52-6a0e-5c0b-9d57-2f6f3c8f7d11")
@@ -88,9 +89,9 @@ def _fill(root: Path, sources: Sources, device: str) -> None:
     for path, name in zip((sources.model, *sources.more), models, strict=True):
         _copy(path, root / name)
     predictor = load_model(root / MODEL, device, precision="fp32", runtime="torch")
-    for path in sources.more:
-        _check_same(path, predictor.models[0])
     samples = add_samples(sources.samples, root, predictor)
+    for path in sources.more:
+        _check_same(path, predictor.plan, samples, root, device)
     document = _document(sources, predictor, models, samples)
     card = sources.card
     texts = {LICENCES[what]: text for what, text in card.texts.items()}
@@ -112,11 +113,13 @@ def _copy(path: Path, target: Path) -> None:
         raise ConfigError(f"{path}: cannot be copied ({error.strerror}); must be a model file: give RUN/model.ts") from error
 
 
-def _check_same(path: Path, model: Model) -> None:
-    """Refuse a second file that is not of the same model."""
-    other = load_models(path)[0]
-    if other.plan != model.plan:
-        raise ConfigError(f"{path}: is another model than {model.path.name}; must be the same: export both from one run")
+def _check_same(path: Path, plan: Plan, samples: list[dict[str, Any]], root: Path, device: str) -> None:
+    """Refuse another file that is not of the same model: it must have its plan, and make its label maps of the samples."""
+    onnx = path.suffix == ".onnx"
+    other = load_model(path, "cpu" if onnx else device, precision="fp32", runtime="auto" if onnx else "torch")
+    same = other.plan == plan and all(label.fits for sample in samples for label in compare_sample(sample, root, other))
+    if not same:
+        raise ConfigError(f"{path}: is another model than {path.with_suffix('.ts')}: export both from one run, or remove it")
 
 
 def _document(sources: Sources, predictor: Predictor, models: list[str], samples: list[dict[str, Any]]) -> dict[str, Any]:

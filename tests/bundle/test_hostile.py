@@ -105,6 +105,13 @@ def bomb() -> bytes:
     return packed.getvalue()
 
 
+def huge(folder: Path) -> None:
+    """A header of 32767 voxels along each axis before the bytes of a small scan."""
+    data = bytearray(gzip.decompress((folder / IMAGE).read_bytes()))
+    data[40:48] = struct.pack("<4h", 3, 32767, 32767, 32767)
+    put(folder, IMAGE, gzip.compress(bytes(data)))
+
+
 def model_with(change: Callable[[dict[str, bytes]], None]) -> Attack:
     """The model with other records, every checksum right."""
 
@@ -157,6 +164,7 @@ FOLDERS: dict[str, tuple[Attack, str]] = {
     "a cache of Python": (extra("docs/__pycache__/x.pyc"), "no part of a package"),
     "another config of MONAI": (extra("configs/train.json"), "no part of a package"),
     "MONAI's logging config, which runs code": (extra("configs/logging.conf"), "no part of a package"),
+    "a sample of a format that may read other files": (extra("samples/images/sample-02.nrrd"), "no part of a package"),
     "a sample that is not listed": (extra("samples/images/sample-02.nii.gz"), "does not list"),
     "a name beyond ASCII": (extra("docs/READ\u202eME.md"), "no part of a package"),
     "a name with a newline": (extra("docs/a\nb.md"), "no part of a package"),
@@ -233,6 +241,7 @@ FOLDERS: dict[str, tuple[Attack, str]] = {
     "a sample that unpacks without end": (lambda folder: put(folder, IMAGE, bomb()), "unpacks to more"),
     "a sample that is no gzip": (holding(IMAGE, b"no gzip"), "cannot be read"),
     "a sample that is no scan": (holding(IMAGE, gzip.compress(b"no scan" * 100)), "is no NIfTI file"),
+    "a scan that claims to be huge": (huge, "too few for the"),
     "a label map that is a pickle": (holding(EXPECTED, gzip.compress(pickle.dumps(_Evil()))), "is no NIfTI file"),
     # the model
     "a pickle for a model": (holding(MODEL, pickle.dumps(_Evil())), "is not a model file"),

@@ -12,6 +12,7 @@ import jsonschema
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from segpipe.bundle.card import read_card
 from segpipe.bundle.guide import MISSING
@@ -27,6 +28,9 @@ from segpipe.errors import ConfigError, DataError, ModelError
 from segpipe.geometry.grid import Grid, Volume
 from segpipe.io.read import read_volume
 from segpipe.io.write import write_label_map, write_volume
+from segpipe.network.build import build_network
+from segpipe.package.export import export_kinds
+from segpipe.package.model_file import Kind
 from tests.bundle.conftest import PLAN, TRAINING_DATA, change_document, put, write_card
 from tests.conftest import Run
 
@@ -280,6 +284,25 @@ def test_a_package_is_exported_only_beside_itself(folder: Path, tmp_path: Path) 
     with pytest.raises(ModelError, match="is not one that this segpipe builds"):  # the tests' own network
         export(folder, tmp_path / "other.ts", ["ts"])
     open_package(folder)
+
+
+def test_every_kind_of_model_file_of_a_package_proves_itself(made: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    network = build_network(PLAN.network, 1, 3, 3)
+    files: dict[Kind, Path] = {"ts": tmp_path / "model.ts", "pt2": tmp_path / "model.pt2", "onnx": tmp_path / "model.onnx"}
+    export_kinds(network, PLAN, {}, files)
+    package = make_package(sources(made, model=files["ts"], more=(files["pt2"], files["onnx"])), tmp_path / "package", "cpu")
+    verdict = verify(package.path, "cpu")
+    assert [one.model for one in verdict.compared] == ["models/model.ts", "models/model.pt2", "models/model.onnx"]
+    assert verdict.passed
+    export(package.path, tmp_path / "again.ts", ["ts"])
+    assert (tmp_path / "again.ts").is_file()
+    torch.manual_seed(1)
+    export_kinds(build_network(PLAN.network, 1, 3, 3), PLAN, {}, {"pt2": tmp_path / "model.pt2"})
+    with pytest.raises(ConfigError, match="is another model"):
+        make_package(sources(made, model=files["ts"], more=(files["pt2"],)), tmp_path / "mixed", "cpu")
+    assert not (tmp_path / "mixed").exists()
 
 
 def test_the_program_says_in_one_line_why_a_package_is_refused(folder: Path, segpipe: Run) -> None:
