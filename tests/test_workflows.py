@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,15 @@ def test_the_story_of_your_own_data_runs(tmp_path: Path) -> None:
     held_out = {"anna_2019", "anna_2021"} & set(splits["validation"])
     assert len(held_out) in {0, 2}  # one patient's scans never part
     assert (tmp_path / "my_scores.json").is_file()
+
+
+@pytest.mark.timeout(900)
+def test_the_story_of_publishing_runs(tmp_path: Path) -> None:
+    shutil.copy(WORKFLOWS / "card.yaml", tmp_path)
+    done = run_story("publish.md", tmp_path)
+    assert done.returncode == 0, told(done)
+    assert done.stdout.count("PASS     prostate-zones@1.0") == 2
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 6
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.stem)

@@ -13,6 +13,7 @@ from segpipe.cli.network import Authority, Certificate, Key, Secret, Title, To, 
 from segpipe.cli.node import listen
 from segpipe.cli.option_values import in_range, named_label, one_of
 from segpipe.cli.output import guarded, set_up
+from segpipe.cli.packages import describe, hub, package, verify
 from segpipe.cli.usage import NodeCommand, PathsCommand, SettingsCommand
 from segpipe.commands.outcome import Outcome
 from segpipe.errors import ConfigError
@@ -264,6 +265,11 @@ def export(
 
     kinds: Any = [one_of("--to", kind.strip(), ("ts", "pt2", "onnx")) for kind in to.split(",")]
     return write(run, out, list(dict.fromkeys(kinds)))
+
+
+for packaging in (package, verify, describe):
+    app.command()(guarded(packaging))
+app.add_typer(hub, name="hub")
 
 
 @app.command()

@@ -10,6 +10,8 @@ from typing import Any, cast
 import yaml
 from torch import nn
 
+from segpipe.bundle.contents import is_package
+from segpipe.bundle.unpack import model_in
 from segpipe.commands.outcome import Outcome
 from segpipe.config.check import to_settings
 from segpipe.dataset.load import load_dataset
@@ -39,8 +41,9 @@ def export(source: Path, out: Path | None, kinds: Sequence[Kind] = ("ts",)) -> O
     """Export a network in each of `kinds`, prove every file, and write them when all are proved.
 
     Args:
-        source: folder of a training, or a TorchScript model file of one plan with a network of segpipe's own.
-        out: file to write, or of several kinds their name without ending; None: beside `source`, `model` in a run folder.
+        source: folder of a training, a package, or a TorchScript model file of one plan with a network of segpipe's own.
+        out: file to write, or of several kinds their name without ending; None: beside `source`, `model` in a run folder; of a package,
+            to which nothing may be added, it must be given.
 
     Raises:
         ConfigError: no run folder, or a file cannot be written.
@@ -48,6 +51,10 @@ def export(source: Path, out: Path | None, kinds: Sequence[Kind] = ("ts",)) -> O
     """
     if not source.exists():
         raise ConfigError(f"{source}: no such file or folder; give the folder of a run that segpipe train made, or a model file")
+    if is_package(source):
+        if out is None:
+            raise ConfigError(f"{source} is a package, to which nothing can be added; must say where to write: --out model.{kinds[0]}")
+        source = model_in(source)
     name = (RunFolder(source).model if source.is_dir() else source).with_suffix(f".{kinds[0]}")
     paths = paths_of(kinds, out or name)
     for path in paths.values():

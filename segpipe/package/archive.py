@@ -18,6 +18,8 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, R
 """What zipfile raises over damaged bytes: ValueError for names that are no text and places before the file, RuntimeError for records that
 claim to be encrypted or (NotImplementedError) of an unknown kind."""
 
+_MOST_GROWTH, _SMALL = 4, 64 << 20
+"""Bytes that an archive may unpack to: so many times its own, and so many more; weights hardly shrink, and torch does not pack them."""
 _ZIP_HEADER_BYTES = 30
 _ALIGNMENT = 64
 """Tensors begin at multiples of it in the file, as torch writes them."""
@@ -39,6 +41,8 @@ def checked_records(data: bytes, path: Path) -> dict[str, bytes]:
             raise ModelError(f"{path} is not a model file: give one that `segpipe export` wrote, such as RUN/model.ts")
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if any(record.compress_type not in _COMPRESSIONS for record in archive.infolist()):
+                raise damaged
+            if sum(record.file_size for record in archive.infolist()) > _MOST_GROWTH * len(data) + _SMALL:
                 raise damaged
             if len(set(archive.namelist())) != len(archive.namelist()):
                 raise damaged

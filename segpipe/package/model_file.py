@@ -1,8 +1,8 @@
 """The model file: one file that is the model: network, weights, and `segpipe.json` with the plan and all that is known of it.
 
 `model.ts` (TorchScript) is what every run leaves; `.pt2` (torch.export) and `.onnx` hold the same network and document. Reading one
-runs no Python from the file: torch's loader of TorchScript knows tensors and TorchScript classes only, a `.pt2` is looked through
-before torch reads it (`pt2_check`), ONNX is data; everything else is JSON that is checked against the plan's types.
+runs no Python from the file: a TorchScript and a `.pt2` archive are looked through before torch reads them (`script_check`, `pt2_check`),
+ONNX is data; everything else is JSON that is checked against the plan's types.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from segpipe.package.openvino_network import from_onnx
 from segpipe.package.parts_network import parts_of
 from segpipe.package.pt2 import load_pt2
 from segpipe.package.pt2_check import GRAPH
+from segpipe.package.script_check import check_script
 from segpipe.package.torchscript import Network, load_network
 from segpipe.plan.plan import Plan, plan_from_dict
 
@@ -144,6 +145,7 @@ def network_of(content: Content, path: Path, device: torch.device | str, made: s
         if torch.device(device).type != "cpu":
             raise ModelError(f"{path}: ONNX runs on the processor here, not on {device}: use --device cpu, or a model.ts")
         return nn.Module(), from_onnx(content.data)
+    check_script(content.records, path)
     try:
         return load_network(content.data, device)
     except (RuntimeError, ValueError, KeyError, EOFError) as error:

@@ -1,0 +1,132 @@
+"""Samples of a package: scans that go with it, the label maps that its model made of them, and the comparison with those made here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segpipe.bundle.layout import IMAGES, LABELS
+from segpipe.errors import DataError
+from segpipe.geometry.grid import CORNER_TOLERANCE_MM, Grid
+from segpipe.inference.gather import Kinds, gather
+from segpipe.inference.predictor import Predictor
+from segpipe.io.find import is_picture
+from segpipe.io.read import read_channels, read_label, read_volume
+from segpipe.io.write import write_label_map, write_volume
+from segpipe.plan.plan import Plan
+
+TOLERANCE = {"dice": 0.99, "voxels": 4}
+"""Of each label: the least Dice, or, of small ones, the most voxels that may differ. In fp32 on one machine nothing differs; sums in
+another order turn a voxel here and there on the border of two labels."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How one label of a sample compares.
+
+    Attributes:
+        dice: 1 where both have none.
+        voxels: that only one of the two has.
+        expected, found: voxels in each.
+    """
+
+    label: str
+    dice: float
+    voxels: int
+    expected: int
+    found: int
+    fits: bool
+
+    def __str__(self) -> str:
+        counts = f"{self.voxels} voxel(s) differ, {self.expected} expected, {self.found} found"
+        return f"{self.label}: Dice {self.dice:.4f}, {counts}"
+
+
+def add_samples(source: Path, root: Path, predictor: Predictor) -> list[dict[str, Any]]:
+    """Write the scans in `source` anew under numbers, and the label map of each, into a package that is being made.
+
+    Nothing but voxels and their place is written: headers, and names of files, may tell of patients.
+
+    Args:
+        source: a scan, or a folder of scans.
+        root: of the package.
+        predictor: in fp32, its model that of the package.
+
+    Returns:
+        What `segpipe.json` says of each sample.
+
+    Raises:
+        DataError: no scan, DICOM, or a scan in which the model finds nothing: it would prove nothing.
+    """
+    plan = predictor.plan
+    found = gather(source, root, [channel.name for channel in plan.channels], kinds=Kinds(pictures=plan.pictures))
+    samples = []
+    for number, scan in enumerate(found, 1):
+        if scan.problem:
+            raise DataError(f"{scan.images[0]}: {scan.problem}")
+        if scan.slices is not None:
+            raise DataError(
+                f"{source}: {scan.case} is DICOM, whose headers tell of a patient: `segpipe convert` it, and give the NIfTI file"
+            )
+        samples.append(_add(list(scan.images), f"sample-{number:02d}", root, predictor))
+    return samples
+
+
+def _add(images: list[Path], name: str, root: Path, predictor: Predictor) -> dict[str, Any]:
+    suffix = ".png" if is_picture(images[0]) else ".nii.gz"
+    names = [f"{IMAGES}/{name}{f'_{number:04d}' if len(images) > 1 else ''}{suffix}" for number in range(len(images))]
+    for image, target in zip(images, names, strict=True):
+        write_volume(root / target, read_volume(image))
+    labels, grid = predicted(predictor, [root / target for target in names])
+    voxels = {label.name: int((labels == label.value).sum()) for label in predictor.plan.labels[1:]}
+    if not any(voxels.values()):
+        raise DataError(f"{images[0]}: the model finds nothing in this sample, which would prove nothing: give another scan")
+    expected = f"{LABELS}/{name}{suffix}"
+    write_label_map(root / expected, labels, grid)
+    return {"name": name, "images": names, "expected": expected, "voxels": voxels, "tolerance": dict(TOLERANCE)}
+
+
+def predicted(predictor: Predictor, images: list[Path]) -> tuple[NDArray[Any], Grid]:
+    """The label map (I, J, K) of one sample, and its grid."""
+    volume = read_volume(images[0]) if len(images) == 1 else read_channels(images)
+    return predictor.predict(volume).labels, volume.grid
+
+
+def compare_sample(sample: dict[str, Any], root: Path, predictor: Predictor) -> list[Difference]:
+    """Segment a sample of an unpacked package and compare, label by label.
+
+    Raises:
+        DataError: a file cannot be read, or the expected label map lies elsewhere than its scan or holds other labels.
+    """
+    labels, grid = predicted(predictor, [root / name for name in sample["images"]])
+    expected = read_label(root / sample["expected"])
+    array = expected.array[0]
+    if array.shape != labels.shape or expected.grid.distance_mm(grid) > CORNER_TOLERANCE_MM:
+        raise DataError(f"{sample['expected']}: does not lie where its scan does; ask who made the package")
+    foreign = set(np.unique(array).tolist()) - {label.value for label in predictor.plan.labels}
+    if foreign:
+        raise DataError(f"{sample['expected']}: holds the value {min(foreign)}, which the model does not have; ask who made the package")
+    told = {label.name: int((array == label.value).sum()) for label in predictor.plan.labels[1:]}
+    if told != sample["voxels"] or not any(told.values()):
+        raise DataError(f"{sample['expected']}: has other voxels than segpipe.json says, or none; ask who made the package")
+    return differences(array, labels, predictor.plan, sample["tolerance"])
+
+
+def differences(expected: NDArray[Any], found: NDArray[Any], plan: Plan, tolerance: dict[str, Any]) -> list[Difference]:
+    """Two label maps (I, J, K) of label values, label by label.
+
+    Args:
+        tolerance: `dice` and `voxels`, see `TOLERANCE`.
+    """
+    result = []
+    for label in plan.labels[1:]:
+        truth, here = expected == label.value, found == label.value
+        both, many = int((truth & here).sum()), int(truth.sum()) + int(here.sum())
+        dice, voxels = 2.0 * both / many if many else 1.0, many - 2 * both
+        fits = dice >= tolerance["dice"] or voxels <= tolerance["voxels"]
+        result.append(Difference(label.name, dice, voxels, int(truth.sum()), int(here.sum()), fits))
+    return result

@@ -1,0 +1,314 @@
+"""A package: what it says, that it proves itself, and that others can read it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from segpipe.bundle.card import read_card
+from segpipe.bundle.guide import MISSING
+from segpipe.bundle.layout import CARD as CARD_FILE
+from segpipe.bundle.layout import DOCUMENT, INFERENCE, METADATA, MODEL, MODELHUB, PAGE
+from segpipe.bundle.make import Sources, make_package
+from segpipe.bundle.open import open_package
+from segpipe.bundle.samples import differences
+from segpipe.bundle.unpack import model_in
+from segpipe.bundle.verify import verify
+from segpipe.commands.export import export
+from segpipe.errors import ConfigError, DataError, ModelError
+from segpipe.geometry.grid import Grid, Volume
+from segpipe.io.read import read_volume
+from segpipe.io.write import write_label_map, write_volume
+from segpipe.network.build import build_network
+from segpipe.package.export import export_kinds
+from segpipe.package.model_file import Kind
+from tests.bundle.conftest import PLAN, TRAINING_DATA, change_document, put, write_card
+from tests.conftest import Run
+
+LABELS = "samples/labels/sample-01.nii.gz"
+
+
+def sources(made: Path, **changes: Any) -> Sources:
+    values: dict[str, Any] = {"model": made / "model.ts", "more": (), "run": None, "samples": made / "scans"}
+    return Sources(**{**values, "card": read_card(made / "card.yaml"), **changes})
+
+
+@pytest.mark.parametrize("form", ["folder", "package.zip"])
+def test_a_package_proves_itself(made: Path, form: str) -> None:
+    verdict = verify(made / form, "cpu")
+    assert verdict.passed
+    assert {(label.label, label.dice, label.voxels) for one in verdict.compared for label in one.labels} == {
+        ("organ", 1.0, 0),
+        ("tumour", 1.0, 0),
+    }
+    assert verdict.other_versions == []
+
+
+def test_the_document_says_what_the_model_knows(made: Path) -> None:
+    document = open_package(made / "folder").document
+    assert document["labels"][1] == {
+        "value": 10,
+        "name": "organ",
+        "colour": [1, 2, 3],
+        "category": {"value": "91723000", "scheme": "SCT", "meaning": "Anatomical Structure"},
+        "type": {"value": "41216001", "scheme": "SCT", "meaning": "Prostate"},
+        "modifier": None,
+    }
+    envelope = document["envelope"]
+    assert {key: envelope[key] for key in TRAINING_DATA} == TRAINING_DATA
+    assert (envelope["modality"], envelope["pictures"], envelope["field_of_view_mm"]) == ("MR", False, None)
+    assert document["metrics"]["dice"]["organ"] == {"mean": 0.9, "low": None, "high": None, "cases": 3}
+
+
+def test_neither_names_of_scans_nor_headers_travel(made: Path, tmp_path: Path) -> None:
+    source = nib.load(made / "scans" / "mueller_hans_1950.nii.gz")
+    source.header["descrip"] = b"Mueller, Hans"
+    (tmp_path / "scans").mkdir()
+    nib.save(source, tmp_path / "scans" / "mueller.nii.gz")
+    package = make_package(sources(made, samples=tmp_path / "scans"), tmp_path / "package", "cpu")
+    for path in package.path.rglob("*"):
+        assert "mueller" not in path.name.lower()
+        if path.is_file():
+            content = nib.load(path).header.binaryblock if path.suffix == ".gz" else path.read_bytes()
+            assert b"mueller" not in content.lower(), path
+    image = read_volume(package.path / "samples/images/sample-01.nii.gz")
+    np.testing.assert_array_equal(image.array, read_volume(made / "scans" / "mueller_hans_1950.nii.gz").array)
+
+
+def test_the_same_sources_give_the_same_files(made: Path) -> None:
+    files = [path for path in (made / "folder").rglob("*") if path.is_file()]
+    with zipfile.ZipFile(made / "package.zip") as archive:
+        assert sorted(archive.namelist()) == sorted(path.relative_to(made / "folder").as_posix() for path in files)
+        document = json.loads(archive.read(DOCUMENT))
+    other = json.loads((made / "folder" / DOCUMENT).read_text())
+    assert document["id"] == other["id"]
+    assert document["files"][MODEL] == other["files"][MODEL]
+    assert document["files"][CARD_FILE] == other["files"][CARD_FILE]
+
+
+def test_a_package_that_is_there_is_never_replaced(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    with pytest.raises(ConfigError, match="is there already"):
+        make_package(sources(made), tmp_path / "package", "cpu")
+
+
+def test_a_sample_in_which_nothing_is_found_is_refused_and_leaves_nothing(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_volume(tmp_path / "in" / "air.nii.gz", Volume(np.zeros((1, 9, 9, 9), np.float32), Grid((9, 9, 9), np.eye(4))))
+    with pytest.raises(DataError, match="finds nothing"):
+        make_package(sources(made, samples=tmp_path / "in"), tmp_path / "out" / "package", "cpu")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_label_map_that_differs_is_named(folder: Path) -> None:
+    expected = read_volume(folder / LABELS)
+    array = expected.array[0].copy()
+    array[array == 255] = 10
+    write_label_map(folder / LABELS, array, expected.grid)
+    put(folder, LABELS, (folder / LABELS).read_bytes())
+    with pytest.raises(DataError, match="other voxels than"):
+        verify(folder, "cpu")
+    change_document(folder, lambda d: d["samples"][0].update(voxels={"organ": int((array == 10).sum()), "tumour": 0}))
+    change_document(folder, lambda d: d["made_with"].update(torch="2.1.0"))
+    verdict = verify(folder, "cpu")
+    assert not verdict.passed
+    assert {label.label for one in verdict.compared for label in one.labels if not label.fits} == {"organ", "tumour"}
+    assert any(text.startswith("torch 2.1.0, here ") for text in verdict.other_versions)
+
+
+@pytest.mark.parametrize(("moved", "fits"), [(0, True), (4, True), (40, False)])
+def test_small_labels_may_differ_in_a_few_voxels(moved: int, fits: bool) -> None:
+    expected = np.zeros((10, 10, 10), np.uint8)
+    expected[:5] = 10
+    found = expected.copy()
+    found[5].flat[:moved] = 10
+    organ = differences(expected, found, PLAN, {"dice": 0.99, "voxels": 4})[0]
+    assert (organ.voxels, organ.fits) == (moved, fits)
+    assert organ.dice == pytest.approx(2 * 500 / (1000 + moved))
+
+
+def test_a_package_is_unpacked_once_and_again_when_it_was_changed(archive: Path, cache: Path) -> None:
+    model = model_in(archive)
+    assert cache in model.parents
+    before = model.stat().st_mtime_ns
+    assert model_in(archive) == model
+    assert model.stat().st_mtime_ns == before
+    content = model.read_bytes()
+    model.write_bytes(b"changed")
+    assert model_in(archive).read_bytes() == content
+
+
+def test_a_package_that_somebody_zipped_with_its_folder_is_read(folder: Path, tmp_path: Path) -> None:
+    shutil.make_archive(str(tmp_path / "zipped"), "zip", folder.parent, folder.name)
+    assert open_package(tmp_path / "zipped.zip").label == "blocks-thresholds@1.2"
+
+
+def test_what_is_missing_is_marked_as_missing(made: Path) -> None:
+    page, text = ((made / "folder" / name).read_text(encoding="utf-8") for name in (PAGE, CARD_FILE))
+    assert f'<th>Funding</th><td class="missing">{MISSING}</td>' in page
+    assert f"**Funding.** **{MISSING}**" in text
+    assert "**Limitations.** Blocks only." in text
+    assert "Organ and tumour &lt;b&gt;by&lt;/b&gt; thresholds" in page
+    assert "Finds \\| blocks." in text
+    assert "SCT 41216001 Prostate" in page
+
+
+TENSOR = {
+    "type": "object",
+    "required": ["type", "format", "num_channels", "spatial_shape", "dtype", "value_range"],
+    "properties": {"num_channels": {"type": "integer"}, "value_range": {"type": "array", "items": {"type": "number"}}},
+}
+IO = {"type": "object", "minProperties": 1, "additionalProperties": TENSOR}
+META_SCHEMA = {
+    "type": "object",
+    "required": [
+        *("schema", "version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version", "task", "description"),
+        *("authors", "copyright", "network_data_format"),
+    ],
+    "properties": {
+        **{key: {"type": "string"} for key in ("version", "monai_version", "pytorch_version", "numpy_version", "task", "description")},
+        **{key: {"type": "string"} for key in ("authors", "copyright", "data_type", "pred_classes", "intended_use")},
+        "changelog": {"type": "object"},
+        "references": {"type": "array", "items": {"type": "string"}},
+        "network_data_format": {"type": "object", "required": ["inputs", "outputs"], "properties": {"inputs": IO, "outputs": IO}},
+    },
+}
+"""What MONAI's specification of bundles asks of `metadata.json`."""
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:monai")
+@pytest.mark.filterwarnings("ignore:.*target.*:UserWarning")
+def test_monai_verifies_and_runs_it_as_a_bundle(folder: Path, tmp_path: Path) -> None:
+    from monai.bundle import run, verify_metadata
+
+    schema = tmp_path / "schema.json"  # instead of the one that MONAI would fetch from the web
+    schema.write_text(json.dumps(META_SCHEMA))
+    verify_metadata(meta_file=str(folder / METADATA), filepath=str(schema))
+    run(config_file=str(folder / INFERENCE), meta_file=str(folder / METADATA), bundle_root=str(folder))
+    made = read_volume(folder.with_name(f"{folder.name}_labels") / "sample-01.nii.gz")
+    expected = read_volume(folder / LABELS)
+    np.testing.assert_array_equal(made.array, expected.array)
+    assert made.grid.same_as(expected.grid)
+    open_package(folder)  # and it is still whole
+
+
+def test_its_config_is_one_of_modelhub(made: Path) -> None:
+    config = json.loads((made / "folder" / MODELHUB).read_text())
+    text = {"type": "string"}
+    section = {"type": "object", "additionalProperties": False}
+    meta = dict.fromkeys(("name", "application_area", "task", "task_extended", "data_type"), text)
+    model = dict.fromkeys(("description", "provenance", "architecture", "learning_type", "format"), text)
+    ends = {"type": "object", "required": ["input", "output"]}
+    schema = {
+        **section,
+        "required": ["id", "meta", "model", "modelhub"],
+        "properties": {
+            "id": text,
+            "meta": {**section, "required": list(meta), "properties": {**meta, "data_source": text}},
+            "model": {
+                **section,
+                "required": [*model, "io"],
+                "properties": {**model, "io": ends},
+            },
+            "modelhub": {"type": "object"},
+        },
+    }
+    jsonschema.validate(config, schema)
+    assert config["model"]["io"]["output"][0]["type"] == "mask_image"
+    assert len(config["model"]["io"]["input"]["single"]["dim_limits"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"version": 1.2}, "version: '1.2'"),
+        ({"name": "Not A Name"}, "card.name"),
+        ({"nonsense": "x"}, "unknown key 'nonsense'"),
+        ({"licences": {"code": "MIT", "weights": "MIT"}}, "lacks the key samples"),
+        ({"licences": {"code": "MIT", "weights": "mine", "samples": "MIT"}}, "licences.weights"),
+        ({"licences": {"code": "MIT", "weights": "LicenseRef-Mine", "samples": "MIT"}}, "licence_files.weights"),
+        ({"authors": []}, "card.authors"),
+        ({"publication": {"title": "x"}}, "publication lacks"),
+    ],
+)
+def test_a_card_that_does_not_tell_enough_is_refused(tmp_path: Path, changes: dict[str, Any], word: str) -> None:
+    with pytest.raises(ConfigError, match=word) as caught:
+        read_card(write_card(tmp_path / "card.yaml", **changes))
+    assert str(tmp_path / "card.yaml") in str(caught.value)
+
+
+def test_a_card_cannot_run_python(tmp_path: Path) -> None:
+    (tmp_path / "card.yaml").write_text("name: !!python/object/apply:os.system ['touch owned']")
+    with pytest.raises(ConfigError, match="is not YAML"):
+        read_card(tmp_path / "card.yaml")
+
+
+def test_a_card_that_would_make_a_package_that_is_refused_makes_none(made: Path, tmp_path: Path) -> None:
+    card = read_card(write_card(tmp_path / "card.yaml", limitations="$import os"))
+    with pytest.raises(ModelError, match="would run code"):
+        make_package(sources(made, card=card), tmp_path / "package", "cpu")
+    assert not (tmp_path / "package").exists()
+
+
+def test_the_program_makes_verifies_describes_and_uses_a_package(made: Path, tmp_path: Path, segpipe: Run) -> None:
+    words = [str(made / "model.ts"), "--card", str(made / "card.yaml"), "--samples", str(made / "scans"), "--device", "cpu"]
+    done = segpipe("package", *words)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "blocks-thresholds-1.2.zip").is_file()
+    verified = segpipe("verify", "blocks-thresholds-1.2.zip", "--device", "cpu")
+    assert verified.returncode == 0, verified.stderr
+    assert "PASS     blocks-thresholds@1.2" in verified.stdout
+    shown = segpipe("describe", "blocks-thresholds-1.2.zip").stdout
+    for word in ("CC-BY-4.0", "0.5 to 1, 0.5 to 1, 2 to 4 mm", "SCT 41216001 Prostate", "missing: "):
+        assert word in shown
+    segmented = segpipe("predict", "blocks-thresholds-1.2.zip", str(made / "scans"), "out", "--device", "cpu")
+    assert segmented.returncode == 0, segmented.stderr
+    with zipfile.ZipFile(tmp_path / "blocks-thresholds-1.2.zip") as archive:
+        archive.extract(LABELS, tmp_path / "expected")
+    found = read_volume(tmp_path / "out" / "mueller_hans_1950.nii.gz")
+    np.testing.assert_array_equal(found.array, read_volume(tmp_path / "expected" / LABELS).array)
+
+
+def test_a_package_is_exported_only_beside_itself(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--out model.onnx"):
+        export(folder, None, ["onnx"])
+    with pytest.raises(ModelError, match="is not one that this segpipe builds"):  # the tests' own network
+        export(folder, tmp_path / "other.ts", ["ts"])
+    open_package(folder)
+
+
+def test_every_kind_of_model_file_of_a_package_proves_itself(made: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    network = build_network(PLAN.network, 1, 3, 3)
+    files: dict[Kind, Path] = {"ts": tmp_path / "model.ts", "pt2": tmp_path / "model.pt2", "onnx": tmp_path / "model.onnx"}
+    export_kinds(network, PLAN, {}, files)
+    package = make_package(sources(made, model=files["ts"], more=(files["pt2"], files["onnx"])), tmp_path / "package", "cpu")
+    verdict = verify(package.path, "cpu")
+    assert [one.model for one in verdict.compared] == ["models/model.ts", "models/model.pt2", "models/model.onnx"]
+    assert verdict.passed
+    export(package.path, tmp_path / "again.ts", ["ts"])
+    assert (tmp_path / "again.ts").is_file()
+    torch.manual_seed(1)
+    export_kinds(build_network(PLAN.network, 1, 3, 3), PLAN, {}, {"pt2": tmp_path / "model.pt2"})
+    with pytest.raises(ConfigError, match="is another model"):
+        make_package(sources(made, model=files["ts"], more=(files["pt2"],)), tmp_path / "mixed", "cpu")
+    assert not (tmp_path / "mixed").exists()
+
+
+def test_the_program_says_in_one_line_why_a_package_is_refused(folder: Path, segpipe: Run) -> None:
+    (folder / "install.sh").write_text("x")
+    for command in (["verify", str(folder)], ["describe", str(folder)], ["predict", str(folder), str(folder), "out"]):
+        done = segpipe(*command)
+        assert (done.returncode, done.stdout) == (5, "")
+        assert len(done.stderr.splitlines()) == 1
+        assert "'install.sh', which is no part of a package" in done.stderr
