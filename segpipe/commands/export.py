@@ -74,7 +74,8 @@ def export(source: Path, out: Path | None, kinds: Sequence[Kind] = ("ts",)) -> O
 
 def _told(proof: dict[str, Any]) -> str:
     shapes = ", ".join("x".join(map(str, shape["shape"])) for shape in proof["shapes"])
-    same = f"proved equal to the network to {proof['largest_difference']:.1e} (allowed {proof['tolerance']:g}, and as much of the largest logit) on inputs of {shapes}"
+    allowed = f"allowed {proof['tolerance']:g}, and as much of the largest logit"
+    same = f"proved equal to the network to {proof['largest_difference']:.1e} ({allowed}) on inputs of {shapes}"
     dice = ", ".join(f"{name} {value:.3f}" for name, value in proof["case"]["dice"].items())
     return f"{same}; Dice on a {proof['case']['kind']}: {dice}"
 
