@@ -223,6 +223,19 @@ def test_what_belongs_to_another_patient_or_place_is_an_error_that_names_nobody(
     assert "SOMEONE" not in text and "PATIENT0" not in text
 
 
+def test_no_training_with_a_series_of_two_patients(root: Path) -> None:
+    import pydicom
+
+    path = sorted((root / "study1" / "scan").glob("IM*"))[2]
+    ds = pydicom.dcmread(path)
+    ds.PatientID = "SOMEBODY"
+    ds.save_as(path)
+    told = errors(root)
+    assert "slices of two patients" in told and path.name in told
+    assert "SOMEBODY" not in told
+    assert not can_train(found(root))
+
+
 def test_cases_with_different_structures_need_to_be_told_which(root: Path) -> None:
     segmentation(study(0).series, root / "study0" / "SEG.dcm", study(0).masks, ["shell", "middle"], number=0)
     with pytest.raises(

@@ -113,7 +113,7 @@ def _referable(stack: Stack) -> Layout:
         if not all(word(plane) for plane in stack.planes):
             raise DataError(f"series {stack.name}: states no {name}; {_CURE}")
     layout = stack.layout
-    if layout is None:
+    if stack.problem or layout is None:
         raise DataError(f"series {stack.name}: {stack.problem}")
     seen = _instances(stack.planes, layout.places)
     if len(seen) != len(set(seen)):
