@@ -15,14 +15,15 @@ import pytest
 from numpy.typing import NDArray
 
 from segpipe.dicom.terms import parse_term
-from segpipe.errors import ConfigError
+from segpipe.errors import ConfigError, DataError
 from segpipe.inference.folder import FolderOptions, predict_folder
 from segpipe.inference.packing import facts_from_json
 from segpipe.inference.predictor import Predictor
 from segpipe.inference.segment import facts_of
 from segpipe.inference.table import Row
 from segpipe.io.read import read_volume
-from segpipe.io.write import write_volume
+from segpipe.io.write import write_label_map, write_volume
+from segpipe.pacs.results import objects_of
 from segpipe.plan.plan import Label
 from tests.dicom.series import Made, Series, turned
 from tests.dicom.writing.given import faults, needs_highdicom, read, seg_points, true_points
@@ -109,6 +110,23 @@ def test_an_object_that_somebody_has_changed_is_not_replaced(predictor: Predicto
     path.write_bytes(path.read_bytes() + b"\0\0")
     with pytest.raises(ConfigError, match=r"_seg\.dcm: was changed since it was predicted"):
         run(predictor, tmp_path / "in", tmp_path / "out", "dicom-seg")
+
+
+def test_objects_beside_a_label_map_that_was_corrected_by_hand_are_no_results(predictor: Predictor, tmp_path: Path) -> None:
+    series().write(tmp_path / "in")
+    out = tmp_path / "out"
+    (row,) = run(predictor, tmp_path / "in", out, "dicom-seg")
+    assert objects_of(out, row) == [out / f"{row.case}_seg.dcm"]
+    volume = read_volume(out / row.output)
+    labels = volume.array[0].astype(np.uint8)
+    labels[labels == 10] = 0
+    write_label_map(out / row.output, labels, volume.grid)
+    (kept,) = run(predictor, tmp_path / "in", out, "dicom-seg")
+    assert kept.status == "skipped"
+    with pytest.raises(DataError, match="its label map was corrected"):
+        objects_of(out, kept)
+    (again,) = run(predictor, tmp_path / "in", out, "dicom-seg", overwrite=True)
+    assert objects_of(out, again) == [out / f"{row.case}_seg.dcm"]
 
 
 def test_a_file_that_is_no_series_fails_alone_and_before_anything_where_there_is_no_other(predictor: Predictor, tmp_path: Path) -> None:
