@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from segpipe import __version__
 from segpipe.dicom.library import pydicom, quiet
+from segpipe.dicom.said import texts_of
 from segpipe.dicom.terms import SegmentLabel
 from segpipe.dicom.writing.overview import digest_of_pictures, overview
 from segpipe.dicom.writing.record import Maker, Record, plain_faults
@@ -21,7 +22,7 @@ from segpipe.dicom.writing.report import report
 from segpipe.dicom.writing.seg import numbered, segmentation
 from segpipe.dicom.writing.source import Source
 from segpipe.dicom.writing.structure_set import structure_set
-from segpipe.dicom.writing.uids import content_key, texts_of
+from segpipe.dicom.writing.uids import content_key
 from segpipe.dicom.writing.wanted import Kind, Wanted
 from segpipe.errors import GeometryError
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ def content_key(origin: Iterable[str], labels: NDArray[np.generic], words: Itera
     """What the UIDs of a scan's results are made of.
 
     Args:
-        origin: whatever the objects take from the source: its slices in the order of their places, its headers, see `texts_of`.
+        origin: whatever the objects take from the source: its slices in the order of their places, its headers, see `said.texts_of`.
         labels: (I, J, K).
         words: whatever else the objects depend on.
     """
@@ -33,23 +32,3 @@ def content_key(origin: Iterable[str], labels: NDArray[np.generic], words: Itera
     for plane in np.moveaxis(labels, 2, 0):
         total.update(np.ascontiguousarray(plane).data)
     return total.hexdigest()
-
-
-def texts_of(ds: Any, under: str = "") -> Iterator[str]:
-    """Every attribute of a data set and its value, sequences item by item: two data sets with the same texts say the same.
-
-    Args:
-        under: where the data set lies in another one.
-    """
-    for tag in sorted(ds.keys()):
-        here = f"{under}{int(tag):08x}"
-        try:
-            element = ds[tag]
-            sequence = element.VR == "SQ"
-            text = "" if sequence else repr(element.value)
-        except Exception:  # a value that breaks the rules is taken as its bytes are
-            yield f"{here} {ds.get_item(tag).value!r}"
-            continue
-        yield f"{here} {text}"
-        for number, item in enumerate(element.value or ()) if sequence else ():
-            yield from texts_of(item, f"{here}[{number}]")
