@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sqlite3
 import zipfile
 from pathlib import Path
@@ -25,7 +26,7 @@ from segpipe.io.read import read_volume
 from segpipe.io.write import write_label_map, write_volume
 from segpipe.pacs.results import objects_of
 from segpipe.plan.plan import Label
-from tests.dicom.series import Made, Series, turned
+from tests.dicom.series import Made, Series, enhanced, turned
 from tests.dicom.writing.given import faults, needs_highdicom, read, seg_points, true_points
 from tests.dicom.writing.test_structure_set import rasterised
 
@@ -149,6 +150,35 @@ def test_a_series_without_a_study_fails_before_the_networks(predictor: Predictor
     (row,) = run(predictor, tmp_path / "in", tmp_path / "out", "dicom-seg")
     assert (row.status, row.seconds) == ("failed", {})
     assert "states no StudyInstanceUID" in row.reason
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_a_series_in_two_multi_frame_files_fails_before_the_networks_and_a_copy_does_not(
+    predictor: Predictor, tmp_path: Path, copies: bool
+) -> None:
+    whole = series()
+    half = len(whole.heights) // 2
+    parts = [whole] if copies else [replace_slices(whole, slice(0, half)), replace_slices(whole, slice(half, None))]
+    for number, part in enumerate(parts):
+        enhanced(part, tmp_path / "in" / f"{number}.dcm")
+    if copies:
+        shutil.copy(tmp_path / "in" / "0.dcm", tmp_path / "in" / "1.dcm")
+    else:
+        second = read(tmp_path / "in" / "1.dcm")
+        second.SOPInstanceUID = second.file_meta.MediaStorageSOPInstanceUID = "1.2.3.0.10"
+        second.save_as(tmp_path / "in" / "1.dcm")
+    (row,) = run(predictor, tmp_path / "in", tmp_path / "out", "dicom-seg")
+    if copies:
+        assert row.status == "done", row.reason
+        return
+    assert (row.status, row.seconds) == ("failed", {})
+    assert "is split over 2 multi-frame files" in row.reason and "--format" in row.reason
+    (plain,) = run(predictor, tmp_path / "in", tmp_path / "plain", "")
+    assert plain.status == "done"
+
+
+def replace_slices(whole: Series, part: slice) -> Series:
+    return dataclasses.replace(whole, heights=whole.heights[part], stored=whole.values()[part])
 
 
 def test_ledger_table_and_log_hold_hashes_and_no_name(predictor: Predictor, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

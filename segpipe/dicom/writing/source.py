@@ -96,7 +96,7 @@ def check_source(slices: Slices) -> None:
     """Refuse, before the networks are asked, a series that no object can refer to.
 
     Raises:
-        DataError: it has no study, series, instance or frame of reference UID, or one instance UID twice.
+        DataError: it has no study, series, instance or frame of reference UID, or one instance UID twice, or several multi-frame files.
     """
     _referable(stack_of(slices))
 
@@ -115,6 +115,12 @@ def _referable(stack: Stack) -> Layout:
     layout = stack.layout
     if stack.problem or layout is None:
         raise DataError(f"series {stack.name}: {stack.problem}")
+    files = {plane.path for plane in (stack.planes[layout.places.index(place)] for place in range(len(layout.heights)))}
+    if len(files) > 1 and any(plane.enhanced for plane in stack.planes):
+        raise DataError(
+            f"series {stack.name}: is split over {len(files)} multi-frame files, and an object can refer to one alone: export it as one "
+            "multi-frame file or as single slices, or leave DICOM out of --format"
+        )
     seen = _instances(stack.planes, layout.places)
     if len(seen) != len(set(seen)):
         raise DataError(f"series {stack.name}: different slices share a SOPInstanceUID; must have their own: export it again")
