@@ -103,6 +103,8 @@ def _picture(record: Record, segments: NDArray[Any], volumes_ml: dict[int, float
     ]
     found = [entry for number, entry in enumerate(legend, 1) if volumes_ml[number]]
     lines = [f"{record.model_name}, version {record.maker.version}", WARNING]
+    if record.source.blended:
+        lines.insert(0, "Volumes count slices that were blended in.")
     if not found:
         lines.insert(0, "No label was found.")
     return sheet(tiles, legend, lines, _COLUMNS)

@@ -58,6 +58,17 @@ class Source:
         return np.moveaxis(labels[:, :, list(self.slots)], (2, 1, 0), (0, 1, 2))
 
     @property
+    def blended(self) -> str:
+        """Where the label map has slices that the series has not, blended from their neighbours: how its volumes come about; else empty."""
+        slices, own = self.grid.shape[2], len(self.planes)
+        if slices == own:
+            return ""
+        return (
+            f"Volume of the label map on {slices} evenly spaced slices, where the series has {own}: slices that are missing were blended "
+            "from their neighbours and count, while the segmentation shows those of the series alone"
+        )
+
+    @property
     def spacing_mm(self) -> float | None:
         """From plane to plane along the normal; None where that varies or there is one plane."""
         heights = self._heights
