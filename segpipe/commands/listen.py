@@ -128,16 +128,20 @@ class _Done:
     def each(self, row: Row) -> None:
         """Take a row."""
         self._counts[row.status] = self._counts.get(row.status, 0) + 1
-        paths = objects_of(self._out, row)
-        if self._courier is not None and paths:
-            try:
-                self._courier.deliver(row.case, paths)
-            except DataError as error:
-                log.warning("%s", error)
-        elif self._courier is not None and row.status != "failed":
-            log.warning("%s: none of its results is DICOM (.dcm), and none is sent", row.case)
+        if self._courier is not None:
+            self._deliver(self._courier, row)
         if self._intake is not None:
             self._intake.ended(row)
+
+    def _deliver(self, courier: Courier, row: Row) -> None:
+        try:
+            paths = objects_of(self._out, row)
+            if paths:
+                courier.deliver(row.case, paths)
+            elif row.status != "failed":
+                log.warning("%s: none of its results is DICOM (.dcm), and none is sent", row.case)
+        except DataError as error:
+            log.warning("%s", error)
 
     def lines(self) -> list[str]:
         """How many ended how."""

@@ -87,12 +87,12 @@ class Post:
             self._deliver(self._courier, row)
 
     def _deliver(self, courier: Courier, row: Row) -> None:
-        paths = objects_of(self._out, row)
-        if not paths:
-            self._bare.append(row.case)
-            return
         try:
-            courier.deliver(row.case, paths)
+            paths = objects_of(self._out, row)
+            if paths:
+                courier.deliver(row.case, paths)
+            else:
+                self._bare.append(row.case)
         except DataError as error:
             self._bad.append(str(error))
 

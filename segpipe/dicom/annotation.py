@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from segpipe.dicom.files import open_file
 from segpipe.dicom.header import read_object
 from segpipe.dicom.plane import Plane
+from segpipe.dicom.said import texts_of
 from segpipe.dicom.structures import Structure, check_numbers
 from segpipe.errors import DataError
 
@@ -82,6 +84,18 @@ def read_annotation(path: Path) -> Annotation:
         written=_written(header, "Content"),
         fractional=str(header.get("SegmentationType", "")).upper() == "FRACTIONAL",
     )
+
+
+def are_copies(one: Path, other: Path) -> bool:
+    """Whether two files hold the same object: the same bytes, or, written in another way, the same value of every attribute.
+
+    Raises:
+        DataError: one cannot be read.
+    """
+    with open_file(one) as first, open_file(other) as second:
+        if first.read() == second.read():
+            return True
+    return list(texts_of(read_object(one, whole=True)[0])) == list(texts_of(read_object(other, whole=True)[0]))
 
 
 def segments_of(header: Any) -> tuple[Structure, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from segpipe.dicom.identity import why_two_patients
 from segpipe.dicom.plane import Plane
 from segpipe.dicom.stack import Stack
 from segpipe.dicom.volume import Scan
@@ -133,7 +134,11 @@ def with_channel(scan: Scan, stack: Stack, other: Scan, further: Stack) -> Scan:
 
     Raises:
         GeometryError: the two have no frame of reference in common, so that nothing tells how they lie to each other.
+        DataError: they are of two patients.
     """
+    files = why_two_patients([stack.first, further.first])
+    if files:
+        raise DataError(f"series {stack.name} with {further.name} as a channel {files}")
     same = scan.volume.grid.same_as(other.volume.grid)
     if not stack.first.frame_of_reference or stack.first.frame_of_reference != further.first.frame_of_reference:
         raise GeometryError(

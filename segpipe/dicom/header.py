@@ -165,6 +165,7 @@ def _fixed(path: Path, header: Any, kind: str, frames: int) -> dict[str, Any]:
         "description": _text(header, "SeriesDescription"),
         "patient": _text(header, "PatientName"),
         "person": _text(header, "PatientID"),
+        "born": _text(header, "PatientBirthDate"),
         "modality": _text(header, "Modality").upper(),
         "sop_class": kind,
         "image_type": _words(header, "ImageType"),

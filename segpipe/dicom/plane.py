@@ -23,6 +23,7 @@ class Plane:
         description: [Series Description]; may name a person.
         patient: [Patient's Name].
         person: [Patient ID].
+        born: [Patient's Birth Date].
         modality, sop_class, image_type: what kind of picture it is; `image_type` in capitals.
         rows, columns: pixels; 0 where the file holds none.
         samples: 3 in colour.
@@ -60,6 +61,7 @@ class Plane:
     description: str
     patient: str
     person: str
+    born: str
     modality: str
     sop_class: str
     image_type: tuple[str, ...]

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from segpipe.dicom.identity import series_key, series_name, short
+from segpipe.dicom.identity import series_key, series_name, short, why_two_patients
 from segpipe.dicom.kind import why_left_out, why_unusable
 from segpipe.dicom.layout import Layout, axes_of, lay_out
 from segpipe.dicom.plane import Plane
@@ -139,7 +139,7 @@ def _laid_out(planes: Sequence[Plane]) -> Stack:
 
 
 def _stack(planes: Sequence[Plane], layout: Layout | None, problem: str = "") -> Stack:
-    return Stack(series_name(planes[0]), short(planes[0].study), tuple(planes), layout, problem)
+    return Stack(series_name(planes[0]), short(planes[0].study), tuple(planes), layout, why_two_patients(planes) or problem)
 
 
 def _hard(plane: Plane) -> Hashable:

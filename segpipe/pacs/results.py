@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from segpipe.inference.outputs import known_files
+from segpipe.errors import DataError
+from segpipe.inference.outputs import known_files, state
 from segpipe.inference.table import Row
 
 ENDING = ".dcm"
-_REST = re.compile(r"(\.[^/]*|_[A-Za-z][^/]*)?", re.DOTALL)
-"""What follows the case in the name of a file of it: not `_2`, which makes another case."""
 
 
 def objects_of(out: Path, row: Row) -> list[Path]:
-    """Those files of a scan that is done that end in `.dcm`, whether the table lists them or they lie beside its label map as
-    `CASE.dcm`, `CASE.seg.dcm` or `CASE_seg.dcm`; sorted."""
+    """Those files of a scan that is done that end in `.dcm`, of those that the row says were written of it; sorted.
+
+    No other file is one of them, whatever its name: `H_7_te90_seg.dcm` is of another scan than `H_7`.
+
+    Raises:
+        DataError: the label map was corrected since, and the objects beside it are still those of the prediction.
+    """
     if row.status not in ("done", "skipped"):
         return []
-    name = row.case.rpartition("/")[2]
-    folder = (out / row.case).parent
-    beside = folder.iterdir() if folder.is_dir() else ()
-    found = {path for path in known_files(out, row) if path.suffix == ENDING and path.is_file()}
-    for path in beside:
-        rest = path.name.removeprefix(name).removesuffix(ENDING)
-        if path.name.startswith(name) and path.suffix == ENDING and path.is_file() and _REST.fullmatch(rest):
-            found.add(path)
-    return sorted(found)
+    known = known_files(out, row)
+    found = sorted(path for path in known if path.suffix == ENDING and path.is_file())
+    if found and state(out / row.output, known) == "changed":
+        raise DataError(
+            f"{row.case}: its label map was corrected: the {len(found)} DICOM object(s) beside it are those of the prediction and "
+            "are not sent; make objects of the corrected one, or give --overwrite to have the prediction again"
+        )
+    return found

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from scipy.spatial import cKDTree
 
@@ -202,6 +203,38 @@ def test_several_segmentations_of_one_series_are_refused_or_chosen(root: Path) -
     assert (voxels[1], voxels[2]) == (made.masks[0].sum(), made.masks[1].sum())
 
 
+def test_a_segmentation_that_was_corrected_under_its_old_uid_is_no_copy(root: Path) -> None:
+    made, old, new = study(0), root / "study0" / "SEG.dcm", root / "study0" / "corrected.dcm"
+    segmentation(made.series, new, made.masks[::-1], ["shell", "core"], number=0)
+    assert pydicom.dcmread(new).SOPInstanceUID == pydicom.dcmread(old).SOPInstanceUID
+    told = [one for one in found(root) if one.severity == "error"]
+    assert [one.what for one in told if str(old) in f"{one.file} {one.what}" and str(new) in f"{one.file} {one.what}"]
+    assert "has the SOPInstanceUID of" in told[0].what
+    assert not can_train(told)
+
+
+def test_a_copy_of_a_segmentation_counts_once_however_it_is_written(root: Path) -> None:
+    old = root / "study0" / "SEG.dcm"
+    shutil.copy(old, root / "study0" / "copy.dcm")
+    ds = pydicom.dcmread(old)
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+    ds.save_as(root / "study0" / "other.dcm", implicit_vr=True, little_endian=True)
+    assert (root / "study0" / "other.dcm").read_bytes() != old.read_bytes()
+    assert can_train(found(root))
+    assert len(load(root).cases) == 3
+
+
+def test_patients_are_numbers_and_not_hashes_of_their_ids(tmp_path: Path) -> None:
+    for number, person in enumerate(("1234567", "7654321", "1234567", "")):
+        write_study(tmp_path, number, header={"PatientID": person})
+    cases = load(tmp_path).cases
+    groups = {case.images[0].parent.name: case.group for case in cases}
+    assert groups["study0"] == groups["study2"]
+    assert len(set(groups.values())) == 3
+    assert list(dict.fromkeys(case.group for case in cases)) == ["patient 1", "patient 2", "patient 3"]
+    assert [case.group for case in load(tmp_path).cases] == [case.group for case in cases]
+
+
 def test_a_segmentation_of_other_structures_is_put_aside(root: Path) -> None:
     segmentation(study(0).series, root / "study0" / "more.dcm", study(0).masks[:1], ["vessel"], number=90)
     labels = {"shell": "shell", "core": "core"}
@@ -221,6 +254,17 @@ def test_what_belongs_to_another_patient_or_place_is_an_error_that_names_nobody(
     assert "another PatientID" in text
     assert "another FrameOfReferenceUID" in text
     assert "SOMEONE" not in text and "PATIENT0" not in text
+
+
+def test_no_training_with_a_series_of_two_patients(root: Path) -> None:
+    path = sorted((root / "study1" / "scan").glob("IM*"))[2]
+    ds = pydicom.dcmread(path)
+    ds.PatientID = "SOMEBODY"
+    ds.save_as(path)
+    told = errors(root)
+    assert "slices of two patients" in told and path.name in told
+    assert "SOMEBODY" not in told
+    assert not can_train(found(root))
 
 
 def test_cases_with_different_structures_need_to_be_told_which(root: Path) -> None:

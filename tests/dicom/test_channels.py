@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from segpipe.dicom.listing import list_stacks
 from segpipe.dicom.policy import Policy
 from segpipe.dicom.request import hash_of, read_slices, slices_from_json, slices_of
 from segpipe.dicom.stack import Stack
-from segpipe.errors import ConfigError, GeometryError
+from segpipe.errors import ConfigError, DataError, GeometryError
 from segpipe.geometry.grid import Grid, Volume
 from tests.dicom.series import Series, turned
 
@@ -114,3 +115,11 @@ def test_beyond_a_series_lies_its_lowest_value() -> None:
     far = np.eye(4)
     far[:3, 3] = 10
     assert (interpolated(volume, Grid((2, 2, 2), far)) == 3).all()
+
+
+def test_channels_of_two_patients_are_refused(tmp_path: Path) -> None:
+    one, other = stacks(tmp_path, T2, replace(ADC, more={**ADC.more, "PatientID": "OTHER8"}))
+    slices = slices_of(one, Policy())
+    with pytest.raises(DataError, match=r"slices of two patients .* differ in PatientID") as caught:
+        read_slices(replace(slices, others=(slices_of(other, Policy()),)))
+    assert "OTHER8" not in str(caught.value)

@@ -15,6 +15,7 @@ from segpipe.dicom.policy import Policy
 from segpipe.dicom.stack import Stack
 from segpipe.dicom.verdict import classes_of, judge
 from segpipe.dicom.volume import read_stack
+from segpipe.errors import DataError
 from tests.dicom.series import Made, Series, enhanced, furthest_mm, save, turned
 
 
@@ -210,6 +211,40 @@ def test_vendors_own_b_values_are_known(creator: str, group: int, element: int, 
         ds.private_block(group, creator, create=True).add_new(element, "FL" if isinstance(value, float) else "IS", value)
         ds.save_as(path)
     assert {stack.first.b_value for stack in found(tmp_path)} == {b, None}
+
+
+@pytest.mark.parametrize(
+    ("who", "attribute"),
+    [
+        ({"PatientID": "OTHER8"}, "PatientID"),
+        ({"PatientID": ""}, "PatientID"),
+        ({"PatientName": "Hidden^Person"}, "PatientName"),
+        ({"PatientBirthDate": "19500204"}, "PatientBirthDate"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("copies", [False, True])
+def test_slices_of_two_patients_make_no_volume(who: dict[str, Any], attribute: str, copies: bool, tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    if copies:  # an original and a pseudonymised copy of it
+        Series().write(one)
+        Series(more=who).write(other)
+    else:
+        Series(each=lambda n: who if n > 3 else {}).write(one)
+    (stack,) = found(tmp_path)
+    verdict = judge(stack, Policy(duplicate="accept"))
+    assert verdict.action == "refuse"
+    assert "holds slices of two patients (" in verdict.why and f"differ in {attribute})" in verdict.why
+    assert str(one / "IM0000") in verdict.why and "\n" not in verdict.why
+    assert not any(word in verdict.why for word in ("Secret", "SECRET7", "OTHER8", "Hidden", "19500204"))
+    with pytest.raises(DataError, match="slices of two patients"):
+        read_stack(stack, Policy(duplicate="accept"))
+
+
+def test_empty_parts_at_the_end_of_a_name_make_no_second_patient(tmp_path: Path) -> None:
+    made = Series(each=lambda n: {"PatientName": "Secret^Name^^" if n % 2 else "SECRET^NAME"}).write(tmp_path)
+    (stack,) = found(tmp_path)
+    check(stack, made)
 
 
 def test_a_policy_that_refuses_regular_series_says_so(tmp_path: Path) -> None:

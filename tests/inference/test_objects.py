@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sqlite3
 import zipfile
 from pathlib import Path
@@ -15,16 +16,17 @@ import pytest
 from numpy.typing import NDArray
 
 from segpipe.dicom.terms import parse_term
-from segpipe.errors import ConfigError
+from segpipe.errors import ConfigError, DataError
 from segpipe.inference.folder import FolderOptions, predict_folder
 from segpipe.inference.packing import facts_from_json
 from segpipe.inference.predictor import Predictor
 from segpipe.inference.segment import facts_of
 from segpipe.inference.table import Row
 from segpipe.io.read import read_volume
-from segpipe.io.write import write_volume
+from segpipe.io.write import write_label_map, write_volume
+from segpipe.pacs.results import objects_of
 from segpipe.plan.plan import Label
-from tests.dicom.series import Made, Series, turned
+from tests.dicom.series import Made, Series, enhanced, turned
 from tests.dicom.writing.given import faults, needs_highdicom, read, seg_points, true_points
 from tests.dicom.writing.test_structure_set import rasterised
 
@@ -111,6 +113,23 @@ def test_an_object_that_somebody_has_changed_is_not_replaced(predictor: Predicto
         run(predictor, tmp_path / "in", tmp_path / "out", "dicom-seg")
 
 
+def test_objects_beside_a_label_map_that_was_corrected_by_hand_are_no_results(predictor: Predictor, tmp_path: Path) -> None:
+    series().write(tmp_path / "in")
+    out = tmp_path / "out"
+    (row,) = run(predictor, tmp_path / "in", out, "dicom-seg")
+    assert objects_of(out, row) == [out / f"{row.case}_seg.dcm"]
+    volume = read_volume(out / row.output)
+    labels = volume.array[0].astype(np.uint8)
+    labels[labels == 10] = 0
+    write_label_map(out / row.output, labels, volume.grid)
+    (kept,) = run(predictor, tmp_path / "in", out, "dicom-seg")
+    assert kept.status == "skipped"
+    with pytest.raises(DataError, match="its label map was corrected"):
+        objects_of(out, kept)
+    (again,) = run(predictor, tmp_path / "in", out, "dicom-seg", overwrite=True)
+    assert objects_of(out, again) == [out / f"{row.case}_seg.dcm"]
+
+
 def test_a_file_that_is_no_series_fails_alone_and_before_anything_where_there_is_no_other(predictor: Predictor, tmp_path: Path) -> None:
     write_volume(tmp_path / "in" / "a.nii.gz", blocks_volume())
     with pytest.raises(ConfigError, match=r"a\.nii\.gz: is no DICOM series"):
@@ -131,6 +150,35 @@ def test_a_series_without_a_study_fails_before_the_networks(predictor: Predictor
     (row,) = run(predictor, tmp_path / "in", tmp_path / "out", "dicom-seg")
     assert (row.status, row.seconds) == ("failed", {})
     assert "states no StudyInstanceUID" in row.reason
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_a_series_in_two_multi_frame_files_fails_before_the_networks_and_a_copy_does_not(
+    predictor: Predictor, tmp_path: Path, copies: bool
+) -> None:
+    whole = series()
+    half = len(whole.heights) // 2
+    parts = [whole] if copies else [replace_slices(whole, slice(0, half)), replace_slices(whole, slice(half, None))]
+    for number, part in enumerate(parts):
+        enhanced(part, tmp_path / "in" / f"{number}.dcm")
+    if copies:
+        shutil.copy(tmp_path / "in" / "0.dcm", tmp_path / "in" / "1.dcm")
+    else:
+        second = read(tmp_path / "in" / "1.dcm")
+        second.SOPInstanceUID = second.file_meta.MediaStorageSOPInstanceUID = "1.2.3.0.10"
+        second.save_as(tmp_path / "in" / "1.dcm")
+    (row,) = run(predictor, tmp_path / "in", tmp_path / "out", "dicom-seg")
+    if copies:
+        assert row.status == "done", row.reason
+        return
+    assert (row.status, row.seconds) == ("failed", {})
+    assert "is split over 2 multi-frame files" in row.reason and "--format" in row.reason
+    (plain,) = run(predictor, tmp_path / "in", tmp_path / "plain", "")
+    assert plain.status == "done"
+
+
+def replace_slices(whole: Series, part: slice) -> Series:
+    return dataclasses.replace(whole, heights=whole.heights[part], stored=whole.values()[part])
 
 
 def test_ledger_table_and_log_hold_hashes_and_no_name(predictor: Predictor, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,11 +13,10 @@ from typing import Any
 from segpipe.dataset.case import DEFAULT_CHANNEL, Case, DataSet, Source
 from segpipe.dataset.finding import Finding
 from segpipe.dataset.layouts.dicom_pairs import Pair, Unpaired, pair_up
-from segpipe.dicom.annotation import Annotation, read_annotation
+from segpipe.dicom.annotation import Annotation, are_copies, read_annotation
 from segpipe.dicom.channels import Wanted
 from segpipe.dicom.drawn import Drawn
 from segpipe.dicom.files import place_of
-from segpipe.dicom.identity import short
 from segpipe.dicom.library import quiet
 from segpipe.dicom.listing import Fault, Listing, list_stacks
 from segpipe.dicom.policy import Policy, parse_policy
@@ -68,7 +67,7 @@ def load(root: Path, settings: DatasetSettings) -> DataSet:
     findings = (*damaged, *map(_fault, listing.faults), *map(_unpaired, left), *several, *_without(root, listing, pairs, left))
     names = {choice.value: choice.name for choice in choices}
     channels = tuple(one.name for one in wanted) or (_channel(by_case),)
-    return DataSet(root, "dicom", tuple(sorted(cases, key=lambda case: case.name)), channels, names, findings)
+    return DataSet(root, "dicom", _numbered(cases), channels, names, findings)
 
 
 def _annotations(listing: Listing) -> tuple[list[Annotation], list[Finding]]:
@@ -79,6 +78,8 @@ def _annotations(listing: Listing) -> tuple[list[Annotation], list[Finding]]:
         try:
             with quiet():
                 annotation = read_annotation(path)
+                first = by_instance.setdefault(annotation.instance or str(path), annotation)
+                same = first is annotation or are_copies(first.path, path)
         except DataError as error:
             findings.append(Finding("error", "", str(path), str(error), "replace it by a good copy, or take it out"))
             continue
@@ -88,8 +89,10 @@ def _annotations(listing: Listing) -> tuple[list[Annotation], list[Finding]]:
                 Finding("error", "", str(path), f"cannot be read ({type(error).__name__})", "replace it by a good copy, or take it out")
             )
             continue
-        first = by_instance.setdefault(annotation.instance or str(path), annotation)
-        if first is not annotation:
+        if not same:
+            what = f"has the SOPInstanceUID of {first.path} and other content; which of them counts cannot be told"
+            findings.append(Finding("error", "", str(path), what, "keep the right one of the two, take the other one out"))
+        elif first is not annotation:
             log.info("%s: is a copy of %s, and passed over", path, first.path)
     shares = sum(annotation.fractional for annotation in by_instance.values())
     if shares:
@@ -167,11 +170,19 @@ def _drawn(taken: Sequence[Annotation], choices: tuple[Choice, ...], chosen: Dic
 
 
 def _case(channels: Sequence[Stack], taken: Sequence[Annotation], policy: Policy, drawn: Drawn) -> Case:
-    """The patient is told by a hash of the PatientID, else of the study."""
+    """Its group is the patient: the PatientID, else the study; see `_numbered`."""
     first, *others = (slices_of(stack, policy) for stack in channels)
     source = Source(replace(first, others=tuple(others)), drawn)
-    patient = short(channels[0].first.person or channels[0].first.study)
+    plane = channels[0].first
+    patient = f"ID {plane.person}" if plane.person else f"study {plane.study}"
     return Case(channels[0].name, tuple(map(_shown, channels)), taken[0].path, patient, source=source)
+
+
+def _numbered(cases: Iterable[Case]) -> tuple[Case, ...]:
+    """Sorted by name, and patients called `patient 1` and so on in that order: a hash of so short a word as an ID is soon guessed."""
+    numbers: dict[str, int] = {}
+    ordered = sorted(cases, key=lambda case: case.name)
+    return tuple(replace(case, group=f"patient {numbers.setdefault(case.group, len(numbers) + 1)}") for case in ordered)
 
 
 def _shown(stack: Stack) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from segpipe.dicom.terms import colour_of
 from segpipe.dicom.writing.picture import Picture, Tile, sheet
 from segpipe.dicom.writing.record import MAKER, Record, clock, day, short_text
 from segpipe.dicom.writing.seg import reference
+from segpipe.dicom.writing.source import Source
 
 WARNING = "Made by research software. Not for diagnosis."
 _STORAGE = "1.2.840.10008.5.1.4.1.1.7"
@@ -58,6 +60,22 @@ def overview(record: Record, segments: NDArray[Any], volumes_ml: dict[int, float
     return ds
 
 
+def digest_of_pictures(source: Source, segments: NDArray[Any]) -> str:
+    """Hash of the pixels that `overview` shows, and of how they are laid out in the file.
+
+    Args:
+        segments: as `overview`.
+
+    Raises:
+        DataError: the pixels of a slice cannot be read.
+    """
+    total = hashlib.sha256()
+    for order, values in sorted(dict(read_values([source.planes[number] for number in _chosen(segments)])).items()):
+        total.update(f"{order} {values.shape} {values.dtype.str} ".encode())
+        total.update(np.ascontiguousarray(values).data)
+    return total.hexdigest()
+
+
 def _chosen(segments: NDArray[Any]) -> list[int]:
     """Up to six planes spread over those that hold a label; over all where none does."""
     found = np.flatnonzero(segments.any(axis=(1, 2)))
@@ -85,6 +103,8 @@ def _picture(record: Record, segments: NDArray[Any], volumes_ml: dict[int, float
     ]
     found = [entry for number, entry in enumerate(legend, 1) if volumes_ml[number]]
     lines = [f"{record.model_name}, version {record.maker.version}", WARNING]
+    if record.source.blended:
+        lines.insert(0, "Volumes count slices that were blended in.")
     if not found:
         lines.insert(0, "No label was found.")
     return sheet(tiles, legend, lines, _COLUMNS)

@@ -59,6 +59,7 @@ class Record:
         labels: of the label map, without the background; segment number n is `labels[n - 1]`.
         key: of the content, see `uids.content_key`.
         when: date and time of the objects.
+        picture: hash of the pixels that the overview shows; empty where none is wanted.
     """
 
     source: Source
@@ -67,14 +68,15 @@ class Record:
     maker: Maker
     key: str
     when: datetime
+    picture: str = ""
 
     def uid(self, *words: str) -> str:
         """The UID of something of these results."""
         return uid_of(MAKER, self.key, *words)
 
     def instance(self, kind: Kind) -> str:
-        """The SOP Instance UID of an object."""
-        return self.uid(kind, "instance")
+        """The SOP Instance UID of an object; only that of the overview depends on pixels, which no other one holds."""
+        return self.uid(kind, "instance", *([self.picture] if kind == "sc" else []))
 
     def series(self, kind: Kind) -> dict[str, Any]:
         """What highdicom asks of every object."""

@@ -22,6 +22,9 @@ _DIGITS = 7
 def report(record: Record, segmentation: Any, volumes_ml: dict[int, float]) -> Any:
     """The object.
 
+    A volume is that of the label map, which fills gaps between slices: what lies in a gap belongs to the organ. The report says so, as a
+    parameter of the algorithm, where a viewer that adds up the segmentation's own slices would find another one.
+
     Args:
         segmentation: what the report refers to.
         volumes_ml: by segment number.
@@ -58,7 +61,8 @@ def _volume(record: Record, segmentation: Any, number: int, ml: float) -> Any:
     sr, label, source = highdicom().sr, record.labels[number - 1], record.source
     term = label.term or UNCODED
     sites = None if term.modifier is None else [_site(term.type, term.modifier)]
-    algorithm = sr.AlgorithmIdentification(name=record.model_name, version=record.maker.version)
+    how = [source.blended] if source.blended else None
+    algorithm = sr.AlgorithmIdentification(name=record.model_name, version=record.maker.version, parameters=how)
     measured = sr.Measurement(name=codes.SCT.Volume, value=float(f"{ml:.{_DIGITS}g}"), unit=coded(_ML), algorithm_id=algorithm)
     return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid=record.uid("segment", str(number)), identifier=short_text(label.name)),

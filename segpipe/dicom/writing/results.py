@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from segpipe import __version__
 from segpipe.dicom.library import pydicom, quiet
+from segpipe.dicom.said import texts_of
 from segpipe.dicom.terms import SegmentLabel
-from segpipe.dicom.writing.overview import overview
+from segpipe.dicom.writing.overview import digest_of_pictures, overview
 from segpipe.dicom.writing.record import Maker, Record, plain_faults
 from segpipe.dicom.writing.report import report
 from segpipe.dicom.writing.seg import numbered, segmentation
@@ -33,19 +34,34 @@ _DATES = ("InstanceCreationDate", "InstanceCreationTime")
 def record_of(source: Source, labels: NDArray[Any], table: Sequence[SegmentLabel], wanted: Wanted, maker: Maker, when: datetime) -> Record:
     """What all objects of a scan share; their UIDs follow from content, model and words, and not from `when`.
 
+    The content is everything that is taken over from the series: patient and study, where its slices lie, for the overview their pixels
+    too. A patient or a place that was corrected at the source makes other objects, never another content under a UID that a PACS knows.
+
     Args:
         labels: (I, J, K) of label values, on `source.grid`.
         table: of the labels that the model has, without the background.
 
     Raises:
         GeometryError: the label map does not lie on the source's grid.
+        DataError: pixels are needed (for the overview) and cannot be read.
     """
     if labels.shape != source.grid.shape:
         raise GeometryError(f"the label map has {labels.shape} voxels; must have those of its series, {source.grid.shape}")
     words = [maker.task, maker.sha256, maker.options, wanted.seg_type, wanted.description, str(wanted.number), __version__]
     words += [repr(label) for label in table]
-    instances = [f"{plane.instance}.{plane.frame}" for plane in source.planes]
-    return Record(source, tuple(table), wanted, maker, content_key([source.first.series, *instances], labels, words), when)
+    key = content_key(_origin(source), labels, words)
+    picture = digest_of_pictures(source, source.on_planes(numbered(labels, tuple(table)))) if "sc" in wanted.kinds else ""
+    return Record(source, tuple(table), wanted, maker, key, when, picture)
+
+
+def _origin(source: Source) -> Iterator[str]:
+    """All that objects take over from a series but its pixels."""
+    yield source.first.series
+    for plane, slot in zip(source.planes, source.slots, strict=True):
+        place = (plane.position, plane.orientation, plane.spacing, plane.thickness)
+        yield f"{plane.instance}.{plane.frame} {plane.sop_class} {plane.study} {plane.number} {slot} {place}"
+    for ds in (source.patient, *source.headers):
+        yield from texts_of(ds)
 
 
 def write_results(record: Record, labels: NDArray[Any]) -> Iterator[tuple[Kind, bytes]]:

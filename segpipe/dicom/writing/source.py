@@ -58,6 +58,17 @@ class Source:
         return np.moveaxis(labels[:, :, list(self.slots)], (2, 1, 0), (0, 1, 2))
 
     @property
+    def blended(self) -> str:
+        """Where the label map has slices that the series has not, blended from their neighbours: how its volumes come about; else empty."""
+        slices, own = self.grid.shape[2], len(self.planes)
+        if slices == own:
+            return ""
+        return (
+            f"Volume of the label map on {slices} evenly spaced slices, where the series has {own}: slices that are missing were blended "
+            "from their neighbours and count, while the segmentation shows those of the series alone"
+        )
+
+    @property
     def spacing_mm(self) -> float | None:
         """From plane to plane along the normal; None where that varies or there is one plane."""
         heights = self._heights
@@ -96,7 +107,7 @@ def check_source(slices: Slices) -> None:
     """Refuse, before the networks are asked, a series that no object can refer to.
 
     Raises:
-        DataError: it has no study, series, instance or frame of reference UID, or one instance UID twice.
+        DataError: it has no study, series, instance or frame of reference UID, or one instance UID twice, or several multi-frame files.
     """
     _referable(stack_of(slices))
 
@@ -113,8 +124,14 @@ def _referable(stack: Stack) -> Layout:
         if not all(word(plane) for plane in stack.planes):
             raise DataError(f"series {stack.name}: states no {name}; {_CURE}")
     layout = stack.layout
-    if layout is None:
+    if stack.problem or layout is None:
         raise DataError(f"series {stack.name}: {stack.problem}")
+    files = {plane.path for plane in (stack.planes[layout.places.index(place)] for place in range(len(layout.heights)))}
+    if len(files) > 1 and any(plane.enhanced for plane in stack.planes):
+        raise DataError(
+            f"series {stack.name}: is split over {len(files)} multi-frame files, and an object can refer to one alone: export it as one "
+            "multi-frame file or as single slices, or leave DICOM out of --format"
+        )
     seen = _instances(stack.planes, layout.places)
     if len(seen) != len(set(seen)):
         raise DataError(f"series {stack.name}: different slices share a SOPInstanceUID; must have their own: export it again")

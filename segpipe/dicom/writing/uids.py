@@ -18,16 +18,16 @@ def uid_of(*parts: str) -> str:
     return f"2.25.{int.from_bytes(digest[:_BYTES], 'big')}"
 
 
-def content_key(instances: Iterable[str], labels: NDArray[np.generic], words: Iterable[str]) -> str:
+def content_key(origin: Iterable[str], labels: NDArray[np.generic], words: Iterable[str]) -> str:
     """What the UIDs of a scan's results are made of.
 
     Args:
-        instances: UIDs of the slices, in the order of their places.
+        origin: whatever the objects take from the source: its slices in the order of their places, its headers, see `said.texts_of`.
         labels: (I, J, K).
         words: whatever else the objects depend on.
     """
     total = hashlib.sha256()
-    for word in (*instances, "", *words, str(labels.shape), str(labels.dtype)):
+    for word in (*origin, "", *words, str(labels.shape), str(labels.dtype)):
         total.update(word.encode() + _SEPARATOR)
     for plane in np.moveaxis(labels, 2, 0):
         total.update(np.ascontiguousarray(plane).data)

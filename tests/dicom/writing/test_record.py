@@ -60,6 +60,44 @@ def test_another_day_is_the_same_object_and_another_model_label_map_or_word_is_n
     assert all(pydicom.uid.UID(uid).is_valid and len(uid) <= 64 for uid in uids)
 
 
+def moved(n: int) -> dict[str, Any]:
+    return {"ImagePositionPatient": ["-31.7", "12.3", f"{-88.1 + 2.5 * n + 0.5:.9f}"]}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"more": {"PatientID": "OTHER"}},
+        {"more": {"PatientName": "Other^Name"}},
+        {"more": {"PatientBirthDate": "19500204"}},
+        {"more": {"PatientSex": "M"}},
+        {"more": {"StudyInstanceUID": "1.2.3.99"}},
+        {"more": {"AccessionNumber": "A10"}},
+        {"more": {"SliceThickness": "2.0"}},
+        {"each": moved},
+        {"axes": ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0))},
+        {"spacing": (0.8, 0.71)},
+        {"number": 4},
+    ],
+    ids=str,
+)
+def test_what_was_corrected_at_the_source_makes_other_objects(scan: tuple[Any, Any], other: dict[str, Any], tmp_path: Path) -> None:
+    source, labels = scan
+    Series(**other).write(tmp_path / "other")
+    corrected = given(tmp_path / "other")[0]
+    assert corrected.grid.shape == source.grid.shape
+    base, now = record(source, labels, KINDS), record(corrected, labels, KINDS)
+    assert not {base.instance(kind) for kind in KINDS} & {now.instance(kind) for kind in KINDS}
+    assert now.instance("sc") == record(given(tmp_path / "other")[0], labels, KINDS).instance("sc")
+
+
+def test_other_pixels_make_another_overview_alone(scan: tuple[Any, Any], tmp_path: Path) -> None:
+    source, labels = scan
+    Series(stored=Series().values() // 2).write(tmp_path / "other")
+    base, now = record(source, labels, KINDS), record(given(tmp_path / "other")[0], labels, KINDS)
+    assert [kind for kind in KINDS if base.instance(kind) != now.instance(kind)] == ["sc"]
+
+
 def test_an_object_that_lies_there_keeps_its_date(scan: tuple[Any, Any], tmp_path: Path) -> None:
     source, labels = scan
     (path,) = written(source, labels, tmp_path, "dicom-seg")

@@ -39,6 +39,45 @@ def test_volumes_are_counts_of_voxels_in_ml_and_each_names_its_segment(tmp_path:
     assert str(read(seg).SOPInstanceUID) in evidence
 
 
+def algorithm_parameters(path: Path) -> list[str]:
+    found = []
+
+    def look(item: Any) -> None:
+        for one in item.get("ContentSequence") or []:
+            if one.ConceptNameCodeSequence[0].CodeMeaning == "Algorithm Parameters":
+                found.append(str(one.TextValue))
+            look(one)
+
+    look(read(path))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("policy", "heights", "slices"),
+    [
+        ("gap=resample", [2.5 * n for n in range(9) if n != 4], 9),
+        ("variable=resample", [0, 2.5, 5, 8.1, 10.6, 13.1, 17, 20], 9),
+        ("", [2.5 * n for n in range(8)], 8),
+    ],
+)
+def test_volumes_that_count_slices_which_the_series_lacks_say_so(policy: str, heights: list[float], slices: int, tmp_path: Path) -> None:
+    Series(heights=heights).write(tmp_path / "in")
+    source, _ = given(tmp_path / "in", policy or "tilted=accept")
+    labels = np.zeros(source.grid.shape, np.uint8)
+    labels[2:6, 2:5] = 1
+    seg, sr = written(source, labels, tmp_path, "dicom-seg", "sr")
+    volume = groups_of(sr)[0].get_measurements()[0].value
+    assert volume == pytest.approx((labels == 1).sum() * source.grid.voxel_volume_ml, rel=1e-6)
+    told = algorithm_parameters(sr)
+    assert int(read(seg).NumberOfFrames) == 8 and source.grid.shape[2] == slices
+    if slices == 8:
+        assert told == []
+    else:
+        assert len(told) == 2
+        assert "on 9 evenly spaced slices, where the series has 8" in told[0]
+    assert faults(sr) == []
+
+
 def test_a_label_that_is_nowhere_has_0_ml(tmp_path: Path) -> None:
     Series().write(tmp_path / "in")
     source, numbers = given(tmp_path / "in")
