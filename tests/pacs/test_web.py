@@ -23,7 +23,7 @@ from segpipe.pacs.patience import Patience
 from segpipe.pacs.tls import TlsFiles
 from segpipe.pacs.web import Web
 from tests.dicom.series import Series
-from tests.pacs.objects import make_object
+from tests.pacs.objects import make_object, uid_of
 
 pytest.importorskip("requests")
 QUICK = Patience(tries=3, first=0.01, most=0.02)
@@ -36,6 +36,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     short_by: int = 0
     """Bytes that are promised and do not come."""
+    reason: str | None = None
 
 
 @dataclass
@@ -74,7 +75,7 @@ def server() -> Iterator[Scripted]:
             if answer.status == 0:
                 self.connection.close()
                 return
-            self.send_response(answer.status)
+            self.send_response(answer.status, answer.reason)
             for key, value in {"Content-Length": str(len(answer.body) + answer.short_by), **answer.headers}.items():
                 self.send_header(key, value)
             self.end_headers()
@@ -230,17 +231,32 @@ def test_another_instance_than_the_one_that_was_asked_for_is_not_kept(server: Sc
     assert not (tmp_path / "x.dcm").exists()
 
 
-def failed(reason: int) -> bytes:
+STORED = json.dumps(
+    {"00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [uid_of("1.2.3", "x")]}}]}},
+).encode()
+
+
+def failed(reason: int | str | None) -> bytes:
     return json.dumps({"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [reason]}}]}}).encode()
 
 
 @pytest.mark.parametrize(
     ("answer", "error", "unsure"),
     [
-        (Answer(200, b"{}"), None, False),
-        (Answer(202, b"{}"), None, False),
-        (Answer(200, b""), None, False),
+        (Answer(200, STORED), None, False),
+        (Answer(202, b"[" + STORED + b"]"), None, False),
         (Answer(409, failed(0x0111)), None, False),  # it is there already
+        (Answer(200, failed("A700")), LaterError, False),
+        (Answer(200, failed("42752")), LaterError, False),
+        (Answer(200, failed(None)), RefusedError, False),
+        (Answer(200, b'{"00081198": {"Value": [null]}}'), RefusedError, False),
+        (Answer(200, b'{"00081198": {"Value": [{"00081197": {"Value": null}}]}}'), RefusedError, False),
+        (Answer(200, b'{"00081198": []}'), LaterError, True),
+        (Answer(200, b'{"00081198": {"Value": null}}'), LaterError, True),
+        (Answer(200, b'{"00081199": [null]}'), LaterError, True),
+        (Answer(200, b'{"00081199": {"Value": [{"00081155": {"Value": ["1.2"]}}]}}'), LaterError, True),
+        (Answer(200, b"null"), DeniedError, False),
+        (Answer(200, b"<html>Log in</html>"), DeniedError, False),
         (Answer(409, b"{}"), RefusedError, False),
         (Answer(200, failed(0xC000)), RefusedError, False),
         (Answer(409, failed(0xA700)), LaterError, False),
@@ -263,6 +279,42 @@ def test_what_becomes_of_an_object_that_is_sent(
     with pytest.raises(error) as raised:
         web(server).store(parcel, data)
     assert getattr(raised.value, "unsure", False) is unsure
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Answer(200, b""), Answer(204, b""), Answer(202, b"{}"), Answer(200, b"<html>")],
+    ids=["empty", "no content", "nothing named", "a page"],
+)
+def test_an_object_that_is_not_named_as_stored_is_asked_for_before_it_counts_as_sent(
+    server: Scripted, tmp_path: Path, answer: Answer
+) -> None:
+    parcel, data = parcel_of(tmp_path)
+    server.script["/studies"] = [answer]
+    server.script["/instances"] = [Answer(200, listed("00080018", parcel.instance)), Answer(204, b""), Answer(503, b"")]
+    web(server).store(parcel, data)
+    assert server.asked("/instances") == 1
+    for said in ("does not have it", "503"):
+        with pytest.raises(LaterError, match=said) as raised:
+            web(server).store(parcel, data)
+        assert raised.value.unsure
+
+
+def test_the_words_of_a_server_are_not_told(server: Scripted, tmp_path: Path) -> None:
+    server.script["/studies"] = [Answer(400, reason="DOE^JANE is no patient")]
+    with pytest.raises(RefusedError, match="400 Bad Request") as raised:
+        web(server).store(*parcel_of(tmp_path))
+    assert "JANE" not in str(raised.value)
+
+
+def test_no_proxy_of_the_surroundings_is_used(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server.script["/studies"] = [Answer()]
+    web(server, Credentials("al", "geheim")).check()
+    assert server.asked("/studies") == 1
 
 
 def test_whether_an_object_is_there_is_asked_by_its_uids(server: Scripted, tmp_path: Path) -> None:
