@@ -18,7 +18,7 @@ from segpipe.pacs.faults import DeniedError, LaterError, RefusedError
 from segpipe.pacs.library import requests
 from segpipe.pacs.multipart import DICOM, boundary_of, wrap, write_only_part
 from segpipe.pacs.parcel import Parcel
-from segpipe.pacs.said import DUPLICATE, parse_said, text
+from segpipe.pacs.said import DUPLICATE, number, parse_said, text
 from segpipe.pacs.tls import TlsFiles
 
 log = logging.getLogger(__name__)
@@ -26,8 +26,12 @@ log = logging.getLogger(__name__)
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 120.0
 _CHUNK = 1 << 20
 _PAGE = 500
+_PAGES, _MOST = 2000, 100_000
+"""Pages and matches that a search may have: more than any series, and an end."""
 _JSON = "application/dicom+json"
 _STUDY, _SERIES, _INSTANCE, _MODALITY = "0020000D", "0020000E", "00080018", "00080060"
+_SIZE = "00201209"
+"""Number of Series Related Instances."""
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 _CREDENTIALS = "set SEGPIPE_DICOMWEB_USER and SEGPIPE_DICOMWEB_PASSWORD (or SEGPIPE_DICOMWEB_TOKEN), or give --credentials FILE"
@@ -83,9 +87,10 @@ class Web:
         """UIDs of the instances of a series.
 
         Raises:
-            RefusedError: there is no such series.
+            RefusedError: there is no such series, or the server does not list all that it says it has.
         """
-        found = self._all(f"studies/{study}/series/{series}/instances", _INSTANCE, {})
+        size = self._size(study, series)  # before: a series may grow meanwhile
+        found = self._all(f"studies/{study}/series/{series}/instances", _INSTANCE, {}, size)
         if not found:
             raise RefusedError(f"{self.place.shown}: there is no series {short(series)}, or none that we may see: check the UID")
         return list(found)
@@ -158,15 +163,47 @@ class Web:
         missing = "does not have it" if there is False else "cannot be asked whether it has it"
         raise LaterError(f"{self.place.shown}: answers with {status}, does not name it as stored, and {missing}", unsure=True, alone=True)
 
-    def _all(self, path: str, key: str, wanted: dict[str, str]) -> dict[str, Any]:
-        """Every match by its UID, page by page; a server that knows no pages sends the same again."""
+    def _all(self, path: str, key: str, wanted: dict[str, str], expected: int | None = None) -> dict[str, Any]:
+        """Every match by its UID, page by page, until one brings nothing new: a server may send fewer than it is asked for at a time.
+
+        Args:
+            expected: how many there are, by another answer of the server; None where it does not say.
+
+        Raises:
+            RefusedError: it has fewer than it said, or never comes to an end.
+        """
         found: dict[str, Any] = {}
-        while True:
-            page = self._search(path, {**wanted, "limit": str(_PAGE), "offset": str(len(found))})
+        rows = 0
+        for _ in range(_PAGES):
+            try:
+                page = self._search(path, {**wanted, "limit": str(_PAGE), "offset": str(rows)})
+            except RefusedError:  # some refuse what lies behind the end
+                if expected is None or len(found) < expected:
+                    raise
+                page = []
             fresh = {uid: one for one in page if is_uid(uid := text(one, key)) and uid not in found}
             found |= fresh
-            if len(page) < _PAGE or not fresh:
+            rows += len(page)
+            if len(found) > _MOST:
+                break
+            if not fresh:
+                self._check_whole(len(found), expected)
                 return found
+        raise RefusedError(f"{self.place.shown}: lists without end (more than {len(found) - 1}): tell its administrator")
+
+    def _check_whole(self, found: int, expected: int | None) -> None:
+        if expected is not None and found < expected:
+            why = "a part may be hidden from us: tell its administrator"
+            raise RefusedError(f"{self.place.shown}: lists {found} of the {expected} instances that it says the series has; {why}")
+
+    def _size(self, study: str, series: str) -> int | None:
+        """How many instances the server says a series has; None where it does not say."""
+        try:
+            found = self._search(f"studies/{study}/series", {_SERIES: series, "includefield": _SIZE, "limit": str(_PAGE)})
+        except (RefusedError, DeniedError) as error:
+            log.debug("%s", error)
+            return None
+        return next((number(one, _SIZE) for one in found if text(one, _SERIES) == series), None)
 
     def _search(self, path: str, wanted: dict[str, str]) -> list[dict[str, Any]]:
         with self._answer("GET", path, {"Accept": _JSON}, params=wanted) as answer:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -166,7 +167,61 @@ def test_every_page_is_asked_for_and_what_is_no_uid_is_passed_over(server: Scrip
     many = [f"1.2.{number}" for number in range(500)]
     server.script["/instances"] = [Answer(200, listed("00080018", *many)), Answer(200, listed("00080018", "1.2.500", "../../etc"))]
     assert len(web(server).instances("1", "2")) == 501
-    assert "offset=500" in server.seen[1][1]
+    assert "offset=500" in server.seen[2][1]
+
+
+@dataclass
+class Pages(Scripted):
+    """A server that lists a few at a time, however many it is asked for.
+
+    Attributes:
+        many: how many there are.
+        at_most: on a page.
+        size: how many it says there are; None: it does not say.
+        ends: its answer behind the end.
+    """
+
+    many: int = 250
+    at_most: int = 100
+    size: int | None = None
+    ends: Answer = field(default_factory=lambda: Answer(204, b""))
+
+    def answer(self, path: str) -> Answer:
+        if path.partition("?")[0].endswith("/series"):
+            said = {"0020000E": {"vr": "UI", "Value": ["2"]}, "00201209": {"vr": "IS", "Value": [self.size]}}
+            return Answer(404, b"") if self.size is None else Answer(200, json.dumps([said]).encode())
+        offset = int(parse_qs(urlsplit(path).query)["offset"][0])
+        uids = [f"1.2.{one}" for one in range(offset, min(offset + self.at_most, self.many))]
+        return Answer(200, listed("00080018", *uids)) if uids else self.ends
+
+
+@pytest.mark.parametrize("size", [None, 250])
+def test_pages_that_are_shorter_than_asked_for_lose_nothing(server: Scripted, monkeypatch: pytest.MonkeyPatch, size: int | None) -> None:
+    monkeypatch.setattr(server, "answer", Pages(size=size).answer)
+    assert web(server).instances("1", "2") == [f"1.2.{one}" for one in range(250)]
+
+
+def test_a_server_that_refuses_what_lies_behind_the_end_must_have_listed_all(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = Pages(size=250, ends=Answer(400, b""))
+    monkeypatch.setattr(server, "answer", pages.answer)
+    assert len(web(server).instances("1", "2")) == 250
+    pages.size = None
+    with pytest.raises(RefusedError, match="400"):
+        web(server).instances("1", "2")
+
+
+def test_fewer_instances_than_the_series_is_said_to_have_are_refused(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "answer", Pages(size=251).answer)
+    with pytest.raises(RefusedError, match="lists 250 of the 251 instances"):
+        web(server).instances("1", "2")
+
+
+@pytest.mark.parametrize("bound", ["_MOST", "_PAGES"])
+def test_a_server_that_invents_instances_comes_to_an_end(server: Scripted, monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    monkeypatch.setattr(f"segpipe.pacs.web.{bound}", {"_MOST": 950, "_PAGES": 10}[bound])
+    monkeypatch.setattr(server, "answer", Pages(many=10**9).answer)
+    with pytest.raises(RefusedError, match=r"lists without end \(more than 999\)"):
+        web(server).instances("1", "2")
 
 
 def test_a_server_that_knows_no_pages_is_not_asked_for_ever(server: Scripted) -> None:
