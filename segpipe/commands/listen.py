@@ -85,9 +85,14 @@ def listen(models: list[Path], out: Path, options: PredictOptions, node: ListenO
         courier = open_.enter_context(courier_to(exchange, out, Patience(tries=0)))
         _tell(door)
 
+        def sound() -> None:
+            reception.check()
+            if courier is not None:
+                courier.check()
+
         def incoming(task: Task) -> Intake:
             _check_channels(task)
-            intake = Intake(spool, task.facts.channels, policy, _AHEAD * options.workers, stop, reception.check)
+            intake = Intake(spool, task.facts.channels, policy, _AHEAD * options.workers, stop, sound)
             done.begin(intake, courier)
             return intake
 

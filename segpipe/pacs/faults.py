@@ -11,12 +11,14 @@ class LaterError(DataError):
     Attributes:
         unsure: it was sent, and nobody has said whether it came.
         wait: seconds that the server asks for; 0: none.
+        alone: it may be for this one object alone, and others may go well now.
     """
 
-    def __init__(self, text: str, unsure: bool = False, wait: float = 0.0) -> None:
+    def __init__(self, text: str, unsure: bool = False, wait: float = 0.0, alone: bool = False) -> None:
         super().__init__(text)
         self.unsure = unsure
         self.wait = wait
+        self.alone = alone
 
 
 class DeniedError(DataError):

@@ -24,6 +24,15 @@ _VERIFICATION = "1.2.840.10008.1.1"
 _FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 """Study Root Query/Retrieve, FIND."""
 _DUPLICATE = 0x0111
+_MEANINGS = {
+    0x0110: "it failed while processing",
+    0x0117: "it holds the UID for invalid",
+    0x0122: "it does not support the kind of object",
+    0x0124: "we are not authorised",
+    0xA900: "the object does not match its kind",
+    0xC000: "it cannot understand the object",
+}
+"""PS3.7 C and PS3.4 B.2.3; the last digits of some are the node's own."""
 _PERMANENT = 1
 _TITLES = {3: "our AE title is not known to it: add it there, or give --aet", 7: "this is not its AE title: correct --to"}
 
@@ -53,8 +62,12 @@ class Node:
         Raises:
             DeniedError, LaterError: see `faults`.
         """
-        status = self._connected(_VERIFICATION, None).send_c_echo()
-        self.close()
+        try:
+            status = self._connected(_VERIFICATION, None).send_c_echo()
+        except RuntimeError as error:  # the association has ended before
+            raise LaterError(f"{self.place.shown}: the connection was lost") from error
+        finally:
+            self.close()
         if "Status" not in status:
             raise LaterError(f"{self.place.shown}: has not answered a C-ECHO")
 
@@ -69,6 +82,8 @@ class Node:
         except (RefusedError, ValueError) as error:
             log.debug("%s", error)
             return None
+        except RuntimeError as error:  # the association has ended before
+            raise LaterError(f"{self.place.shown}: the connection was lost before it was asked", unsure=True) from error
         finally:
             self.close()
         if not answers or "Status" not in answers[-1][0]:
@@ -105,8 +120,7 @@ class Node:
             return
         if 0xA700 <= code < 0xA800:
             raise LaterError(f"{self.place.shown}: has no room (status {code:04X})")
-        comment = f", {status.ErrorComment}" if status.get("ErrorComment") else ""
-        raise RefusedError(f"{self.place.shown}: does not take it (status {code:04X}{comment}): see its log")
+        raise RefusedError(f"{self.place.shown}: does not take it (status {code:04X}, {_meaning(code)}): see its log")
 
     def _connected(self, kind: str, syntax: str | None) -> Any:
         """The association for a kind of object, a new one where the old one is for another.
@@ -150,6 +164,11 @@ class Node:
         if why.tls:
             raise DeniedError(f"{shown}: TLS failed ({why.text}): give --tls-ca FILE with its certificate")
         raise LaterError(f"{shown}: {f'nobody answers ({why.text})' if why.text else 'does not answer as a DICOM node does'}")
+
+
+def _meaning(code: int) -> str:
+    """In our own words: the comment that comes with a status may hold the patient's name."""
+    return _MEANINGS.get(code) or _MEANINGS.get(code & 0xFF00) or _MEANINGS.get(code & 0xF000) or "unknown"
 
 
 def _takes(association: Any, kind: str, syntax: str | None) -> bool:

@@ -1,7 +1,8 @@
 """`deliveries.sqlite`: what has been, is being and is to be sent where. Each change is on disk before anything follows from it.
 
 An object is `waiting`, then `sending`, then `sent`, `refused`, or `waiting` again; `replaced` where a newer one of the same name came
-before it was sent. A call that is killed leaves `sending`: whether that object came is not known, and asked before it is sent again.
+before it was sent. A call that is killed leaves `sending`: whether that object came is not known, and asked before it is sent again, at
+once where this machine can see that the call is gone, else when it has not said for ten minutes that it still sends.
 An object is known by its SOP Instance UID: it is sent to a place once, whoever asks for it how often.
 """
 
@@ -12,27 +13,35 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segpipe.errors import ConfigError
+from segpipe.errors import ConfigError, DataError
 from segpipe.inference.disk import is_local
 from segpipe.inference.journal import choose_journal, explain
 from segpipe.io.alive import is_gone
 from segpipe.pacs.parcel import Parcel
 
 OUTBOX = "deliveries.sqlite"
-_VERSION = 1
+_VERSION = 2
 _WAIT_SECONDS = 60.0
+_LEASE_SECONDS = 600.0
+"""That long an object is another call's that says nothing: in another container, or on another machine, nobody sees whether it lives."""
+_SENDING = "another call is sending it, or was killed elsewhere less than ten minutes ago"
+_FAR_SECONDS = 3600.0
+"""No pause is that long: the clock was set."""
 _SCHEMA = """
 CREATE TABLE deliveries (
     number INTEGER PRIMARY KEY, destination TEXT NOT NULL, instance TEXT NOT NULL, sha256 TEXT NOT NULL, path TEXT NOT NULL,
     scan TEXT NOT NULL, state TEXT NOT NULL, worker TEXT NOT NULL DEFAULT '', unsure INTEGER NOT NULL DEFAULT 0,
     tries INTEGER NOT NULL DEFAULT 0, reason TEXT NOT NULL DEFAULT '', changed REAL NOT NULL, UNIQUE (destination, instance)
 )"""
+_DUE = "ALTER TABLE deliveries ADD COLUMN due REAL NOT NULL DEFAULT 0"
 _INDEX = "CREATE INDEX open ON deliveries (destination, state)"
-_FREE = "(state = 'waiting' OR (state = 'sending' AND gone(worker)))"
+_FREE = f"(state = 'waiting' OR (state = 'sending' AND (gone(worker) OR abs(:now - changed) > {_LEASE_SECONDS})))"
+_OPEN = f"destination = :place AND state IN ('waiting', 'sending') AND {_FREE}"
+_READY = f"(due <= :now OR due > :now + {_FAR_SECONDS})"
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,7 @@ class Delivery:
         scan: the case that it is a result of.
         path: relative to the output folder.
         unsure: it was sent before, and nobody knows whether it came.
+        worker: the one that holds it.
     """
 
     number: int
@@ -51,6 +61,7 @@ class Delivery:
     instance: str
     sha256: str
     unsure: bool
+    worker: str = ""
 
 
 class Outbox:
@@ -89,9 +100,22 @@ class Outbox:
 
         Returns:
             How many are new.
+
+        Raises:
+            DataError: another object of the same UID was sent, or may have been; the others wait all the same.
         """
         with self._changing() as connection:
-            return sum(self._put(connection, scan, path, parcel) for path, parcel in parcels)
+            clashes = [path for path, parcel in parcels if self._clashes(connection, parcel)]
+            fresh = sum(self._put(connection, scan, path, parcel) for path, parcel in parcels if path not in clashes)
+        if clashes:
+            cure = "is not sent; must be the same object, or have a UID of its own: segment the scan into another output folder"
+            raise DataError(f"{', '.join(clashes)}: another object of the same UID was sent before to {self._destination}: {cure}")
+        return fresh
+
+    def _clashes(self, connection: sqlite3.Connection, parcel: Parcel) -> bool:
+        find = """SELECT 1 FROM deliveries WHERE destination = ? AND instance = ? AND sha256 != ?
+            AND (state IN ('sent', 'sending') OR unsure)"""
+        return connection.execute(find, (self._destination, parcel.instance, parcel.sha256)).fetchone() is not None
 
     def _put(self, connection: sqlite3.Connection, scan: str, path: str, parcel: Parcel) -> int:
         older = """UPDATE deliveries SET state = 'replaced', changed = ? WHERE destination = ? AND path = ? AND instance != ?
@@ -102,43 +126,87 @@ class Outbox:
         values = (self._destination, parcel.instance, parcel.sha256, path, scan, time.time())
         if connection.execute(fresh, values).rowcount == 1:
             return 1
-        again = """UPDATE deliveries SET state = 'waiting', sha256 = ?, path = ?, scan = ?, changed = ?
+        again = """UPDATE deliveries SET state = 'waiting', sha256 = ?, path = ?, scan = ?, changed = ?, due = 0
             WHERE destination = ? AND instance = ? AND state IN ('waiting', 'refused', 'replaced')"""
         connection.execute(again, (parcel.sha256, path, scan, time.time(), self._destination, parcel.instance))
         return 0
 
-    def claim(self, worker: str) -> Delivery | None:
-        """Hold the object that has waited longest; None when none waits.
+    def claim(self, worker: str, but: Collection[int] = ()) -> Delivery | None:
+        """Hold the object that has waited longest, those that failed behind the others; None when none is due.
 
         Args:
-            worker: this process, see `alive.new_token`.
+            worker: this process, see `alive.new_token`; it must `renew` what it holds.
+            but: numbers that are passed over.
         """
-        find = f"SELECT * FROM deliveries WHERE destination = ? AND state IN ('waiting', 'sending') AND {_FREE} ORDER BY number LIMIT 1"
+        find = f"SELECT * FROM deliveries WHERE {_OPEN} AND {_READY} ORDER BY due, number"
         with self._changing() as connection:
-            found = connection.execute(find, (self._destination,)).fetchone()
+            records = connection.execute(find, {"place": self._destination, "now": time.time()})
+            found = next((record for record in records if record["number"] not in but), None)
             if found is None:
                 return None
             unsure = bool(found["unsure"]) or found["state"] == "sending"
             sql = "UPDATE deliveries SET state = 'sending', worker = ?, unsure = ?, tries = tries + 1, changed = ? WHERE number = ?"
             connection.execute(sql, (worker, int(unsure), time.time(), found["number"]))
-        return Delivery(found["number"], found["scan"], found["path"], found["instance"], found["sha256"], unsure)
+        return Delivery(found["number"], found["scan"], found["path"], found["instance"], found["sha256"], unsure, worker)
+
+    def pause(self, but: Collection[int] = ()) -> float | None:
+        """Seconds until an object that waits is due, 0 where one is; None where none waits.
+
+        Args:
+            but: as in `claim`.
+        """
+        now = time.time()
+        with self._explained():
+            records = self._connection.execute(
+                f"SELECT number, due FROM deliveries WHERE {_OPEN}", {"place": self._destination, "now": now}
+            )
+            pauses = [due - now for number, due in map(tuple, records) if number not in but]
+        return min((pause if 0 < pause <= _FAR_SECONDS else 0.0 for pause in pauses), default=None)
+
+    def renew(self, delivery: Delivery) -> None:
+        """Say that it is still being sent."""
+        with self._changing() as connection:
+            sql = "UPDATE deliveries SET changed = ? WHERE number = ? AND state = 'sending' AND worker = ?"
+            connection.execute(sql, (time.time(), delivery.number, delivery.worker))
 
     def sent(self, delivery: Delivery) -> None:
         """It has come."""
         self._set(delivery, "sent", "", False)
 
-    def later(self, delivery: Delivery, reason: str, unsure: bool) -> None:
-        """It is to be tried again."""
-        self._set(delivery, "waiting", reason, unsure)
+    def later(self, delivery: Delivery, reason: str, unsure: bool, pause: float = 0.0) -> None:
+        """It is to be tried again, after those that have not failed.
+
+        Args:
+            pause: seconds, before which it is not.
+        """
+        self._set(delivery, "waiting", reason, unsure, time.time() + pause)
 
     def refused(self, delivery: Delivery, reason: str) -> None:
         """It is not tried again until somebody asks for it again."""
-        self._set(delivery, "refused", reason, False)
+        self._set(delivery, "refused", reason, delivery.unsure)
 
-    def _set(self, delivery: Delivery, state: str, reason: str, unsure: bool) -> None:
+    def changed(self, delivery: Delivery, reason: str, instance: str) -> bool:
+        """Another object lies in its file; whether that one is known, and takes its place.
+
+        Args:
+            instance: UID of the one that lies there.
+        """
+        find = "SELECT 1 FROM deliveries WHERE destination = ? AND path = ? AND instance = ? AND number != ?"
         with self._changing() as connection:
-            sql = "UPDATE deliveries SET state = ?, worker = '', reason = ?, unsure = ?, changed = ? WHERE number = ?"
-            connection.execute(sql, (state, reason, int(unsure), time.time(), delivery.number))
+            known = connection.execute(find, (self._destination, delivery.path, instance, delivery.number)).fetchone() is not None
+            self._set_in(connection, delivery, "replaced" if known else "refused", "" if known else reason, delivery.unsure, 0.0)
+        return known
+
+    def _set(self, delivery: Delivery, state: str, reason: str, unsure: bool, due: float = 0.0) -> None:
+        with self._changing() as connection:
+            self._set_in(connection, delivery, state, reason, unsure, due)
+
+    def _set_in(self, connection: sqlite3.Connection, delivery: Delivery, state: str, reason: str, unsure: bool, due: float) -> None:
+        """Nothing where another call has taken it over, but that it has come."""
+        sql = """UPDATE deliveries SET state = ?, worker = '', reason = ?, unsure = ?, changed = ?, due = ? WHERE number = ?
+            AND state != 'sent' AND (? = 'sent' OR worker = ?)"""
+        values = (state, reason, int(unsure), time.time(), due, delivery.number, state, delivery.worker)
+        connection.execute(sql, values)
 
     def counts(self) -> Counter[str]:
         """How many objects are in each state."""
@@ -155,8 +223,9 @@ class Outbox:
     def reasons(self) -> list[tuple[str, str, str]]:
         """Scan, path and reason of each object that is not sent."""
         with self._explained():
-            sql = "SELECT scan, path, reason FROM deliveries WHERE destination = ? AND state IN ('waiting', 'sending', 'refused')"
-            return [tuple(record) for record in self._connection.execute(sql + " ORDER BY number", (self._destination,))]
+            sql = """SELECT scan, path, CASE state WHEN 'sending' THEN ? ELSE reason END FROM deliveries
+                WHERE destination = ? AND state IN ('waiting', 'sending', 'refused') ORDER BY number"""
+            return [tuple(record) for record in self._connection.execute(sql, (_SENDING, self._destination))]
 
     def _set_up(self, local: bool) -> None:
         connection = self._connection
@@ -168,9 +237,12 @@ class Outbox:
         choose_journal(connection, self._path, local, fresh=version == 0)
         connection.execute("PRAGMA synchronous = FULL")  # what is sent must not be forgotten when the power fails
         connection.execute("BEGIN IMMEDIATE")
-        if int(connection.execute("PRAGMA user_version").fetchone()[0]) == 0:
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version == 0:
             connection.execute(_SCHEMA)
             connection.execute(_INDEX)
+        if version < _VERSION:
+            connection.execute(_DUE)
             connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("COMMIT")
 

@@ -55,7 +55,7 @@ def tried(patience: Patience, what: Callable[[], T], sleep: Callable[[float], No
         except LaterError as error:
             failures += 1
             if patience.over(failures):
-                raise LaterError(f"{error} (tried {failures} times)", error.unsure) from error
+                raise LaterError(f"{error} (tried {failures} times)", error.unsure, alone=error.alone) from error
             pause = patience.pause(failures, error.wait)
             log.debug("%s; again in %.1f s", error, pause)
             sleep(pause)

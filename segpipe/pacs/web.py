@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import http
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -18,6 +18,7 @@ from segpipe.pacs.faults import DeniedError, LaterError, RefusedError
 from segpipe.pacs.library import requests
 from segpipe.pacs.multipart import DICOM, boundary_of, wrap, write_only_part
 from segpipe.pacs.parcel import Parcel
+from segpipe.pacs.said import DUPLICATE, number, parse_said, text
 from segpipe.pacs.tls import TlsFiles
 
 log = logging.getLogger(__name__)
@@ -25,10 +26,12 @@ log = logging.getLogger(__name__)
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 120.0
 _CHUNK = 1 << 20
 _PAGE = 500
+_PAGES, _MOST = 2000, 100_000
+"""Pages and matches that a search may have: more than any series, and an end."""
 _JSON = "application/dicom+json"
 _STUDY, _SERIES, _INSTANCE, _MODALITY = "0020000D", "0020000E", "00080018", "00080060"
-_FAILED, _REASON = "00081198", "00081197"
-_DUPLICATE = 0x0111
+_SIZE = "00201209"
+"""Number of Series Related Instances."""
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 _CREDENTIALS = "set SEGPIPE_DICOMWEB_USER and SEGPIPE_DICOMWEB_PASSWORD (or SEGPIPE_DICOMWEB_TOKEN), or give --credentials FILE"
@@ -44,6 +47,7 @@ class Web:
     def __init__(self, place: WebPlace, credentials: Credentials, tls: TlsFiles) -> None:
         self.place = WebPlace(place.root)
         self._session = requests().Session()
+        self._session.trust_env = False  # a proxy of the surroundings would see the password and the patients
         self._session.auth = _Authorisation(credentials)
         self._verify: str | bool = str(tls.authority) if tls.authority else True
         if tls.certificate is not None:
@@ -77,15 +81,16 @@ class Web:
         found = self._all(f"studies/{study}/series", _SERIES, {"includefield": _MODALITY})
         if not found:
             raise RefusedError(f"{self.place.shown}: there is no study {short(study)}, or none that we may see: check the UID")
-        return [(uid, _text(one, _MODALITY)) for uid, one in found.items()]
+        return [(uid, text(one, _MODALITY)) for uid, one in found.items()]
 
     def instances(self, study: str, series: str) -> list[str]:
         """UIDs of the instances of a series.
 
         Raises:
-            RefusedError: there is no such series.
+            RefusedError: there is no such series, or the server does not list all that it says it has.
         """
-        found = self._all(f"studies/{study}/series/{series}/instances", _INSTANCE, {})
+        size = self._size(study, series)  # before: a series may grow meanwhile
+        found = self._all(f"studies/{study}/series/{series}/instances", _INSTANCE, {}, size)
         if not found:
             raise RefusedError(f"{self.place.shown}: there is no series {short(series)}, or none that we may see: check the UID")
         return list(found)
@@ -120,10 +125,10 @@ class Web:
         except (RefusedError, DeniedError) as error:  # QIDO need not be offered
             log.debug("%s", error)
             return None
-        return any(_text(one, _INSTANCE) == parcel.instance for one in found)
+        return any(text(one, _INSTANCE) == parcel.instance for one in found)
 
     def store(self, parcel: Parcel, data: bytes) -> None:
-        """Send an object, and return once the server has said that it keeps it; one that it has is kept once.
+        """Send an object, and return once the server has named it as stored, or has it; one that it has is kept once.
 
         Raises:
             RefusedError, LaterError, DeniedError: see `faults`.
@@ -131,35 +136,74 @@ class Web:
         kind, body = wrap(data)
         try:
             with self._answer("POST", "studies", {"Accept": _JSON, "Content-Type": kind}, body, judged=(409,)) as answer:
-                self._judge(answer)
+                self._judge(answer, parcel)
         except requests().exceptions.RequestException as error:
             raise LaterError(f"{self.place.shown}: the answer was cut off ({_kind(error)})", unsure=True) from error
 
-    def _judge(self, answer: Any) -> None:
-        """What the server says of each object (PS3.18 10.5.3); one that says nothing has taken it."""
-        try:
-            said = json.loads(answer.content or b"{}")
-        except ValueError:
-            said = {}
-        said = said[0] if isinstance(said, list) and said else said
-        failed = said.get(_FAILED, {}).get("Value", []) if isinstance(said, dict) else []
-        reasons = {int((one.get(_REASON, {}).get("Value") or [0])[0]) for one in failed}
-        if not reasons - {_DUPLICATE} and (reasons or answer.status_code != 409):
+    def _judge(self, answer: Any, parcel: Parcel) -> None:
+        """What the server says of the object; one that does not name it as stored is asked whether it has it."""
+        said, status = parse_said(answer.content or b""), answer.status_code
+        if said.reasons == {DUPLICATE}:
             return
-        text = f"{self.place.shown}: does not take it (failure {', '.join(f'{one:04X}' for one in sorted(reasons)) or answer.status_code})"
-        if any(one in _OUT_OF_RESOURCES for one in reasons):
-            raise LaterError(f"{text}: it has no room")
-        raise RefusedError(f"{text}: see its log")
+        if said.reasons or status == 409:
+            failure = ", ".join(f"{one:04X}" for one in sorted(said.reasons)) or status
+            if any(one in _OUT_OF_RESOURCES for one in said.reasons):
+                raise LaterError(f"{self.place.shown}: does not take it (failure {failure}): it has no room")
+            raise RefusedError(f"{self.place.shown}: does not take it (failure {failure}): see its log")
+        if parcel.instance in said.stored:
+            return
+        try:
+            there = self.has(parcel)
+        except LaterError as error:
+            raise LaterError(str(error), True, error.wait, error.alone) from error
+        if there:
+            return
+        if there is None and not said.speaks:
+            raise DeniedError(f"{self.place.shown}: answers with {status} and does not speak DICOMweb (a login page?): check {_PATH}")
+        missing = "does not have it" if there is False else "cannot be asked whether it has it"
+        raise LaterError(f"{self.place.shown}: answers with {status}, does not name it as stored, and {missing}", unsure=True, alone=True)
 
-    def _all(self, path: str, key: str, wanted: dict[str, str]) -> dict[str, Any]:
-        """Every match by its UID, page by page; a server that knows no pages sends the same again."""
+    def _all(self, path: str, key: str, wanted: dict[str, str], expected: int | None = None) -> dict[str, Any]:
+        """Every match by its UID, page by page, until one brings nothing new: a server may send fewer than it is asked for at a time.
+
+        Args:
+            expected: how many there are, by another answer of the server; None where it does not say.
+
+        Raises:
+            RefusedError: it has fewer than it said, or never comes to an end.
+        """
         found: dict[str, Any] = {}
-        while True:
-            page = self._search(path, {**wanted, "limit": str(_PAGE), "offset": str(len(found))})
-            fresh = {uid: one for one in page if is_uid(uid := _text(one, key)) and uid not in found}
+        rows = 0
+        for _ in range(_PAGES):
+            try:
+                page = self._search(path, {**wanted, "limit": str(_PAGE), "offset": str(rows)})
+            except RefusedError:  # some refuse what lies behind the end
+                if expected is None or len(found) < expected:
+                    raise
+                page = []
+            fresh = {uid: one for one in page if is_uid(uid := text(one, key)) and uid not in found}
             found |= fresh
-            if len(page) < _PAGE or not fresh:
+            rows += len(page)
+            if len(found) > _MOST:
+                break
+            if not fresh:
+                self._check_whole(len(found), expected)
                 return found
+        raise RefusedError(f"{self.place.shown}: lists without end (more than {len(found) - 1}): tell its administrator")
+
+    def _check_whole(self, found: int, expected: int | None) -> None:
+        if expected is not None and found < expected:
+            why = "a part may be hidden from us: tell its administrator"
+            raise RefusedError(f"{self.place.shown}: lists {found} of the {expected} instances that it says the series has; {why}")
+
+    def _size(self, study: str, series: str) -> int | None:
+        """How many instances the server says a series has; None where it does not say."""
+        try:
+            found = self._search(f"studies/{study}/series", {_SERIES: series, "includefield": _SIZE, "limit": str(_PAGE)})
+        except (RefusedError, DeniedError) as error:
+            log.debug("%s", error)
+            return None
+        return next((number(one, _SIZE) for one in found if text(one, _SERIES) == series), None)
 
     def _search(self, path: str, wanted: dict[str, str]) -> list[dict[str, Any]]:
         with self._answer("GET", path, {"Accept": _JSON}, params=wanted) as answer:
@@ -167,7 +211,7 @@ class Web:
                 return []
             try:
                 found = answer.json()
-            except ValueError:
+            except (ValueError, RecursionError):
                 found = None
             if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
                 raise DeniedError(f"{self.place.shown}: does not speak DICOMweb: check {_PATH}")
@@ -202,17 +246,18 @@ class Web:
     def _fault(self, answer: Any, path: str, sent: bool) -> Exception:
         status, shown = answer.status_code, self.place.shown
         if status in (401, 403):
-            return DeniedError(f"{shown}: refuses us ({status} {answer.reason}): {_CREDENTIALS}")
+            return DeniedError(f"{shown}: refuses us ({status} {_phrase(status)}): {_CREDENTIALS}")
         if status in _BUSY:
             asked = answer.headers.get("Retry-After", "")
-            return LaterError(f"{shown}: {status} {answer.reason}", sent and status >= 500, float(asked) if asked.isdigit() else 0.0)
+            wait = float(asked) if asked.isascii() and asked.isdecimal() else 0.0
+            return LaterError(f"{shown}: {status} {_phrase(status)}", sent and status >= 500, wait, alone=sent and status == 500)
         if 300 <= status < 400:
             return DeniedError(f"{shown}: leads elsewhere ({status}); must be the service: check {_PATH}, and dicomwebs:// for https")
         if status in (404, 405, 501) and path in ("studies", "instances"):
-            return DeniedError(f"{shown}: there is no DICOMweb service ({status} {answer.reason}): check {_PATH}")
+            return DeniedError(f"{shown}: there is no DICOMweb service ({status} {_phrase(status)}): check {_PATH}")
         if status == 404:
             return RefusedError(f"{shown}: has it not, or not for us (404): check the UID, and {_PATH}")
-        return RefusedError(f"{shown}: {status} {answer.reason}")
+        return RefusedError(f"{shown}: {status} {_phrase(status)}")
 
     def _chunks(self, answer: Any) -> Iterator[bytes]:
         try:
@@ -236,15 +281,15 @@ class _Authorisation:
         return self._basic(request) if self._basic else request
 
 
-def _text(one: dict[str, Any], key: str) -> str:
-    values = one.get(key, {}).get("Value") or [""] if isinstance(one.get(key, {}), dict) else [""]
-    return str(values[0]).strip()
-
-
 def _was_open(error: Exception) -> bool:
     """Whether there was a connection, so that what was sent may have come."""
     never = ("NewConnectionError", "NameResolutionError", "ConnectTimeoutError")
     return not any(name in repr(error) for name in never)
+
+
+def _phrase(status: int) -> str:
+    """What a status means, not what the server says with it, which may hold anything."""
+    return http.HTTPStatus(status).phrase if status in http.HTTPStatus._value2member_map_ else "unknown"
 
 
 def _kind(error: BaseException) -> str:
@@ -259,6 +304,6 @@ def _inner(error: BaseException) -> str:
         if not isinstance(inner, BaseException):
             break
         seen = inner
-    text = getattr(seen, "strerror", None) or getattr(seen, "verify_message", None) or str(seen)
-    plain = re.sub(r" *\(_ssl\.c:\d+\)|\[Errno \d+\] *", "", " ".join(str(text).split()))
+    words = getattr(seen, "strerror", None) or getattr(seen, "verify_message", None) or str(seen)
+    plain = re.sub(r" *\(_ssl\.c:\d+\)|\[Errno \d+\] *", "", " ".join(str(words).split()))
     return plain.rpartition(": ")[2][:120] or _kind(error)

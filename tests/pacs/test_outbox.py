@@ -7,11 +7,12 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from segpipe.errors import ConfigError
+from segpipe.errors import ConfigError, DataError
 from segpipe.io.alive import new_token
 from segpipe.pacs.courier import Courier
 from segpipe.pacs.faults import DeniedError, LaterError, RefusedError
@@ -185,7 +186,149 @@ def test_what_another_living_call_is_sending_is_left_to_it(out: Path) -> None:
     outbox.put("a", [("a.dcm", Parcel.of_bytes((out / "a.dcm").read_bytes(), "a"))])
     assert outbox.claim(new_token()) is not None
     assert outbox.claim(new_token()) is None
+    courier = Courier(outbox, Archive(), out, QUICK)
+    assert not courier.finish()  # nothing is left to do, and yet not all is sent
+    [(_, _, why)] = courier.told()[1]
+    assert "another call is sending it" in why
+    courier.stop()
     outbox.close()
+
+
+@pytest.mark.parametrize(
+    "odd", [RuntimeError("the association is over"), ValueError("A700"), AttributeError("DOE^JANE"), TypeError("None")]
+)
+def test_what_nobody_foresaw_fails_one_object_which_is_told_once_and_asked_for(
+    out: Path, odd: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive = Archive(odd, odd)
+    assert deliver(out, archive, "a.dcm", "b.dcm", "c.dcm") == ({"sent": 3}, "")
+    assert archive.asked  # it may have come
+    told = [record.getMessage() for record in caplog.records if type(odd).__name__ in record.getMessage()]
+    assert len(told) == len(set(told)) <= 2
+    assert "JANE" not in caplog.text
+
+
+def test_a_thread_that_has_died_is_a_fault_and_never_the_end(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outbox = Outbox(out, PLACE)
+    courier = Courier(outbox, Archive(), out, QUICK)
+
+    def dies(*_: object) -> None:
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr(outbox, "claim", dies)
+    courier._thread.join(10)
+    make_object(out / "a.dcm", "1.2.3", "a")
+    for call in (courier.check, courier.finish, lambda: courier.deliver("a", [out / "a.dcm"])):
+        with pytest.raises(DataError, match=r"nothing is sent any more: an unforeseen RuntimeError"):
+            call()
+    assert outbox.counts() == {"waiting": 1}  # for the next call
+    courier._fault = None
+    with pytest.raises(DataError, match="has died"):
+        courier.finish()
+    courier.stop()
+    outbox.close()
+
+
+class Poisoned(Archive):
+    """Never takes some objects."""
+
+    def __init__(self, error: LaterError) -> None:
+        super().__init__()
+        self.error, self.poison, self.tried = error, "", 0
+
+    def store(self, parcel: Parcel, data: bytes) -> None:
+        self.poison = self.poison or parcel.instance
+        if parcel.instance == self.poison:
+            self.tried += 1
+            raise self.error
+        super().store(parcel, data)
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["of the object", "as if of the destination"])
+def test_one_object_that_never_goes_well_holds_up_no_other(out: Path, alone: bool) -> None:
+    archive = Poisoned(LaterError("pacs: 500 Internal Server Error", alone=alone))
+    outbox = Outbox(out, PLACE)
+    for name in "abcd":
+        make_object(out / f"{name}.dcm", "1.2.3", name)
+        outbox.put(name, [(f"{name}.dcm", Parcel.of_bytes((out / f"{name}.dcm").read_bytes(), name))])
+    courier = Courier(outbox, archive, out, QUICK)
+    assert not courier.finish()
+    assert outbox.counts() == {"sent": 3, "waiting": 1}
+    assert [(path, why) for _, path, why in courier.told()[1]] == [("a.dcm", "pacs: 500 Internal Server Error")]
+    assert archive.tried == QUICK.tries
+    courier.stop()
+    outbox.close()
+
+
+def test_many_objects_that_fail_in_a_row_are_the_fault_of_the_destination(out: Path) -> None:
+    archive = Archive(*[LaterError("500", alone=True)] * 40)
+    states, why = deliver(out, archive, *(f"{number}.dcm" for number in range(30)))
+    assert (states, why) == ({"waiting": 30}, "500")
+    assert len(archive.script) > 10
+
+
+def test_what_a_call_elsewhere_was_sending_is_taken_over_when_it_has_been_silent_for_long(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_object(out / "a.dcm", "1.2.3", "a")
+    outbox = Outbox(out, PLACE)
+    outbox.put("a", [("a.dcm", Parcel.of_bytes((out / "a.dcm").read_bytes(), "a"))])
+    now = time.time()
+    monkeypatch.setattr("segpipe.pacs.outbox.time.time", lambda: now)
+    theirs = outbox.claim("00000000-1-00000000")  # of another machine
+    assert theirs is not None
+    now += 400
+    outbox.renew(theirs)
+    now += 400
+    assert outbox.claim(new_token()) is None
+    now += 400
+    ours = outbox.claim(new_token())
+    assert ours is not None
+    assert ours.unsure
+    outbox.renew(theirs)
+    outbox.later(theirs, "late", False)
+    outbox.refused(theirs, "late")
+    assert outbox.counts() == {"sending": 1}  # it is ours
+    outbox.close()
+
+
+def test_a_long_sending_says_that_it_lives(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segpipe.pacs.courier._RENEW_SECONDS", 0.01)
+    seen: list[float] = []
+
+    class Slow(Archive):
+        def store(self, parcel: Parcel, data: bytes) -> None:
+            with contextlib.closing(sqlite3.connect(out / OUTBOX)) as connection:
+                for _ in range(2):
+                    seen.append(connection.execute("SELECT changed FROM deliveries").fetchone()[0])
+                    time.sleep(0.5)
+
+    assert deliver(out, Slow(), "a.dcm") == ({"sent": 1}, "")
+    assert seen[1] > seen[0]
+
+
+@pytest.mark.parametrize("script", [[], [LaterError("no answer", unsure=True)] * 3], ids=["sent", "perhaps sent"])
+def test_another_object_of_a_known_uid_is_told_and_not_taken_for_sent(out: Path, script: list[BaseException]) -> None:
+    deliver(out, Archive(*script), "a.dcm")
+    make_object(out / "a.dcm", "1.2.3", "a.dcm", patient="Q")
+    make_object(out / "b.dcm", "1.2.3", "b.dcm")
+    outbox, archive = Outbox(out, PLACE), Archive()
+    courier = Courier(outbox, archive, out, QUICK)
+    with pytest.raises(DataError, match=r"a\.dcm: another object of the same UID was sent before to .*") as raised:
+        courier.deliver("a", [out / "a.dcm", out / "b.dcm"])
+    assert raised.value.exit_code == 3
+    courier.finish()
+    assert archive.came == [Parcel.of_file(out / "b.dcm").instance]
+    courier.stop()
+    outbox.close()
+
+
+def test_an_outbox_of_the_version_before_is_taken_over(out: Path) -> None:
+    deliver(out, Archive(*[LaterError("busy")] * 3), "a.dcm")
+    with contextlib.closing(sqlite3.connect(out / OUTBOX)) as connection:
+        connection.execute("ALTER TABLE deliveries DROP COLUMN due")
+        connection.execute("PRAGMA user_version = 1")
+    assert deliver(out, Archive()) == ({"sent": 1}, "")
 
 
 def test_a_damaged_outbox_is_one_line_with_a_cure(out: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -23,7 +24,7 @@ from segpipe.pacs.patience import Patience
 from segpipe.pacs.tls import TlsFiles
 from segpipe.pacs.web import Web
 from tests.dicom.series import Series
-from tests.pacs.objects import make_object
+from tests.pacs.objects import make_object, uid_of
 
 pytest.importorskip("requests")
 QUICK = Patience(tries=3, first=0.01, most=0.02)
@@ -36,6 +37,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     short_by: int = 0
     """Bytes that are promised and do not come."""
+    reason: str | None = None
 
 
 @dataclass
@@ -74,7 +76,7 @@ def server() -> Iterator[Scripted]:
             if answer.status == 0:
                 self.connection.close()
                 return
-            self.send_response(answer.status)
+            self.send_response(answer.status, answer.reason)
             for key, value in {"Content-Length": str(len(answer.body) + answer.short_by), **answer.headers}.items():
                 self.send_header(key, value)
             self.end_headers()
@@ -165,7 +167,61 @@ def test_every_page_is_asked_for_and_what_is_no_uid_is_passed_over(server: Scrip
     many = [f"1.2.{number}" for number in range(500)]
     server.script["/instances"] = [Answer(200, listed("00080018", *many)), Answer(200, listed("00080018", "1.2.500", "../../etc"))]
     assert len(web(server).instances("1", "2")) == 501
-    assert "offset=500" in server.seen[1][1]
+    assert "offset=500" in server.seen[2][1]
+
+
+@dataclass
+class Pages(Scripted):
+    """A server that lists a few at a time, however many it is asked for.
+
+    Attributes:
+        many: how many there are.
+        at_most: on a page.
+        size: how many it says there are; None: it does not say.
+        ends: its answer behind the end.
+    """
+
+    many: int = 250
+    at_most: int = 100
+    size: int | None = None
+    ends: Answer = field(default_factory=lambda: Answer(204, b""))
+
+    def answer(self, path: str) -> Answer:
+        if path.partition("?")[0].endswith("/series"):
+            said = {"0020000E": {"vr": "UI", "Value": ["2"]}, "00201209": {"vr": "IS", "Value": [self.size]}}
+            return Answer(404, b"") if self.size is None else Answer(200, json.dumps([said]).encode())
+        offset = int(parse_qs(urlsplit(path).query)["offset"][0])
+        uids = [f"1.2.{one}" for one in range(offset, min(offset + self.at_most, self.many))]
+        return Answer(200, listed("00080018", *uids)) if uids else self.ends
+
+
+@pytest.mark.parametrize("size", [None, 250])
+def test_pages_that_are_shorter_than_asked_for_lose_nothing(server: Scripted, monkeypatch: pytest.MonkeyPatch, size: int | None) -> None:
+    monkeypatch.setattr(server, "answer", Pages(size=size).answer)
+    assert web(server).instances("1", "2") == [f"1.2.{one}" for one in range(250)]
+
+
+def test_a_server_that_refuses_what_lies_behind_the_end_must_have_listed_all(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = Pages(size=250, ends=Answer(400, b""))
+    monkeypatch.setattr(server, "answer", pages.answer)
+    assert len(web(server).instances("1", "2")) == 250
+    pages.size = None
+    with pytest.raises(RefusedError, match="400"):
+        web(server).instances("1", "2")
+
+
+def test_fewer_instances_than_the_series_is_said_to_have_are_refused(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "answer", Pages(size=251).answer)
+    with pytest.raises(RefusedError, match="lists 250 of the 251 instances"):
+        web(server).instances("1", "2")
+
+
+@pytest.mark.parametrize("bound", ["_MOST", "_PAGES"])
+def test_a_server_that_invents_instances_comes_to_an_end(server: Scripted, monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    monkeypatch.setattr(f"segpipe.pacs.web.{bound}", {"_MOST": 950, "_PAGES": 10}[bound])
+    monkeypatch.setattr(server, "answer", Pages(many=10**9).answer)
+    with pytest.raises(RefusedError, match=r"lists without end \(more than 999\)"):
+        web(server).instances("1", "2")
 
 
 def test_a_server_that_knows_no_pages_is_not_asked_for_ever(server: Scripted) -> None:
@@ -230,17 +286,32 @@ def test_another_instance_than_the_one_that_was_asked_for_is_not_kept(server: Sc
     assert not (tmp_path / "x.dcm").exists()
 
 
-def failed(reason: int) -> bytes:
+STORED = json.dumps(
+    {"00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [uid_of("1.2.3", "x")]}}]}},
+).encode()
+
+
+def failed(reason: int | str | None) -> bytes:
     return json.dumps({"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [reason]}}]}}).encode()
 
 
 @pytest.mark.parametrize(
     ("answer", "error", "unsure"),
     [
-        (Answer(200, b"{}"), None, False),
-        (Answer(202, b"{}"), None, False),
-        (Answer(200, b""), None, False),
+        (Answer(200, STORED), None, False),
+        (Answer(202, b"[" + STORED + b"]"), None, False),
         (Answer(409, failed(0x0111)), None, False),  # it is there already
+        (Answer(200, failed("A700")), LaterError, False),
+        (Answer(200, failed("42752")), LaterError, False),
+        (Answer(200, failed(None)), RefusedError, False),
+        (Answer(200, b'{"00081198": {"Value": [null]}}'), RefusedError, False),
+        (Answer(200, b'{"00081198": {"Value": [{"00081197": {"Value": null}}]}}'), RefusedError, False),
+        (Answer(200, b'{"00081198": []}'), LaterError, True),
+        (Answer(200, b'{"00081198": {"Value": null}}'), LaterError, True),
+        (Answer(200, b'{"00081199": [null]}'), LaterError, True),
+        (Answer(200, b'{"00081199": {"Value": [{"00081155": {"Value": ["1.2"]}}]}}'), LaterError, True),
+        (Answer(200, b"null"), DeniedError, False),
+        (Answer(200, b"<html>Log in</html>"), DeniedError, False),
         (Answer(409, b"{}"), RefusedError, False),
         (Answer(200, failed(0xC000)), RefusedError, False),
         (Answer(409, failed(0xA700)), LaterError, False),
@@ -263,6 +334,42 @@ def test_what_becomes_of_an_object_that_is_sent(
     with pytest.raises(error) as raised:
         web(server).store(parcel, data)
     assert getattr(raised.value, "unsure", False) is unsure
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Answer(200, b""), Answer(204, b""), Answer(202, b"{}"), Answer(200, b"<html>")],
+    ids=["empty", "no content", "nothing named", "a page"],
+)
+def test_an_object_that_is_not_named_as_stored_is_asked_for_before_it_counts_as_sent(
+    server: Scripted, tmp_path: Path, answer: Answer
+) -> None:
+    parcel, data = parcel_of(tmp_path)
+    server.script["/studies"] = [answer]
+    server.script["/instances"] = [Answer(200, listed("00080018", parcel.instance)), Answer(204, b""), Answer(503, b"")]
+    web(server).store(parcel, data)
+    assert server.asked("/instances") == 1
+    for said in ("does not have it", "503"):
+        with pytest.raises(LaterError, match=said) as raised:
+            web(server).store(parcel, data)
+        assert raised.value.unsure
+
+
+def test_the_words_of_a_server_are_not_told(server: Scripted, tmp_path: Path) -> None:
+    server.script["/studies"] = [Answer(400, reason="DOE^JANE is no patient")]
+    with pytest.raises(RefusedError, match="400 Bad Request") as raised:
+        web(server).store(*parcel_of(tmp_path))
+    assert "JANE" not in str(raised.value)
+
+
+def test_no_proxy_of_the_surroundings_is_used(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server.script["/studies"] = [Answer()]
+    web(server, Credentials("al", "geheim")).check()
+    assert server.asked("/studies") == 1
 
 
 def test_whether_an_object_is_there_is_asked_by_its_uids(server: Scripted, tmp_path: Path) -> None:
