@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -161,6 +162,56 @@ def test_whoever_is_not_allowed_is_rejected_with_the_reason(tmp_path: Path, titl
         known.release()
     finally:
         node.close()
+
+
+def silent(port: int, host: str = "127.0.0.1") -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), 10, (host, 0))
+
+
+def is_closed(client: socket.socket) -> bool:
+    client.settimeout(10)
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_strangers_who_say_nothing_are_shut_out_before_they_cost_anything(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    node = Node(tmp_path / "out", Limits(), host="127.0.0.1", allowed=parse_allowed(["CT1@127.0.0.1"]))
+    with contextlib.ExitStack() as open_:
+        open_.callback(node.close)
+        strangers = [open_.enter_context(silent(node.port, "127.0.0.2")) for _ in range(40)]
+        assert all(map(is_closed, strangers))
+        assert not node.reception._entity.active_associations
+        known = node.call("CT1")
+        assert known.send_c_echo().Status == 0
+        known.release()
+    assert [line for line in caplog.messages if "127.0.0.2 is not allowed" in line] == [
+        "127.0.0.2 is not allowed, and its connection was closed: --allow AET@127.0.0.2 lets it in"
+    ]
+
+
+def test_one_host_keeps_no_other_out_and_may_come_again_when_it_has_ended(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    node = Node(tmp_path / "out", Limits(), host="127.0.0.1", allowed=parse_allowed(["CT1@127.0.0.0/24"]))
+    with contextlib.ExitStack() as open_:
+        open_.callback(node.close)
+        many = [open_.enter_context(silent(node.port, "127.0.0.2")) for _ in range(18)]
+        assert all(map(is_closed, many[16:]))
+        assert "127.0.0.2 has 16 connections, and one more was closed" in caplog.messages
+        known = node.call("CT1")
+        assert known.send_c_echo().Status == 0
+        known.release()
+        for client in many:
+            client.close()
+        for _ in range(100):
+            if not node.reception._entity.active_associations:
+                break
+            threading.Event().wait(0.05)
+        later = open_.enter_context(silent(node.port, "127.0.0.2"))
+        later.settimeout(0.5)
+        with pytest.raises(TimeoutError):  # it is waited for
+            later.recv(1)
+        later.close()
 
 
 def test_nobody_is_let_in_once_the_node_is_to_end(node: Node) -> None:
