@@ -26,7 +26,7 @@ from segpipe.pacs.exchange import courier_to
 from segpipe.pacs.intake import Intake
 from segpipe.pacs.library import check_installed
 from segpipe.pacs.patience import Patience
-from segpipe.pacs.reception import Door, Reception
+from segpipe.pacs.reception import MOST_BYTES, Door, Reception
 from segpipe.pacs.results import objects_of
 from segpipe.pacs.spool import ASIDE, INCOMING, Limits, Spool
 
@@ -79,8 +79,9 @@ def listen(models: list[Path], out: Path, options: PredictOptions, node: ListenO
     out.mkdir(parents=True, exist_ok=True)
     stop, done = threading.Event(), _Done(out)
     with contextlib.ExitStack() as open_:
-        spool = open_.enter_context(contextlib.closing(Spool(out, Limits(node.series, int(node.gb * 2**30), node.quiet, node.broken))))
-        reception = Reception(door, spool, stop)
+        limits = Limits(node.series, int(node.gb * 2**30), node.quiet, node.broken)
+        spool = open_.enter_context(contextlib.closing(Spool(out, limits)))
+        reception = Reception(door, spool, stop, min(MOST_BYTES, limits.bytes))
         reception.open()
         open_.callback(reception.close)
         open_.enter_context(_signals(stop))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import socket
 import threading
@@ -33,8 +34,12 @@ _TOLD_SECONDS = 60.0
 _PERMANENT, _TRANSIENT = 1, 2
 _BY_USER, _BY_PROVIDER = 1, 3
 _TITLE_UNKNOWN, _CONGESTED = 3, 1
-_RELEASE = 0x05
-"""Type of the A-RELEASE-RQ (PS3.8 9.3.6)."""
+_DATA, _RELEASE = 0x04, 0x05
+"""Types of the P-DATA-TF and the A-RELEASE-RQ (PS3.8 9.3.5 and 9.3.6)."""
+_COMMAND = 0x01
+"""Of the head of a fragment: it is of a command, and no data set (PS3.8 E.2)."""
+MOST_BYTES = 2 << 30
+"""Of one instance, which is held in memory until it is on disk: a stack of 2,000 slices in one file has about 1 GiB."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,12 @@ class Reception:
 
     Args:
         stop: once set, nobody is let in any more.
+        most: bytes of one instance; larger ones are refused, and are held in memory no further than that.
     """
 
-    def __init__(self, door: Door, spool: Spool, stop: threading.Event) -> None:
-        self._door, self._spool, self._stop = door, spool, stop
+    def __init__(self, door: Door, spool: Spool, stop: threading.Event, most: int = MOST_BYTES) -> None:
+        self._door, self._spool, self._stop, self._most = door, spool, stop, most
+        self._sizes: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self._entity: Any = None
         self._told: dict[str, float] = {}
         self._hosts: WeakKeyDictionary[socket.socket, str] = WeakKeyDictionary()
@@ -173,6 +180,8 @@ class Reception:
 
     def _received(self, event: Any) -> None:
         """Note the end of a sender that wants to be released, before it is: from then on it takes all as delivered."""
+        if event.pdu.pdu_type == _DATA:
+            self._measure(event)
         if event.pdu.pdu_type != _RELEASE:
             return
         with self._lock:
@@ -183,6 +192,16 @@ class Reception:
                 self._spool.ended(event.assoc, True)
         except ConfigError as error:
             self._fault = error
+
+    def _measure(self, event: Any) -> None:
+        """How much of an instance has come; what is too much is let go as it comes, because pynetdicom gathers it without a limit."""
+        for item in event.pdu.presentation_data_value_items:
+            fragment = item.presentation_data_value
+            size = 0 if fragment[0] & _COMMAND else self._sizes.get(event.assoc, 0) + len(fragment) - 1
+            self._sizes[event.assoc] = size
+            message = event.assoc.dimse.message
+            if size > self._most and message is not None:
+                message.data_set = io.BytesIO()
 
     def _requested(self, event: Any) -> None:
         asks = event.assoc.requestor
@@ -198,7 +217,11 @@ class Reception:
 
     def _store(self, event: Any) -> int:
         try:
+            if self._sizes.get(event.assoc, 0) > self._most:
+                self._tell(f"an instance of more than {self._most / 2**30:.2g} GiB was refused: see --max-gb")
+                return OUT_OF_RESOURCES
             data = event.encoded_dataset()
+            event.request.DataSet = None  # it is held once, with its head, from here
             with quiet():
                 parcel = Parcel.of_bytes(data, "an instance")
             if (parcel.kind, parcel.instance) != (event.request.AffectedSOPClassUID, event.request.AffectedSOPInstanceUID):

@@ -18,7 +18,7 @@ from segpipe.pacs.address import NodePlace
 from segpipe.pacs.allowed import parse_allowed
 from segpipe.pacs.faults import DeniedError, LaterError
 from segpipe.pacs.node import Node as Client
-from segpipe.pacs.reception import Door, Reception
+from segpipe.pacs.reception import MOST_BYTES, Door, Reception
 from segpipe.pacs.spool import INCOMING, Limits, Spool
 from segpipe.pacs.tls import TlsFiles, server_context
 from tests.dicom.series import Series
@@ -29,12 +29,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed <s:ResourceWarning")  #
 
 
 class Node:
-    def __init__(self, out: Path, limits: Limits, **door: Any) -> None:
+    def __init__(self, out: Path, limits: Limits, most: int = MOST_BYTES, **door: Any) -> None:
         self.out, self.now = out, 0.0
         out.mkdir(exist_ok=True)
         self.spool = Spool(out, limits, lambda: self.now)
         self.stop, self.port = threading.Event(), free_port()
-        self.reception = Reception(Door(port=self.port, **door), self.spool, self.stop)
+        self.reception = Reception(Door(port=self.port, **door), self.spool, self.stop, most)
         self.reception.open()
 
     def close(self) -> None:
@@ -143,6 +143,36 @@ def test_a_full_disk_is_told_to_the_sender(tmp_path: Path, caplog: pytest.LogCap
     assert statuses[-1] == 0xA700
     assert statuses.count(0) == len(list((tmp_path / "out").rglob("*.dcm")))
     assert sum("no room" in line for line in caplog.messages) == 1
+
+
+def test_an_instance_that_is_too_large_is_refused_held_no_further_and_stops_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, large = made(tmp_path, 1)[0], tmp_path / "large.dcm"
+    ds = pydicom.dcmread(small)
+    ds.Rows = ds.Columns = 1024  # 2 MiB
+    ds.PixelData = bytes(2 << 20)
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    ds.save_as(large)
+    node, held = Node(tmp_path / "out", Limits(), most=1 << 20), []
+    measure = node.reception._measure
+
+    def watched(event: Any) -> None:
+        measure(event)
+        message = event.assoc.dimse.message
+        held.append(message.data_set.getbuffer().nbytes if message is not None else 0)
+
+    monkeypatch.setattr(node.reception, "_measure", watched)
+    try:
+        statuses = node.send(small, large, small, large)
+    finally:
+        node.close()
+    assert statuses == [0, 0xA700, 0, 0xA700]
+    assert len(list((tmp_path / "out").rglob("*.dcm"))) == 1
+    assert (1 << 19) < max(held) <= 1 << 20
+    assert [line for line in caplog.messages if "GiB was refused" in line] == [
+        "an instance of more than 0.00098 GiB was refused: see --max-gb"
+    ]
 
 
 @pytest.mark.parametrize(
