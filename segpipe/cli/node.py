@@ -20,7 +20,13 @@ def listen(
     allow: Annotated[list[str] | None, typer.Option(metavar="AET@ADDRESS", help="Who may send; default: this machine; repeatable.")] = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="To listen at; default: all, without --allow 127.0.0.1.")] = "",
     to: To = "",
-    quiet_seconds: Annotated[float, typer.Option(metavar="N", help="A series is complete when nothing more came for so long.")] = 10.0,
+    quiet_seconds: Annotated[
+        float,
+        typer.Option(
+            metavar="N",
+            help="Nothing more of a series for so long: complete; ten times that, at least 60 s, for a sender that stays connected.",
+        ),
+    ] = 10.0,
     max_queue: Annotated[int, typer.Option(metavar="N", help="Series that may wait; more are told to come later.")] = 200,
     max_gb: Annotated[float, typer.Option(metavar="GB", help="Disk for what was sent and is still here.")] = 50.0,
     take_broken: Annotated[bool, typer.Option("--take-broken", help="Also segment series whose sender broke off.")] = False,

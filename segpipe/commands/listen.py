@@ -6,6 +6,7 @@ import contextlib
 import logging
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +26,16 @@ from segpipe.pacs.exchange import courier_to
 from segpipe.pacs.intake import Intake
 from segpipe.pacs.library import check_installed
 from segpipe.pacs.patience import Patience
-from segpipe.pacs.reception import Door, Reception
+from segpipe.pacs.reception import MOST_BYTES, Door, Reception
 from segpipe.pacs.results import objects_of
-from segpipe.pacs.spool import INCOMING, Limits, Spool
+from segpipe.pacs.spool import ASIDE, INCOMING, Limits, Spool
 
 log = logging.getLogger(__name__)
 
 _LAST_SECONDS = 30.0
 """For results to be sent when the node ends; the next one sends the others."""
+_REASONS = 5
+"""Told at the end, those of most objects."""
 _AHEAD = 3
 """Scans given for each worker: the one in hand, the next one, which is read meanwhile, and one that has just ended."""
 
@@ -60,7 +63,7 @@ def listen(models: list[Path], out: Path, options: PredictOptions, node: ListenO
     """Take series until a signal ends it; the scans in hand are finished then.
 
     Returns:
-        What was done; exit code 0.
+        What was done, what was not sent and why; exit code 0.
 
     Raises:
         ConfigError: the port or the folder is another's, what was given cannot be, or the disk cannot be written.
@@ -76,8 +79,9 @@ def listen(models: list[Path], out: Path, options: PredictOptions, node: ListenO
     out.mkdir(parents=True, exist_ok=True)
     stop, done = threading.Event(), _Done(out)
     with contextlib.ExitStack() as open_:
-        spool = open_.enter_context(contextlib.closing(Spool(out, Limits(node.series, int(node.gb * 2**30), node.quiet, node.broken))))
-        reception = Reception(door, spool, stop)
+        limits = Limits(node.series, int(node.gb * 2**30), node.quiet, node.broken)
+        spool = open_.enter_context(contextlib.closing(Spool(out, limits)))
+        reception = Reception(door, spool, stop, min(MOST_BYTES, limits.bytes))
         reception.open()
         open_.callback(reception.close)
         open_.enter_context(_signals(stop))
@@ -101,6 +105,7 @@ def listen(models: list[Path], out: Path, options: PredictOptions, node: ListenO
         reception.close()
         if courier is not None and not courier.finish(_LAST_SECONDS):
             log.info("results that are not sent wait for the next start")
+        done.look(exchange.to)
         waiting, taken = spool.counts()
     return Outcome([*done.lines(), f"{waiting + taken} series wait for the next start; label maps and {TABLE} in {out}"])
 
@@ -125,6 +130,8 @@ class _Done:
         self._intake: Intake | None = None
         self._courier: Courier | None = None
         self._counts = {"done": 0, "skipped": 0, "failed": 0}
+        self._undelivered: list[str] = []
+        self._sent: list[str] = []
 
     def begin(self, intake: Intake, courier: Courier | None) -> None:
         """From now on."""
@@ -133,25 +140,48 @@ class _Done:
     def each(self, row: Row) -> None:
         """Take a row."""
         self._counts[row.status] = self._counts.get(row.status, 0) + 1
-        if self._courier is not None:
-            self._deliver(self._courier, row)
+        why = self._deliver(self._courier, row) if self._courier is not None and row.status != "failed" else ""
+        if why:
+            log.warning("%s", why)
+            self._undelivered.append(why)
         if self._intake is not None:
-            self._intake.ended(row)
+            self._intake.ended(row, why)
 
-    def _deliver(self, courier: Courier, row: Row) -> None:
+    def _deliver(self, courier: Courier, row: Row) -> str:
+        """Why a scan's results cannot be sent; empty when they wait to be."""
         try:
             paths = objects_of(self._out, row)
-            if paths:
-                courier.deliver(row.case, paths)
-            elif row.status != "failed":
-                log.warning("%s: none of its results is DICOM (.dcm), and none is sent", row.case)
+            if not paths:
+                return f"{row.case}: none of its results is DICOM (.dcm), and none is sent"
+            courier.deliver(row.case, paths)
         except DataError as error:
-            log.warning("%s", error)
+            return str(error)
+        return ""
+
+    def look(self, to: str) -> None:
+        """See what has become of all that was to be sent, while that can be seen; refused objects stay in the outbox.
+
+        Args:
+            to: the destination, as a user writes it.
+        """
+        if self._courier is None:
+            return
+        counts, reasons = self._courier.told()
+        refused = counts.get("refused", 0)
+        waiting = len(reasons) - refused
+        self._sent = [f"{counts.get('sent', 0)} object(s) of {self._out} are at {to}, {waiting} wait to be sent, {refused} were refused"]
+        if refused:
+            log.warning("%d object(s) were refused by %s and are not sent: send their series again once that is cured", refused, to)
+        told = Counter(why for _, _, why in reasons if why)
+        self._sent += [f"not sent  {number} object(s): {why}" for why, number in told.most_common(_REASONS)]
 
     def lines(self) -> list[str]:
-        """How many ended how."""
-        counts = self._counts
-        return [f"{counts['done']} scan(s) segmented, {counts['skipped']} done before, {counts['failed']} failed"]
+        """How many ended how, and what was not sent."""
+        counts, bad = self._counts, self._undelivered
+        lines = [f"{counts['done']} scan(s) segmented, {counts['skipped']} done before, {counts['failed']} failed", *self._sent]
+        if bad:
+            lines.append(f"not sent  {len(bad)} scan(s), whose series are in {self._out / ASIDE}: {bad[0]}")
+        return lines
 
 
 @contextlib.contextmanager

@@ -23,11 +23,18 @@ class Allowed:
 
     def holds(self, title: str, address: str) -> bool:
         """Whether a node of this title and IP address may speak."""
+        return self._holds(title, address)
+
+    def reaches(self, address: str) -> bool:
+        """Whether a node of any title at this IP address may speak."""
+        return self._holds(None, address)
+
+    def _holds(self, title: str | None, address: str) -> bool:
         where = ipaddress.ip_address(address.partition("%")[0])
         where = getattr(where, "ipv4_mapped", None) or where
         if not self.pairs:
             return where.is_loopback
-        return any(title == known and where in network for known, network in self.pairs)
+        return any(title in (known, None) and where in network for known, network in self.pairs)
 
     @property
     def only_here(self) -> bool:

@@ -22,10 +22,12 @@ class _Taken:
     """Attributes:
     open: cases that have not ended.
     failed: why some have not been segmented.
+    undelivered: why the results of some cannot be sent.
     """
 
     open: set[str]
     failed: list[str] = field(default_factory=list)
+    undelivered: list[str] = field(default_factory=list)
 
 
 class Intake:
@@ -69,19 +71,25 @@ class Intake:
         self._series |= {scan.case: name for scan in scans}
         return scans
 
-    def ended(self, row: Row) -> None:
-        """A scan has ended, and its results wait to be sent."""
+    def ended(self, row: Row, undelivered: str = "") -> None:
+        """A scan has ended, and its results wait to be sent.
+
+        Args:
+            undelivered: why they cannot be; its series is kept then.
+        """
         name = self._series.pop(row.case, None)
         if name is None:
             return
         taken = self._taken[name]
         taken.open.discard(row.case)
         taken.failed += [row.reason] if row.status == "failed" else []
+        taken.undelivered += [undelivered] if undelivered else []
         if taken.open:
             return
         del self._taken[name]
-        if taken.failed:
-            log.warning("series %s: was not segmented, and is set aside in %s/%s", name, ASIDE, name)
+        if taken.failed or taken.undelivered:
+            what = "was not segmented" if taken.failed else "has results that cannot be sent"
+            log.warning("series %s: %s, and is set aside in %s/%s", name, what, ASIDE, name)
             self._spool.set_aside(name)
         else:
             self._spool.done(name)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import socket
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from segpipe.dicom.library import quiet
 from segpipe.errors import ConfigError, DataError
@@ -19,7 +22,10 @@ from segpipe.pacs.tls import TlsFiles, server_context
 log = logging.getLogger(__name__)
 
 SUCCESS, OUT_OF_RESOURCES, NOT_AS_SAID, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000
-_MOST_ASSOCIATIONS = 32
+_MOST_ASSOCIATIONS, _MOST_OF_HOST = 32, 16
+_HELLO_SECONDS = 10.0
+"""From a connection to the request for an association, which senders make at once."""
+_MOST_TOLD = 1000
 _PDU_BYTES = 1 << 17
 _IDLE_SECONDS = 300.0
 _LAST_SECONDS = 5.0
@@ -28,8 +34,12 @@ _TOLD_SECONDS = 60.0
 _PERMANENT, _TRANSIENT = 1, 2
 _BY_USER, _BY_PROVIDER = 1, 3
 _TITLE_UNKNOWN, _CONGESTED = 3, 1
-_RELEASE = 0x05
-"""Type of the A-RELEASE-RQ (PS3.8 9.3.6)."""
+_DATA, _RELEASE = 0x04, 0x05
+"""Types of the P-DATA-TF and the A-RELEASE-RQ (PS3.8 9.3.5 and 9.3.6)."""
+_COMMAND = 0x01
+"""Of the head of a fragment: it is of a command, and no data set (PS3.8 E.2)."""
+MOST_BYTES = 2 << 30
+"""Of one instance, which is held in memory until it is on disk: a stack of 2,000 slices in one file has about 1 GiB."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +68,15 @@ class Reception:
 
     Args:
         stop: once set, nobody is let in any more.
+        most: bytes of one instance; larger ones are refused, and are held in memory no further than that.
     """
 
-    def __init__(self, door: Door, spool: Spool, stop: threading.Event) -> None:
-        self._door, self._spool, self._stop = door, spool, stop
+    def __init__(self, door: Door, spool: Spool, stop: threading.Event, most: int = MOST_BYTES) -> None:
+        self._door, self._spool, self._stop, self._most = door, spool, stop, most
+        self._sizes: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self._entity: Any = None
-        self._told = 0.0
+        self._told: dict[str, float] = {}
+        self._hosts: WeakKeyDictionary[socket.socket, str] = WeakKeyDictionary()
         self._fault: ConfigError | None = None
         self._lock = threading.Lock()
         self._senders: set[Any] = set()
@@ -81,6 +94,7 @@ class Reception:
         self._entity.maximum_associations = _MOST_ASSOCIATIONS
         self._entity.maximum_pdu_size = _PDU_BYTES
         self._entity.network_timeout = _IDLE_SECONDS
+        self._entity.acse_timeout = _HELLO_SECONDS
         self._entity.add_supported_context("1.2.840.10008.1.1")
         for offered in library.AllStoragePresentationContexts:
             self._entity.add_supported_context(offered.abstract_syntax, library.ALL_TRANSFER_SYNTAXES)
@@ -91,10 +105,47 @@ class Reception:
             (evt.EVT_PDU_RECV, self._received),
         ]
         try:
-            self._entity.start_server((door.where, door.port), block=False, ssl_context=context, evt_handlers=handlers)
+            server = self._entity.make_server(
+                (door.where, door.port), ssl_context=context, evt_handlers=handlers, server_class=self._server_class()
+            )
         except OSError as error:
             cure = "choose another --port, or end whoever has it" if error.errno is not None else "check --host and --port"
             raise ConfigError(f"--port {door.port} at {door.where}: cannot be opened ({error.strerror or error}): {cure}") from error
+        self._entity._servers.append(server)  # as its own `start_server` does, which takes no class
+        threading.Thread(target=server.serve_forever, name="reception", daemon=True).start()
+
+    def _server_class(self) -> type[Any]:
+        """pynetdicom's, which lets in only whoever may come, before a handshake or a thread is spent on them."""
+        lets_in, hosts = self._lets_in, self._hosts
+
+        class Server(pynetdicom().transport.ThreadedAssociationServer):  # type: ignore[misc]
+            request_queue_size = _MOST_ASSOCIATIONS
+
+            def get_request(self) -> tuple[socket.socket, Any]:
+                """As the base does.
+
+                Raises:
+                    OSError: nobody who may come in; the server goes on.
+                """
+                client, address = self.socket.accept()
+                if not lets_in(address[0]):
+                    client.close()
+                    raise ConnectionRefusedError(address[0])
+                if self.ssl_context:
+                    client = self.ssl_context.wrap_socket(client, server_side=True)
+                hosts[client] = address[0]
+                return client, address
+
+        return Server
+
+    def _lets_in(self, host: str) -> bool:
+        if not self._door.allowed.reaches(host):
+            self._tell(f"{host} is not allowed, and its connection was closed: --allow AET@{host} lets it in")
+            return False
+        if sum(one == host and client.fileno() >= 0 for client, one in list(self._hosts.items())) >= _MOST_OF_HOST:
+            self._tell(f"{host} has {_MOST_OF_HOST} connections, and one more was closed")
+            return False
+        return True
 
     def close(self) -> None:
         """Let nobody in any more, give those that are in a moment to end, and end."""
@@ -129,6 +180,8 @@ class Reception:
 
     def _received(self, event: Any) -> None:
         """Note the end of a sender that wants to be released, before it is: from then on it takes all as delivered."""
+        if event.pdu.pdu_type == _DATA:
+            self._measure(event)
         if event.pdu.pdu_type != _RELEASE:
             return
         with self._lock:
@@ -139,6 +192,16 @@ class Reception:
                 self._spool.ended(event.assoc, True)
         except ConfigError as error:
             self._fault = error
+
+    def _measure(self, event: Any) -> None:
+        """How much of an instance has come; what is too much is let go as it comes, because pynetdicom gathers it without a limit."""
+        for item in event.pdu.presentation_data_value_items:
+            fragment = item.presentation_data_value
+            size = 0 if fragment[0] & _COMMAND else self._sizes.get(event.assoc, 0) + len(fragment) - 1
+            self._sizes[event.assoc] = size
+            message = event.assoc.dimse.message
+            if size > self._most and message is not None:
+                message.data_set = io.BytesIO()
 
     def _requested(self, event: Any) -> None:
         asks = event.assoc.requestor
@@ -154,7 +217,11 @@ class Reception:
 
     def _store(self, event: Any) -> int:
         try:
+            if self._sizes.get(event.assoc, 0) > self._most:
+                self._tell(f"an instance of more than {self._most / 2**30:.2g} GiB was refused: see --max-gb")
+                return OUT_OF_RESOURCES
             data = event.encoded_dataset()
+            event.request.DataSet = None  # it is held once, with its head, from here
             with quiet():
                 parcel = Parcel.of_bytes(data, "an instance")
             if (parcel.kind, parcel.instance) != (event.request.AffectedSOPClassUID, event.request.AffectedSOPInstanceUID):
@@ -164,7 +231,8 @@ class Reception:
                 self._senders.add(event.assoc)
             self._spool.put(parcel, data, event.assoc)
         except FullError as error:
-            self._tell_full(str(error))
+            log.debug("an instance was refused: %s", error)
+            self._tell("no room for what is sent: senders are told to try again; see --max-queue, --max-gb, and what lies in aside")
             return OUT_OF_RESOURCES
         except DataError as error:
             log.warning("an instance was refused: %s", error)
@@ -174,9 +242,13 @@ class Reception:
             return OUT_OF_RESOURCES
         return SUCCESS
 
-    def _tell_full(self, why: str) -> None:
+    def _tell(self, what: str) -> None:
+        """Warn, of the same thing at most once a minute."""
         with self._lock:
-            if time.monotonic() - self._told < _TOLD_SECONDS and self._told:
+            now = time.monotonic()
+            if now - self._told.get(what, -_TOLD_SECONDS) < _TOLD_SECONDS:
                 return
-            self._told = time.monotonic()
-        log.warning("no room for what is sent (%s): senders are told to try again", why)
+            if len(self._told) >= _MOST_TOLD:
+                self._told.clear()
+            self._told[what] = now
+        log.warning("%s", what)

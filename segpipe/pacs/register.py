@@ -7,7 +7,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -16,10 +16,12 @@ from segpipe.inference.journal import explain
 
 REGISTER = "node.sqlite"
 State = Literal["coming", "whole", "done"]
-_VERSION = 1
+_VERSION = 2
 _WAIT_SECONDS = 1.0
 _SCHEMA = """CREATE TABLE series (
-    name TEXT PRIMARY KEY, state TEXT NOT NULL, instances TEXT NOT NULL DEFAULT '[]', changed REAL NOT NULL) WITHOUT ROWID"""
+    name TEXT PRIMARY KEY, state TEXT NOT NULL, instances TEXT NOT NULL DEFAULT '[]', changed REAL NOT NULL,
+    aside TEXT NOT NULL DEFAULT '[]') WITHOUT ROWID"""
+_SINCE_1 = "ALTER TABLE series ADD COLUMN aside TEXT NOT NULL DEFAULT '[]'"
 
 
 class Register:
@@ -49,7 +51,9 @@ class Register:
             raise ConfigError(f"{self._path}: is of a newer segpipe (format {version}): use that one, or choose another output folder")
         if version == 0:
             connection.execute(_SCHEMA)
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
+        elif version < _VERSION:
+            connection.execute(_SINCE_1)
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("COMMIT")
         connection.execute("PRAGMA synchronous = FULL")
 
@@ -72,12 +76,26 @@ class Register:
         with self._explained():
             self._connection.execute(sql, (name, state, time.time()))
 
-    def done(self, name: str, instances: Iterable[str]) -> None:
-        """Its results are where they are to be; these instances made them."""
+    def done(self, name: str, instances: Mapping[str, str]) -> None:
+        """Its results are where they are to be.
+
+        Args:
+            instances: that made them, with the hash of each one's file.
+        """
         sql = """INSERT INTO series (name, state, instances, changed) VALUES (?, 'done', ?, ?) ON CONFLICT (name) DO UPDATE
-            SET instances = excluded.instances, changed = excluded.changed, state = CASE state WHEN 'coming' THEN state ELSE 'done' END"""
+            SET instances = excluded.instances, aside = '[]', changed = excluded.changed,
+            state = CASE state WHEN 'coming' THEN state ELSE 'done' END"""
         with self._explained():
-            self._connection.execute(sql, (name, json.dumps(sorted(instances)), time.time()))
+            self._connection.execute(sql, (name, json.dumps(dict(sorted(instances.items()))), time.time()))
+
+    def set_aside(self, name: str, instances: Iterable[str]) -> None:
+        """These are set aside as well, until results are made of them with the rest of their series."""
+        sql = """INSERT INTO series (name, state, aside, changed) VALUES (?, 'whole', ?, ?) ON CONFLICT (name) DO UPDATE
+            SET aside = excluded.aside, changed = excluded.changed"""
+        with self._lock:
+            known = self.aside(name) | frozenset(instances)
+            with self._explained():
+                self._connection.execute(sql, (name, json.dumps(sorted(known)), time.time()))
 
     def state(self, name: str) -> str:
         """Empty for one that never came."""
@@ -85,11 +103,19 @@ class Register:
             found = self._connection.execute("SELECT state FROM series WHERE name = ?", (name,)).fetchone()
         return str(found[0]) if found else ""
 
-    def instances(self, name: str) -> frozenset[str]:
-        """Those of which results were made before; none where there are none."""
+    def instances(self, name: str) -> dict[str, str]:
+        """Those of which results were made before, with the hash of each one's file; empty where a node before did not note it."""
+        found = json.loads(self._text("instances", name))
+        return found if isinstance(found, dict) else dict.fromkeys(found, "")
+
+    def aside(self, name: str) -> frozenset[str]:
+        """Those that were set aside, whether they are still there or somebody has removed them."""
+        return frozenset(json.loads(self._text("aside", name)))
+
+    def _text(self, column: Literal["instances", "aside"], name: str) -> str:
         with self._explained():
-            found = self._connection.execute("SELECT instances FROM series WHERE name = ?", (name,)).fetchone()
-        return frozenset(json.loads(found[0])) if found else frozenset()
+            found = self._connection.execute(f"SELECT {column} FROM series WHERE name = ?", (name,)).fetchone()
+        return str(found[0]) if found else "[]"
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

@@ -2,13 +2,17 @@
 
     OUT/.incoming/<series>/<instance>.dcm   is coming, or waits for its turn
     OUT/.taken/<series>/                    is being segmented; nothing is added any more
-    OUT/aside/<series>/                     was not segmented, or came after the rest was: for somebody to look at
+    OUT/aside/<series>/                     was not segmented, or came after the rest was: for somebody to look at, and for its rest
+    OUT/aside/<series>-replaced/            was set aside, and came again with other content
 
 Series and instances are called by hashes of their UIDs. Moves are renames, so that a kill leaves a series in one of these places, whole.
+Only we may read them: they are of patients.
 """
 
 from __future__ import annotations
 
+import filecmp
+import hashlib
 import itertools
 import logging
 import shutil
@@ -29,7 +33,10 @@ log = logging.getLogger(__name__)
 INCOMING, TAKEN, ASIDE, _TRASH = ".incoming", ".taken", "aside", ".removed"
 _BROKEN = 10
 """Times the quiet seconds for which the sender of a series that broke off may come back before somebody is told."""
-_LOOK_SECONDS = 10.0
+_OPEN, _OPEN_SECONDS = 10, 60.0
+"""Times the quiet seconds, and at least seconds, for which a sender that stays connected may send nothing before its series is complete."""
+_OURS = 0o700
+_LOOK_SECONDS, _COUNT_SECONDS = 10.0, 60.0
 _FREE_BYTES = 1 << 29
 """Left on the disk for results and for everybody else."""
 
@@ -43,7 +50,8 @@ class Limits:
     """Attributes:
     series: that may wait or be in hand.
     bytes: of all files that were sent and are still here.
-    quiet: seconds without a new instance after which a series whose senders have ended is complete.
+    quiet: seconds without a new instance after which a series whose senders have ended is complete; ten times as long, and at least
+        60, for senders that stay connected.
     broken: also take a series whose sender has broken off, after ten times as long.
     """
 
@@ -61,6 +69,7 @@ class _Coming:
     senders: associations that have sent some of it and have not ended.
     broken: a sender has ended without a release, and none has come since.
     told: that has been said.
+    sizes: bytes of each instance that is on disk.
     """
 
     last: float
@@ -68,6 +77,7 @@ class _Coming:
     senders: set[Hashable] = field(default_factory=set)
     broken: bool = False
     told: bool = False
+    sizes: dict[str, int] = field(default_factory=dict)
 
 
 class Spool:
@@ -83,14 +93,16 @@ class Spool:
     def __init__(self, out: Path, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._out, self._limits, self._clock = out, limits, clock
         self._lock = threading.RLock()
-        for name in (INCOMING, TAKEN):
+        for name in (INCOMING, TAKEN, ASIDE):
             (out / name).mkdir(parents=True, exist_ok=True)
+            (out / name).chmod(_OURS)
         self.register = Register(out)
         shutil.rmtree(out / _TRASH, ignore_errors=True)
         self._coming: dict[str, _Coming] = {}
         self._taken: set[str] = set()
+        self._pending = 0
         self._find()
-        self._bytes = self._measured()
+        self._count()
 
     def close(self) -> None:
         """Let another node have the folder."""
@@ -100,7 +112,9 @@ class Spool:
         """What a node before has left."""
         for folder in [path for path in (self._out / INCOMING).iterdir() if path.is_dir()]:
             sweep([folder])
-            self._coming[folder.name] = _Coming(self._clock(), broken=self.register.state(folder.name) == "coming")
+            coming = _Coming(self._clock(), broken=self.register.state(folder.name) == "coming")
+            coming.sizes = {path.stem: path.stat().st_size for path in folder.glob("*.dcm")}
+            self._coming[folder.name] = coming
         self.left = sorted(path.name for path in (self._out / TAKEN).iterdir())
         self._taken.update(self.left)
 
@@ -114,19 +128,24 @@ class Spool:
             FullError: no room for it.
             ConfigError: the disk cannot be written.
         """
-        name = short(f"{parcel.study}\0{parcel.series}")
+        name, instance = short(f"{parcel.study}\0{parcel.series}"), short(parcel.instance)
         with self._lock:
             self._check_room(name, len(data))
             coming = self._coming.setdefault(name, _Coming(self._clock()))
             coming.writing += 1
+            self._pending += len(data)
         try:
             if sender not in coming.senders:
                 self.register.coming(name)
                 coming.senders.add(sender)
-            self._write(self._out / INCOMING / name / f"{short(parcel.instance)}.dcm", data)
+            self._write(self._out / INCOMING / name / f"{instance}.dcm", data)
+            with self._lock:  # two senders may have written the same instance at once: it is there once
+                self._bytes += len(data) - coming.sizes.get(instance, 0)
+                coming.sizes[instance] = len(data)
         finally:
             with self._lock:
                 coming.writing -= 1
+                self._pending -= len(data)
                 coming.last, coming.broken, coming.told = self._clock(), False, False
 
     def _check_room(self, name: str, size: int) -> None:
@@ -136,28 +155,32 @@ class Spool:
             raise FullError(f"{waiting} series wait or are in hand")
         # a series that has begun may end: what is refused from half of the room on is new ones
         most = self._limits.bytes // (2 if new else 1)
-        if self._bytes + size > most and self._clock() - self._looked >= _LOOK_SECONDS:
-            self._bytes = self._measured()  # somebody may have looked at what is aside, and removed it
-        if self._bytes + size > most:
-            raise FullError(f"{self._bytes / 2**30:.1f} GB are here")
+        if self._here + size > most and self._clock() - self._looked >= _LOOK_SECONDS:
+            self._count()  # somebody may have looked at what is aside, and removed it
+        if self._here + size > most:
+            raise FullError(f"{(self._here - self._aside) / 2**30:.1f} GB are here, and {self._aside / 2**30:.1f} GB more in {ASIDE}")
         if shutil.disk_usage(self._out).free < _FREE_BYTES + size:
             raise FullError("the disk is full")
 
-    def _measured(self) -> int:
+    @property
+    def _here(self) -> int:
+        return self._bytes + self._aside + self._pending
+
+    def _count(self) -> None:
+        """Bytes that wait or are in hand, and those that are set aside, as they are on disk."""
         self._looked = self._clock()
-        return sum(path.stat().st_size for name in (INCOMING, TAKEN, ASIDE) for path in (self._out / name).rglob("*.dcm"))
+        self._bytes = sum(_size(self._out / place) for place in (INCOMING, TAKEN))
+        self._aside = _size(self._out / ASIDE)
 
     def _write(self, path: Path, data: bytes) -> None:
         if not path.parent.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(_OURS, parents=True, exist_ok=True)
             flush_folder(path.parent.parent)
-        before = path.stat().st_size if path.exists() else 0
         try:
             write_bytes(path, data)
         except ConfigError as error:
             raise FullError(str(error)) from error
-        with self._lock:
-            self._bytes += len(data) - before
+        path.chmod(_OURS & ~0o111)  # until here, the folder alone has kept it from others
 
     def ended(self, sender: Hashable, in_order: bool) -> None:
         """An association has ended, by a release or otherwise."""
@@ -174,10 +197,12 @@ class Spool:
     def take(self) -> str | None:
         """The name of a series that is complete, now in `taken`; None when there is none."""
         with self._lock:
+            if self._clock() - self._looked >= _COUNT_SECONDS:
+                self._count()
             for name, coming in sorted(self._coming.items(), key=lambda one: one[1].last):
                 if name not in self._taken and self._is_complete(name, coming):
                     del self._coming[name]
-                    if self._instances(INCOMING, name) and self._is_new(name):
+                    if self._instances(INCOMING, name) and self._is_whole(name):
                         self._taken.add(name)
                         self._move(INCOMING, TAKEN, name)
                         return name
@@ -185,9 +210,16 @@ class Spool:
 
     def _is_complete(self, name: str, coming: _Coming) -> bool:
         passed = self._clock() - coming.last
-        if coming.writing or coming.senders or passed < self._limits.quiet:
+        if coming.writing or passed < self._limits.quiet:
+            return False
+        if coming.senders and passed < max(_OPEN_SECONDS, _OPEN * self._limits.quiet):
             return False
         if not coming.broken:
+            if coming.senders:
+                log.warning(
+                    "series %s: its sender is still connected and has sent nothing for %.0f s; it is taken as complete", name, passed
+                )
+                self.register.whole(name)
             return True
         if passed < _BROKEN * self._limits.quiet:
             return False
@@ -197,22 +229,59 @@ class Spool:
             coming.told = True
         return self._limits.broken
 
-    def _is_new(self, name: str) -> bool:
-        """Whether a complete series is to be segmented: not what only repeats one that was, nor what lacks its other slices."""
-        before, now = self.register.instances(name), self._instances(INCOMING, name)
-        if before <= now:
-            if before and before < now:
-                log.warning("series %s: has come again with %d more instance(s), and is segmented anew", name, len(now - before))
+    def _is_whole(self, name: str) -> bool:
+        """Whether a complete series is to be segmented, with what was set aside of it: never a part of what is known of it."""
+        before, aside = self.register.instances(name), self._in_aside(name)
+        now = self._digests(INCOMING, name) if before else dict.fromkeys(self._instances(INCOMING, name), "")
+        known = before.keys() | aside.keys() | self.register.aside(name)
+        if known <= now.keys() | aside.keys():
+            if before and before.keys() < now.keys():
+                log.warning("series %s: has come again with %d more instance(s), and is segmented anew", name, len(now) - len(before))
+            self._join(name, aside)
             return True
-        if now <= before:
+        other = [instance for instance in now.keys() & before.keys() if now[instance] != before[instance]]
+        if now.keys() <= before.keys() and not other:
             log.info("series %s: %d instance(s) have come again, which have been segmented", name, len(now))
             self._remove(INCOMING, name)
-        else:
-            self._set_aside(INCOMING, name)
-            log.warning(
-                "series %s: %d instance(s) have come after it was segmented and are set aside: send the whole series again", name, len(now)
-            )
+            return False
+        self._set_aside(INCOMING, name)
+        why = (
+            "after it was segmented"
+            if before
+            else f"without {len(known - now.keys() - aside.keys())} that came before and are gone from {ASIDE},"
+        )
+        changed = f" ({len(other)} of them with other content)" if other else ""
+        log.warning("series %s: %d instance(s) have come %s and are set aside%s: send the whole series again", name, len(now), why, changed)
         return False
+
+    def _aside_folders(self, name: str) -> list[Path]:
+        """Those of a series, oldest first."""
+        found = [path for path in (self._out / ASIDE).glob(f"{name}*") if path.name == name or path.name[len(name) + 1 :].isdecimal()]
+        return sorted(found, key=lambda path: int(path.name[len(name) + 1 :] or 1))
+
+    def _in_aside(self, name: str) -> dict[str, Path]:
+        """What is set aside of a series: each instance as it came last."""
+        return {path.stem: path for folder in self._aside_folders(name) for path in folder.glob("*.dcm")}
+
+    def _join(self, name: str, aside: dict[str, Path]) -> None:
+        """Put what was set aside to the rest that has come since; a kill in between leaves the register knowing of both."""
+        if not aside:
+            return
+        folder = self._out / INCOMING / name
+        log.info("series %s: is judged again, with what was set aside of it", name)
+        for path in aside.values():
+            if not (folder / path.name).exists():
+                path.replace(folder / path.name)
+            elif filecmp.cmp(path, folder / path.name, shallow=False):
+                path.unlink()
+        flush_folder(folder)
+        for left in self._aside_folders(name):
+            if any(left.iterdir()):
+                left.replace(self._free(f"{name}-replaced"))
+            else:
+                left.rmdir()
+        flush_folder(self._out / ASIDE)
+        self._count()
 
     def folder(self, name: str) -> Path:
         """Where a taken series lies."""
@@ -220,8 +289,9 @@ class Spool:
 
     def done(self, name: str) -> None:
         """The results of a taken series are noted; its files are removed."""
+        instances = self._digests(TAKEN, name)  # nobody else is at it
         with self._lock:
-            self.register.done(name, self._instances(TAKEN, name))
+            self.register.done(name, instances)
             self._remove(TAKEN, name)
             self._taken.discard(name)
 
@@ -239,24 +309,42 @@ class Spool:
     def _instances(self, place: str, name: str) -> frozenset[str]:
         return frozenset(path.stem for path in (self._out / place / name).glob("*.dcm"))
 
+    def _digests(self, place: str, name: str) -> dict[str, str]:
+        """The SHA-256 of each instance's file."""
+        digests = {}
+        for path in (self._out / place / name).glob("*.dcm"):
+            with path.open("rb") as file:
+                digests[path.stem] = hashlib.file_digest(file, "sha256").hexdigest()
+        return digests
+
     def _move(self, place: str, to: str, name: str, new: str = "") -> None:
-        (self._out / to).mkdir(exist_ok=True)
+        (self._out / to).mkdir(_OURS, exist_ok=True)
         (self._out / place / name).replace(self._out / to / (new or name))
         flush_folder(self._out / to)
         flush_folder(self._out / place)
 
     def _set_aside(self, place: str, name: str) -> None:
         """As a whole, by one rename, beside what was set aside of the same series before."""
+        self.register.set_aside(name, self._instances(place, name))
+        self._move(place, ASIDE, name, self._free(name).name)
+        self._count()
+
+    def _free(self, name: str) -> Path:
         names = itertools.chain([name], (f"{name}.{number}" for number in itertools.count(2)))
-        self._move(place, ASIDE, name, next(new for new in names if not (self._out / ASIDE / new).exists()))
+        return next(self._out / ASIDE / new for new in names if not (self._out / ASIDE / new).exists())
 
     def _remove(self, place: str, name: str) -> None:
         """Renamed first: half a series must never be found in a place where it counts."""
         with self._lock:
-            self._bytes -= sum(path.stat().st_size for path in (self._out / place / name).glob("*.dcm"))
+            self._bytes -= _size(self._out / place / name)
         trash = self._out / _TRASH
-        trash.mkdir(exist_ok=True)
+        trash.mkdir(_OURS, exist_ok=True)
         shutil.rmtree(trash / name, ignore_errors=True)
         (self._out / place / name).replace(trash / name)
         flush_folder(self._out / place)
         shutil.rmtree(trash / name)
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the instances below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*.dcm"))

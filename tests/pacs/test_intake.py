@@ -80,6 +80,14 @@ def test_a_series_that_fails_is_set_aside_with_all_its_files(desk: Desk, tmp_pat
     assert f"was not segmented, and is set aside in {ASIDE}" in caplog.text
 
 
+def test_a_series_whose_results_cannot_be_sent_is_kept(desk: Desk, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    desk.send(Series().write(tmp_path / "made").paths)
+    [case] = desk.look()
+    desk.intake.ended(done(case), "x.dcm: is no DICOM file")
+    assert (desk.files(".taken"), desk.files(ASIDE)) == (0, 8)
+    assert f"has results that cannot be sent, and is set aside in {ASIDE}" in caplog.text
+
+
 def test_objects_that_are_no_scans_are_set_aside(desk: Desk, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     make_object(tmp_path / "seg.dcm", "1.2.3", "x")
     desk.send([tmp_path / "seg.dcm"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from segpipe.pacs.address import NodePlace
 from segpipe.pacs.allowed import parse_allowed
 from segpipe.pacs.faults import DeniedError, LaterError
 from segpipe.pacs.node import Node as Client
-from segpipe.pacs.reception import Door, Reception
+from segpipe.pacs.reception import MOST_BYTES, Door, Reception
 from segpipe.pacs.spool import INCOMING, Limits, Spool
 from segpipe.pacs.tls import TlsFiles, server_context
 from tests.dicom.series import Series
@@ -28,12 +29,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed <s:ResourceWarning")  #
 
 
 class Node:
-    def __init__(self, out: Path, limits: Limits, **door: Any) -> None:
+    def __init__(self, out: Path, limits: Limits, most: int = MOST_BYTES, **door: Any) -> None:
         self.out, self.now = out, 0.0
         out.mkdir(exist_ok=True)
         self.spool = Spool(out, limits, lambda: self.now)
         self.stop, self.port = threading.Event(), free_port()
-        self.reception = Reception(Door(port=self.port, **door), self.spool, self.stop)
+        self.reception = Reception(Door(port=self.port, **door), self.spool, self.stop, most)
         self.reception.open()
 
     def close(self) -> None:
@@ -91,7 +92,7 @@ def test_a_series_is_complete_when_its_sender_has_ended_and_it_was_quiet_for_lon
     association = node.call()
     for path in paths[:4]:
         association.send_c_store(path)
-    assert node.taken(60.0) is None  # the sender may go on
+    assert node.taken(59.0) is None  # the sender may go on
     for path in paths[4:]:
         association.send_c_store(path)
     association.release()
@@ -144,6 +145,36 @@ def test_a_full_disk_is_told_to_the_sender(tmp_path: Path, caplog: pytest.LogCap
     assert sum("no room" in line for line in caplog.messages) == 1
 
 
+def test_an_instance_that_is_too_large_is_refused_held_no_further_and_stops_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, large = made(tmp_path, 1)[0], tmp_path / "large.dcm"
+    ds = pydicom.dcmread(small)
+    ds.Rows = ds.Columns = 1024  # 2 MiB
+    ds.PixelData = bytes(2 << 20)
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    ds.save_as(large)
+    node, held = Node(tmp_path / "out", Limits(), most=1 << 20), []
+    measure = node.reception._measure
+
+    def watched(event: Any) -> None:
+        measure(event)
+        message = event.assoc.dimse.message
+        held.append(message.data_set.getbuffer().nbytes if message is not None else 0)
+
+    monkeypatch.setattr(node.reception, "_measure", watched)
+    try:
+        statuses = node.send(small, large, small, large)
+    finally:
+        node.close()
+    assert statuses == [0, 0xA700, 0, 0xA700]
+    assert len(list((tmp_path / "out").rglob("*.dcm"))) == 1
+    assert (1 << 19) < max(held) <= 1 << 20
+    assert [line for line in caplog.messages if "GiB was refused" in line] == [
+        "an instance of more than 0.00098 GiB was refused: see --max-gb"
+    ]
+
+
 @pytest.mark.parametrize(
     ("title", "called", "diagnostic"),
     [("CT1", "OTHER", 7), ("CT2", "SEGPIPE", 3), ("CT3", "SEGPIPE", 3)],
@@ -161,6 +192,56 @@ def test_whoever_is_not_allowed_is_rejected_with_the_reason(tmp_path: Path, titl
         known.release()
     finally:
         node.close()
+
+
+def silent(port: int, host: str = "127.0.0.1") -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), 10, (host, 0))
+
+
+def is_closed(client: socket.socket) -> bool:
+    client.settimeout(10)
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_strangers_who_say_nothing_are_shut_out_before_they_cost_anything(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    node = Node(tmp_path / "out", Limits(), host="127.0.0.1", allowed=parse_allowed(["CT1@127.0.0.1"]))
+    with contextlib.ExitStack() as open_:
+        open_.callback(node.close)
+        strangers = [open_.enter_context(silent(node.port, "127.0.0.2")) for _ in range(40)]
+        assert all(map(is_closed, strangers))
+        assert not node.reception._entity.active_associations
+        known = node.call("CT1")
+        assert known.send_c_echo().Status == 0
+        known.release()
+    assert [line for line in caplog.messages if "127.0.0.2 is not allowed" in line] == [
+        "127.0.0.2 is not allowed, and its connection was closed: --allow AET@127.0.0.2 lets it in"
+    ]
+
+
+def test_one_host_keeps_no_other_out_and_may_come_again_when_it_has_ended(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    node = Node(tmp_path / "out", Limits(), host="127.0.0.1", allowed=parse_allowed(["CT1@127.0.0.0/24"]))
+    with contextlib.ExitStack() as open_:
+        open_.callback(node.close)
+        many = [open_.enter_context(silent(node.port, "127.0.0.2")) for _ in range(18)]
+        assert all(map(is_closed, many[16:]))
+        assert "127.0.0.2 has 16 connections, and one more was closed" in caplog.messages
+        known = node.call("CT1")
+        assert known.send_c_echo().Status == 0
+        known.release()
+        for client in many:
+            client.close()
+        for _ in range(100):
+            if not node.reception._entity.active_associations:
+                break
+            threading.Event().wait(0.05)
+        later = open_.enter_context(silent(node.port, "127.0.0.2"))
+        later.settimeout(0.5)
+        with pytest.raises(TimeoutError):  # it is waited for
+            later.recv(1)
+        later.close()
 
 
 def test_nobody_is_let_in_once_the_node_is_to_end(node: Node) -> None:

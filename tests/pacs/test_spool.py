@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import shutil
+import sqlite3
+import stat
+import threading
 from pathlib import Path
 
 import pytest
 
 from segpipe.dicom.identity import short
+from segpipe.pacs import spool
 from segpipe.pacs.parcel import Parcel
 from segpipe.pacs.spool import ASIDE, INCOMING, TAKEN, FullError, Limits, Spool
 
@@ -24,13 +31,13 @@ class Box:
     """A spool, its clock, and a sender."""
 
     def __init__(self, out: Path, **limits: float) -> None:
-        self.out, self.clock, self.limits = out, Clock(), Limits(quiet=5.0, **limits)  # type: ignore[arg-type]
+        self.out, self.clock, self.limits = out, Clock(), Limits(**{"quiet": 5.0, **limits})  # type: ignore[arg-type]
         out.mkdir(exist_ok=True)
         self.spool = Spool(out, self.limits, self.clock)
 
-    def put(self, *instances: str, end: bool = True) -> None:
+    def put(self, *instances: str, end: bool = True, data: bytes = b"") -> None:
         for instance in instances:
-            self.spool.put(Parcel("1.9", instance, "1.2", "1.3", "1.8"), instance.encode(), "sender")
+            self.spool.put(Parcel("1.9", instance, "1.2", "1.3", "1.8"), data or instance.encode(), "sender")
         if end:
             self.spool.ended("sender", True)
 
@@ -111,7 +118,158 @@ def test_what_comes_again_is_dropped_what_is_more_is_new_and_what_is_late_is_set
     box.spool.done(NAME)
     box.put("4")
     assert box.take() is None
-    assert box.names(ASIDE) == files("3", "4")  # nothing is written over
+    assert box.names(ASIDE) == files("4")  # what joined the whole is not there twice
+
+
+def test_what_comes_after_a_first_part_that_was_set_aside_is_judged_with_it(box: Box) -> None:
+    box.put("1")
+    assert box.take() == NAME
+    box.spool.set_aside(NAME)
+    box.killed()
+    box.put("2", "3")
+    assert box.take() == NAME
+    assert (box.names(TAKEN), box.names(ASIDE)) == (files("1", "2", "3"), set())
+    box.spool.set_aside(NAME)  # once more as a whole, and nothing comes back by itself
+    assert box.take(600.0) is None
+    assert box.names(ASIDE) == files("1", "2", "3")
+
+
+def test_a_rest_that_comes_while_the_first_part_is_in_hand_is_judged_with_it(box: Box) -> None:
+    box.put("1")
+    box.take()
+    box.put("2", "3")
+    box.spool.set_aside(NAME)
+    assert box.take() == NAME
+    assert box.names(TAKEN) == files("1", "2", "3")
+
+
+def test_a_kill_while_parts_are_joined_loses_none(box: Box) -> None:
+    box.put("1", "2")
+    box.take()
+    box.spool.set_aside(NAME)
+    box.put("3")
+    moved = f"{short('1')}.dcm"
+    (box.out / ASIDE / NAME / moved).rename(box.out / INCOMING / NAME / moved)
+    box.killed()
+    assert box.take() == NAME
+    assert box.names(TAKEN) == files("1", "2", "3")
+
+
+def test_without_a_first_part_that_somebody_has_removed_the_rest_is_no_series(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    box.put("1")
+    box.take()
+    box.spool.set_aside(NAME)
+    shutil.rmtree(box.out / ASIDE / NAME)
+    box.put("2", "3")
+    assert box.take() is None
+    assert box.names(ASIDE) == files("2", "3")
+    assert "2 instance(s) have come without 1 that came before and are gone from aside, and are set aside: send the whole" in caplog.text
+    box.put("1")
+    assert box.take() == NAME
+    assert box.names(TAKEN) == files("1", "2", "3")
+
+
+def test_slices_that_come_again_with_other_content_are_set_aside_and_join_the_others(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    box.put("1", "2", "3")
+    box.take()
+    box.spool.done(NAME)
+    box.put("2", data=b"corrected")
+    assert box.take() is None
+    assert box.names(ASIDE) == files("2")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "are set aside (1 of them with other content): send the whole series again" in caplog.text
+    box.put("1", "3")
+    assert box.take() == NAME
+    assert (box.out / TAKEN / NAME / f"{short('2')}.dcm").read_bytes() == b"corrected"
+
+
+def test_the_last_content_counts_and_what_it_replaces_is_kept(box: Box) -> None:
+    box.put("1", data=b"old")
+    box.take()
+    box.spool.set_aside(NAME)
+    box.put("1", "2", data=b"new")
+    assert box.take() == NAME
+    assert {path.read_bytes() for path in (box.out / TAKEN / NAME).iterdir()} == {b"new"}
+    assert (box.out / ASIDE / f"{NAME}-replaced" / f"{short('1')}.dcm").read_bytes() == b"old"
+    box.spool.done(NAME)
+    box.put("2", data=b"new")
+    assert box.take() is None
+    assert box.names(INCOMING) == set()  # a repetition, which what was replaced does not make a whole
+
+
+def test_a_register_of_the_first_format_is_read_and_what_it_does_not_know_is_not_taken_as_the_same(box: Box) -> None:
+    box.spool.close()
+    with contextlib.closing(sqlite3.connect(box.out / "node.sqlite")) as old:
+        old.execute("DROP TABLE series")
+        old.execute("CREATE TABLE series (name TEXT PRIMARY KEY, state TEXT, instances TEXT DEFAULT '[]', changed REAL) WITHOUT ROWID")
+        old.execute("INSERT INTO series VALUES (?, 'done', ?, 0)", (NAME, json.dumps([short("1"), short("2")])))
+        old.execute("PRAGMA user_version = 1")
+        old.commit()
+    box.killed()
+    box.put("1")
+    assert box.take() is None
+    assert box.names(ASIDE) == files("1")
+    box.put("2")
+    assert box.take() == NAME
+
+
+@pytest.mark.parametrize(("quiet", "seconds"), [(2.0, 60.0), (20.0, 200.0)])
+def test_a_sender_that_stays_connected_does_not_keep_its_series_for_ever(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, quiet: float, seconds: float
+) -> None:
+    box = Box(tmp_path / "out", quiet=quiet)
+    box.put("1", "2", end=False)
+    assert box.take(seconds - 1) is None
+    assert box.take(1.0) == NAME
+    assert "still connected" in caplog.text
+    box.put("3", end=False)  # it does go on
+    box.spool.done(NAME)
+    assert box.take(seconds) is None
+    assert box.names(ASIDE) == files("3")
+
+
+def test_an_instance_that_two_senders_send_at_once_is_counted_once(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    both, write = threading.Barrier(2, timeout=10), spool.write_bytes
+
+    def together(path: Path, data: bytes) -> None:
+        both.wait()
+        write(path, data)
+
+    monkeypatch.setattr(spool, "write_bytes", together)
+    parcel = Parcel("1.9", "1", "1.2", "1.3", "1.8")
+    senders = [threading.Thread(target=box.spool.put, args=(parcel, b"four", number)) for number in range(2)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    assert box.spool._here == 4
+
+
+def test_what_is_removed_from_aside_by_hand_makes_room_and_aside_is_told_apart(tmp_path: Path) -> None:
+    box = Box(tmp_path / "out", bytes=4 << 20)
+    box.put("1", data=bytes(1 << 20), end=False)
+    box.put("2", data=bytes(2 << 20))
+    box.take()
+    box.spool.set_aside(NAME)
+    other = Parcel("1.9", "9", "1.2", "9.9", "1.8")
+    with pytest.raises(FullError, match=r"0.0 GB are here, and 0.0 GB more in aside"):
+        box.spool.put(other, b"9", "sender")
+    assert (box.spool._bytes, box.spool._aside) == (0, 3 << 20)
+    shutil.rmtree(box.out / ASIDE / NAME)
+    box.take(60.0)
+    assert box.spool._here == 0
+    box.spool.put(other, b"9", "sender")
+
+
+def test_only_we_may_read_what_was_sent(box: Box) -> None:
+    box.put("1")
+    box.take()
+    box.spool.set_aside(NAME)
+    box.put("2", end=False)
+    for place in (INCOMING, TAKEN, ASIDE):
+        assert stat.S_IMODE((box.out / place).stat().st_mode) == 0o700
+    kept = [path for place in (INCOMING, ASIDE) for path in (box.out / place).rglob("*")]
+    assert {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in kept} == {(True, 0o700), (False, 0o600)}
 
 
 def test_what_comes_while_its_series_is_in_hand_waits_for_its_end(box: Box) -> None:
@@ -151,8 +309,6 @@ def test_room_is_counted_again_after_a_kill_and_freed_with_the_files(tmp_path: P
 
 
 def test_a_disk_that_cannot_be_written_is_full_to_the_sender(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
-
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))  # type: ignore[attr-defined]
     with pytest.raises(FullError, match="the disk is full"):
         box.put("1")
