@@ -231,8 +231,7 @@ class Reception:
                 self._senders.add(event.assoc)
             self._spool.put(parcel, data, event.assoc)
         except FullError as error:
-            log.debug("an instance was refused: %s", error)
-            self._tell("no room for what is sent: senders are told to try again; see --max-queue, --max-gb, and what lies in aside")
+            self._tell(f"no room for what is sent ({error}): senders are told to try again", "room")
             return OUT_OF_RESOURCES
         except DataError as error:
             log.warning("an instance was refused: %s", error)
@@ -242,13 +241,13 @@ class Reception:
             return OUT_OF_RESOURCES
         return SUCCESS
 
-    def _tell(self, what: str) -> None:
-        """Warn, of the same thing at most once a minute."""
+    def _tell(self, what: str, about: str = "") -> None:
+        """Warn, at most once a minute of the same thing, or about the same."""
         with self._lock:
             now = time.monotonic()
-            if now - self._told.get(what, -_TOLD_SECONDS) < _TOLD_SECONDS:
+            if now - self._told.get(about or what, -_TOLD_SECONDS) < _TOLD_SECONDS:
                 return
             if len(self._told) >= _MOST_TOLD:
                 self._told.clear()
-            self._told[what] = now
+            self._told[about or what] = now
         log.warning("%s", what)
