@@ -79,7 +79,7 @@ def moved(n: int) -> dict[str, Any]:
         {"spacing": (0.8, 0.71)},
         {"number": 4},
     ],
-    ids=str,
+    ids=lambda other: next(iter(other)) + "-" + next(iter(other.get("more", {"": 0}))),
 )
 def test_what_was_corrected_at_the_source_makes_other_objects(scan: tuple[Any, Any], other: dict[str, Any], tmp_path: Path) -> None:
     source, labels = scan
