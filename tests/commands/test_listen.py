@@ -57,7 +57,7 @@ def courier(tmp_path: Path) -> Iterator[Courier]:
 
 
 def row(case: str, status: str = "done") -> Row:
-    return Row(case, "", f"{case}.nii.gz", status)
+    return Row(case, "", f"{case}.nii.gz", status, options="overlap=0.5,dicom=dicom-seg", output_hash="*;*")
 
 
 def test_what_was_refused_or_cannot_be_sent_is_told_at_the_end(tmp_path: Path, courier: Courier, caplog: pytest.LogCaptureFixture) -> None:
