@@ -81,7 +81,7 @@ def features(facts: dict[str, Any]) -> list[Feature]:
         _extra(facts, "tensorboard", "tensorboard", "training.tensorboard=true"),
         _extra(facts, "mlflow-skinny", "mlflow", "training.mlflow=file:./mlruns"),
         _extra(facts, "pydicom", "dicom", "DICOM series"),
-        _extra(facts, "highdicom", "dicom", "DICOM-SEG and reports of predictions"),
+        _extra(facts, "highdicom", "dicom", "DICOM-SEG and reports of predictions", "dicom results"),
         _extra(facts, "python-gdcm", "dicom", "series compressed as JPEG, JPEG-LS or JPEG 2000", "compressed dicom"),
         _extra(facts, "requests", "pacs", "--from and --to dicomweb://", "dicomweb"),
         _extra(facts, "pynetdicom", "pacs", "listen, and predict --to dicom://"),
