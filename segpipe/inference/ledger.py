@@ -23,7 +23,7 @@ from typing import Literal, get_args
 from segpipe.errors import ConfigError
 from segpipe.inference.columns import FIELDS, from_record, to_record
 from segpipe.inference.disk import is_local
-from segpipe.inference.journal import choose_journal, explain
+from segpipe.inference.journal import choose_journal, explain, transaction
 from segpipe.inference.lock import locked
 from segpipe.inference.table import LEDGER, TABLE, Row, check_table, read_table, write_csv
 from segpipe.io.alive import is_gone
@@ -276,15 +276,8 @@ class Ledger:
     @contextlib.contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
         """One transaction: all of it or, when the block raises, nothing."""
-        with self._explained():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        with self._explained(), transaction(self._connection):
+            yield self._connection
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from segpipe.errors import ConfigError, DataError
 from segpipe.inference.disk import is_local
-from segpipe.inference.journal import choose_journal, explain
+from segpipe.inference.journal import choose_journal, explain, transaction
 from segpipe.io.alive import is_gone
 from segpipe.pacs.parcel import Parcel
 
@@ -249,15 +249,8 @@ class Outbox:
     @contextlib.contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
         """One transaction: all of it or, when the block raises, nothing."""
-        with self._explained():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        with self._explained(), transaction(self._connection):
+            yield self._connection
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
