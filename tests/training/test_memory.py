@@ -49,7 +49,7 @@ def test_a_scan_that_is_too_large_to_prepare_or_to_validate_is_named(monkeypatch
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(data, "read_channels", fail)
+    monkeypatch.setattr(data, "open_case", fail)
     with pytest.raises(ConfigError, match="^not enough memory to prepare the case big: .*take the case big out"):
         data.prepare_case(Case("big", (Path("big.nii.gz"),), None), PLAN)
     monkeypatch.setattr(validation, "predict_indices", fail)
