@@ -22,6 +22,7 @@ READY: Message = {
         "options": "fp32",
         "task": "t",
         "table": [],
+        "series": [["T2", "t2*"]],
     },
     "passes": 1,
 }
@@ -52,6 +53,7 @@ def test_the_facts_are_those_of_the_first_worker_that_is_ready(caplog: pytest.Lo
     caplog.set_level(logging.INFO, "segpipe")
     facts = processes(READY).facts()
     assert (facts.channels, facts.labels, facts.sha256, facts.options) == (("T2",), ((0, "background"),), "abc", "fp32")
+    assert facts.series == (("T2", "t2*"),)
     assert not caplog.messages
     told_facts({**READY, "passes": 8})
     assert "each window goes through networks 8 times" in caplog.text
