@@ -14,13 +14,13 @@ import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.errors import DataError, GeometryError
 from segpipe.geometry.grid import Grid, Shape, Volume
 from segpipe.io.dimensions import space_and_channels
+from segpipe.io.library import nib
 
 log = logging.getLogger(__name__)
 

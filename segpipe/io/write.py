@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +16,7 @@ from segpipe.io import itk, nifti, picture
 from segpipe.io.atomic import replacing, replacing_all
 from segpipe.io.dimensions import CHANNELS_AT_MOST
 from segpipe.io.find import ITK, NIFTI, PICTURES, split_name, supported
+from segpipe.io.library import nib
 
 
 class _Format(Protocol):
