@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 
 from segpipe.errors import DataError, GeometryError
 from segpipe.geometry.grid import Grid, Shape, Volume
+from segpipe.imports import without
 from segpipe.io.dimensions import space_and_channels
-from segpipe.io.library import nib
+
+with without("pydicom"):  # which takes a quarter of a second of each prediction, for extensions of headers that are passed over here
+    import nibabel as nib
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 
 from segpipe.errors import DataError, GeometryError, SegpipeError
 from segpipe.geometry.grid import CORNER_TOLERANCE_MM, Grid, Volume
+from segpipe.imports import without
 from segpipe.io import itk, nifti, picture
 from segpipe.io.atomic import replacing, replacing_all
 from segpipe.io.dimensions import CHANNELS_AT_MOST
 from segpipe.io.find import ITK, NIFTI, PICTURES, split_name, supported
-from segpipe.io.library import nib
+
+with without("pydicom"):  # which takes a quarter of a second of each prediction, for extensions of headers that are passed over here
+    import nibabel as nib
 
 
 class _Format(Protocol):

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from monai.transforms.utils import correct_crop_centers
 from torch import Tensor
 
 from segpipe.geometry.grid import Shape
+from segpipe.imports import without
 from segpipe.plan.plan import IGNORED
+
+with without("mlflow"):  # which MONAI imports for handlers that are not used: a second
+    from monai.transforms.utils import correct_crop_centers
 
 JUDGED = -1
 """Key of the voxels that somebody has judged, where others are ignored."""

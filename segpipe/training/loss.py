@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from monai.losses import FocalLoss, TverskyLoss
 from torch import Tensor, nn
 from torch.nn import functional
 
 from segpipe.errors import ConfigError
+from segpipe.imports import without
 from segpipe.plan.plan import IGNORED, Label, Plan
 from segpipe.settings import TrainingSettings
+
+with without("mlflow"):  # which MONAI imports for handlers that are not used: a second
+    from monai.losses import FocalLoss, TverskyLoss
 
 SMOOTH = 1e-5
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from segpipe.imports import without
 from segpipe.io.read import read_volume
 
 
@@ -35,3 +37,15 @@ def test_a_header_with_a_dicom_extension_is_read(tmp_path: Path) -> None:
     nib.save(image, path)
     code = "import sys, segpipe.io.read; from pathlib import Path; print(segpipe.io.read.read_volume(Path(sys.argv[1])).array.sum())"
     assert run(code, str(path)) == str(int(np.arange(24).sum())) == str(int(read_volume(path).array.sum()))
+
+
+def test_training_imports_no_mlflow_and_it_can_be_used_afterwards() -> None:
+    pytest.importorskip("mlflow")
+    code = "import sys, segpipe.training.run; print('mlflow' in sys.modules); import mlflow; print(callable(mlflow.start_run))"
+    assert run(code).split() == ["False", "True"]
+
+
+def test_what_is_missing_is_missing_and_what_failed_leaves_nothing_behind() -> None:
+    with pytest.raises(ImportError), without("segpipe.no_such_module"):
+        importlib.import_module("segpipe.no_such_module")
+    assert "segpipe.no_such_module" not in sys.modules
