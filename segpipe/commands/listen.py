@@ -21,6 +21,7 @@ from segpipe.inference.table import TABLE, Row
 from segpipe.inference.task import FolderOptions, Task
 from segpipe.io.atomic import check_folder
 from segpipe.pacs.allowed import parse_allowed
+from segpipe.pacs.coming import Limits
 from segpipe.pacs.courier import Courier
 from segpipe.pacs.exchange import courier_to
 from segpipe.pacs.intake import Intake
@@ -28,7 +29,7 @@ from segpipe.pacs.library import check_installed
 from segpipe.pacs.patience import Patience
 from segpipe.pacs.reception import MOST_BYTES, Door, Reception
 from segpipe.pacs.results import objects_of
-from segpipe.pacs.spool import ASIDE, INCOMING, Limits, Spool
+from segpipe.pacs.spool import ASIDE, INCOMING, Spool
 
 log = logging.getLogger(__name__)
 
