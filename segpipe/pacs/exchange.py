@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from segpipe.pacs.address import Destination, WebPlace, check_title, parse_destination, parse_source
@@ -17,6 +18,7 @@ from segpipe.pacs.library import check_installed
 from segpipe.pacs.node import Node
 from segpipe.pacs.outbox import Outbox
 from segpipe.pacs.patience import Patience
+from segpipe.pacs.results import check_current
 from segpipe.pacs.tls import TlsFiles
 from segpipe.pacs.web import Web
 
@@ -99,7 +101,7 @@ def courier_to(exchange: Exchange, out: Path, patience: Patience) -> Iterator[Co
     except LaterError as error:
         log.warning("%s; results wait for it", error)
     outbox = Outbox(out, destination.shown)
-    courier = Courier(outbox, sender, out, patience)
+    courier = Courier(outbox, sender, out, patience, partial(check_current, out))
     try:
         yield courier
     finally:

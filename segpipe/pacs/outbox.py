@@ -235,7 +235,6 @@ class Outbox:
         if version > _VERSION:
             raise ConfigError(f"{self._path}: is of a newer segpipe (format {version}): use that one, or choose another output folder")
         choose_journal(connection, self._path, local, fresh=version == 0)
-        connection.execute("PRAGMA synchronous = FULL")  # what is sent must not be forgotten when the power fails
         connection.execute("BEGIN IMMEDIATE")
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version == 0:

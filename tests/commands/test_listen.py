@@ -50,7 +50,7 @@ class Kept:
 @pytest.fixture
 def courier(tmp_path: Path) -> Iterator[Courier]:
     outbox = Outbox(tmp_path, TO)
-    courier = Courier(outbox, Picky(), tmp_path, Patience(tries=0))
+    courier = Courier(outbox, Picky(), tmp_path, Patience(tries=0), lambda case, path: None)
     yield courier
     courier.stop()
     outbox.close()
