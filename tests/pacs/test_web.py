@@ -355,6 +355,19 @@ def test_an_object_that_is_not_named_as_stored_is_asked_for_before_it_counts_as_
         assert raised.value.unsure
 
 
+@pytest.mark.parametrize("status", [200, 409])
+def test_an_object_that_a_server_says_it_has_already_is_looked_for(server: Scripted, tmp_path: Path, status: int) -> None:
+    parcel, data = parcel_of(tmp_path)
+    server.script["/studies"] = [Answer(status, failed(0x0111))]
+    server.script["/instances"] = [Answer(200, listed("00080018", parcel.instance)), Answer(404), Answer(204, b"")]
+    web(server).store(parcel, data)
+    web(server).store(parcel, data)  # it offers no search
+    assert server.asked("/instances") == 2
+    with pytest.raises(LaterError, match="says that it has it .*0111.*, and does not list it") as raised:
+        web(server).store(parcel, data)
+    assert (raised.value.unsure, raised.value.alone) == (True, True)
+
+
 def test_the_words_of_a_server_are_not_told(server: Scripted, tmp_path: Path) -> None:
     server.script["/studies"] = [Answer(400, reason="DOE^JANE is no patient")]
     with pytest.raises(RefusedError, match="400 Bad Request") as raised:
