@@ -11,6 +11,7 @@ from pathlib import Path
 
 from segpipe.commands.closing import Closing
 from segpipe.errors import DataError
+from segpipe.inference.examination import Examination
 from segpipe.inference.lock import locked
 from segpipe.inference.table import Row
 from segpipe.pacs.courier import Courier
@@ -21,6 +22,7 @@ from segpipe.pacs.results import objects_of
 log = logging.getLogger(__name__)
 
 _LINES = 20
+_OURS = 0o700
 
 
 class Post:
@@ -31,8 +33,11 @@ class Post:
     def __init__(self, exchange: Exchange, out: Path, closing: Closing) -> None:
         self._exchange, self._out, self._closing = exchange, out, closing
         self._courier: Courier | None = None
+        self._spool = out / SPOOL
         self._missing: list[Missing] = []
-        self._failed: set[Path] = set()
+        self._origins: dict[str, str] = {}
+        self._folders: dict[str, set[str]] = {}
+        self._failed: set[str] = set()
         self._bare: list[str] = []
         self._bad: list[str] = []
         self._counts: dict[str, int] = {}
@@ -59,10 +64,12 @@ class Post:
             yield source
             return
         name = hashlib.blake2b("\0".join(self._exchange.sources).encode(), digest_size=6).hexdigest()
-        spool = self._out / SPOOL / name
+        self._spool = spool = self._out / SPOOL / name
         spool.mkdir(parents=True, exist_ok=True)
+        spool.parent.chmod(_OURS)  # pictures with names of patients
         with locked(spool):  # the same command twice at a time: one waits for the other
-            self._missing = fetch_all(self._exchange, spool)
+            fetched = fetch_all(self._exchange, spool)
+            self._missing, self._origins = fetched.missing, fetched.origins
             if self._missing and not any(path for path in spool.iterdir() if not path.name.startswith(".")):
                 raise DataError(f"nothing could be fetched: {self._missing[0].why}")
             yield spool
@@ -70,7 +77,7 @@ class Post:
 
     def _clear(self, spool: Path) -> None:
         for folder in spool.iterdir():
-            if not folder.name.startswith(".") and folder.resolve() not in self._failed:
+            if not folder.name.startswith(".") and folder.name not in self._failed:
                 shutil.rmtree(folder)
         for empty in (spool, spool.parent):
             if not any(empty.iterdir()):
@@ -78,11 +85,17 @@ class Post:
         if spool.exists():
             log.info("%s: is kept, what failed can be looked at there", spool)
 
+    def origin(self, scan: Examination) -> str:
+        """Which series a scan is that was fetched: what the table says in place of a folder that is removed at the end."""
+        names = [path.relative_to(self._spool).parts[0] for path in scan.images]
+        self._folders[scan.case] = set(names)
+        return ";".join(self._origins[name] for name in names)
+
     def each(self, row: Row) -> None:
         """Take a row, and have its results sent."""
         self._closing.add(row)
         if row.status == "failed":
-            self._failed |= {Path(path) for path in row.input.split(";")}
+            self._failed |= self._folders.get(row.case, set())
         elif self._courier is not None:
             self._deliver(self._courier, row)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class How:
     still: seconds for which the files of a scan that arrives must stay as they are.
     policy: which DICOM series are taken or repaired.
     series: which of them is which channel.
+    origin: where a scan comes from that was only put into the folder to be segmented; None: they are the user's, and stay.
     """
 
     shard: Shard = field(default_factory=Shard)
@@ -47,6 +48,7 @@ class How:
     still: float = 5.0
     policy: Policy = field(default_factory=Policy)
     series: tuple[Wanted, ...] = ()
+    origin: Callable[[Examination], str] | None = None
 
 
 @dataclass
@@ -89,7 +91,9 @@ class Call:
                     raise
 
     def _gather(self, task: Task, tell: bool) -> list[Examination]:
-        return gather(self.source, self.out, task.facts.channels, tell, task.facts.kinds(self.how.policy, self.how.series))
+        found = gather(self.source, self.out, task.facts.channels, tell, task.facts.kinds(self.how.policy, self.how.series))
+        origin = self.how.origin
+        return found if origin is None else [replace(scan, origin=origin(scan)) for scan in found]
 
     @contextmanager
     def _shown(self) -> Iterator[Board]:
@@ -149,7 +153,7 @@ class Call:
             try:
                 done = judge(task, ledger, scan, entries.get(scan.case), inputs_of([scan]))
             except ConfigError as error:
-                self._end(shown, Row(scan.case, ";".join(map(str, scan.images)), "", "failed", str(error)))
+                self._end(shown, Row(scan.case, scan.input, "", "failed", str(error)))
                 continue
             if done is None:
                 enter(task, ledger, agenda, entries, inputs_of([scan]))

@@ -13,7 +13,7 @@ from segpipe.pacs.address import Destination, WebPlace, check_title, parse_desti
 from segpipe.pacs.courier import Courier, Sender
 from segpipe.pacs.credentials import Credentials, read_credentials
 from segpipe.pacs.faults import LaterError
-from segpipe.pacs.fetch import Missing, fetch
+from segpipe.pacs.fetch import Fetched, fetch, hold_back
 from segpipe.pacs.library import check_installed
 from segpipe.pacs.node import Node
 from segpipe.pacs.outbox import Outbox
@@ -68,19 +68,22 @@ class Exchange:
         return Patience(self.tries)
 
 
-def fetch_all(exchange: Exchange, spool: Path) -> list[Missing]:
+def fetch_all(exchange: Exchange, spool: Path) -> Fetched:
     """Fetch every source into `spool`; see `fetch`.
 
     Raises:
         DataError, ConfigError: as `fetch`.
     """
-    missing: list[Missing] = []
+    fetched = Fetched({}, [])
     for text in exchange.sources:
         place = parse_source(text)
         web = Web(place, read_credentials(exchange.credentials), exchange.tls)
         with contextlib.closing(web):
-            missing += fetch(web, place, spool, exchange.patience)
-    return missing
+            some = fetch(web, place, spool, exchange.patience)
+        fetched.origins.update(some.origins)
+        fetched.missing.extend(some.missing)
+    hold_back(spool, fetched)
+    return fetched
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from segpipe.dicom.policy import Policy
 from segpipe.inference.examination import Examination
@@ -62,7 +62,8 @@ class Intake:
 
     def _scans(self, name: str) -> list[Examination]:
         folder = self._spool.folder(name)
-        scans = gather_series(find_files(folder), folder.parent, self._channels, (self._policy, ()), tell=True)
+        found = gather_series(find_files(folder), folder.parent, self._channels, (self._policy, ()), tell=True)
+        scans = [replace(scan, origin=f"series {name}") for scan in found]  # where it lies now, it does not for long
         if not scans:
             log.warning("series %s: holds no scan, and is set aside in %s", name, ASIDE)
             self._spool.set_aside(name)
