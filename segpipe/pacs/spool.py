@@ -186,11 +186,22 @@ class Spool:
             for name, coming in sorted(self._coming.items(), key=lambda one: one[1].last):
                 if name not in self._taken and self._is_complete(name, coming):
                     del self._coming[name]
-                    if self._instances(INCOMING, name) and self._is_whole(name):
+                    if self._is_to_be_taken(name):
                         self._taken.add(name)
-                        self._move(INCOMING, TAKEN, name)
                         return name
         return None
+
+    def _is_to_be_taken(self, name: str) -> bool:
+        """Whether a complete series is to be segmented; moved then. One whose files the disk does not give holds up no other."""
+        try:
+            if not self._instances(INCOMING, name) or not self._is_whole(name):
+                return False
+            self._move(INCOMING, TAKEN, name)
+        except OSError as error:
+            what = "series %s: its files cannot be read or moved (%s); it waits in %s until the node is started again, or it is sent again"
+            log.warning(what, name, error.strerror or error, INCOMING)
+            return False
+        return True
 
     def _is_complete(self, name: str, coming: Coming) -> bool:
         verdict = coming.verdict(self._clock(), self.limits)

@@ -419,3 +419,25 @@ def test_what_is_removed_from_aside_while_it_is_counted_ends_no_node(box: Box, m
     monkeypatch.setattr(Path, "rglob", removing)
     assert box.take(100.0) is None
     assert box.spool._aside == 1
+
+
+def test_a_series_that_the_disk_does_not_give_holds_up_no_other(
+    box: Box, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    send(box, "A", "1")
+    box.clock.now += 1.0
+    send(box, "A", "1", series="1.4")
+    box.spool.ended("A", True)
+    move = Spool._move
+
+    def bad(own: Spool, place: str, to: str, name: str, new: str = "") -> None:
+        if name == NAME:
+            raise OSError(5, "Input/output error")
+        move(own, place, to, name, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "_move", bad)
+        assert box.take() == short("1.2\0001.4")
+    assert f"series {NAME}: its files cannot be read or moved (Input/output error)" in caplog.text
+    box.killed()
+    assert box.take() == NAME
