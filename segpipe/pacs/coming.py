@@ -58,19 +58,23 @@ class Caller:
 
 @dataclass
 class Coming:
-    """Attributes:
-    last: when something was last heard of it.
-    lacks: why slices may be missing; empty while nothing tells so.
-    lacks_since: when that was known.
-    writing: instances that are being written.
-    senders: associations that have sent some of it and have not ended.
-    told: that slices may be missing has been said.
-    kinds: SOP classes of its instances.
-    sizes: bytes of each instance that is on disk.
+    """A series that is being sent.
+
+    Attributes:
+        last: when something was last heard of it.
+        study: hash of its study's UID; empty where that is not known.
+        lacks: why slices may be missing; empty while nothing tells so.
+        lacks_since: when that was known.
+        writing: instances that are being written.
+        senders: associations that have sent some of it and have not ended.
+        told: that slices may be missing has been said.
+        kinds: SOP classes of its instances.
+        sizes: bytes of each instance that is on disk.
     """
 
     name: str
     last: float
+    study: str = ""
     lacks: str = ""
     lacks_since: float = 0.0
     writing: int = 0

@@ -11,9 +11,7 @@ Only we may read them: they are of patients.
 
 from __future__ import annotations
 
-import contextlib
 import filecmp
-import hashlib
 import itertools
 import logging
 import shutil
@@ -26,6 +24,7 @@ from segpipe.dicom.identity import short
 from segpipe.errors import ConfigError
 from segpipe.io.atomic import flush_folder, sweep, write_bytes
 from segpipe.pacs.coming import BROKEN_OFF, Caller, Coming, Limits
+from segpipe.pacs.instances import bytes_in, digests_in, instances_in, study_of
 from segpipe.pacs.parcel import Parcel
 from segpipe.pacs.register import Register
 
@@ -76,7 +75,8 @@ class Spool:
         """What a node before has left."""
         for folder in [path for path in (self._out / INCOMING).iterdir() if path.is_dir()]:
             sweep([folder])
-            coming = Coming(folder.name, self._clock(), BROKEN_OFF if self.register.state(folder.name) == "coming" else "")
+            lacks = BROKEN_OFF if self.register.state(folder.name) == "coming" else ""
+            coming = Coming(folder.name, self._clock(), study_of(folder), lacks)
             coming.sizes = {path.stem: path.stat().st_size for path in folder.glob("*.dcm")}
             self._coming[folder.name] = coming
         self.left = sorted(path.name for path in (self._out / TAKEN).iterdir())
@@ -98,7 +98,7 @@ class Spool:
             caller.refused[name].add(instance)  # until it is on disk
             known = self._coming.get(name)
             self._check_room(name, len(data) - (known.sizes.get(instance, 0) if known else 0))
-            coming = self._coming.setdefault(name, Coming(name, self._clock()))
+            coming = self._coming.setdefault(name, Coming(name, self._clock(), short(parcel.study)))
             coming.kinds.add(parcel.kind)
             coming.writing += 1
             self._pending += len(data)
@@ -150,8 +150,8 @@ class Spool:
     def _count(self) -> None:
         """Bytes that wait or are in hand, and those that are set aside, as they are on disk."""
         self._looked = self._clock()
-        self._bytes = sum(_size(self._out / place) for place in (INCOMING, TAKEN))
-        self._aside = _size(self._out / ASIDE)
+        self._bytes = sum(bytes_in(self._out / place) for place in (INCOMING, TAKEN))
+        self._aside = bytes_in(self._out / ASIDE)
 
     def _write(self, path: Path, data: bytes) -> None:
         try:
@@ -194,7 +194,7 @@ class Spool:
     def _is_to_be_taken(self, name: str) -> bool:
         """Whether a complete series is to be segmented; moved then. One whose files the disk does not give holds up no other."""
         try:
-            if not self._instances(INCOMING, name) or not self._is_whole(name):
+            if not instances_in(self._out / INCOMING / name) or not self._is_whole(name):
                 return False
             self._move(INCOMING, TAKEN, name)
         except OSError as error:
@@ -220,7 +220,7 @@ class Spool:
     def _is_whole(self, name: str) -> bool:
         """Whether a complete series is to be segmented, with what was set aside of it: never a part of what is known of it."""
         before, aside = self.register.instances(name), self._in_aside(name)
-        now = self._digests(INCOMING, name) if before else dict.fromkeys(self._instances(INCOMING, name), "")
+        now = digests_in(self._out / INCOMING / name) if before else dict.fromkeys(instances_in(self._out / INCOMING / name), "")
         known = before.keys() | aside.keys() | self.register.aside(name)
         if known <= now.keys() | aside.keys():
             if before and before.keys() < now.keys():
@@ -277,7 +277,7 @@ class Spool:
 
     def done(self, name: str) -> None:
         """The results of a taken series are noted; its files are removed."""
-        instances = self._digests(TAKEN, name)  # nobody else is at it
+        instances = digests_in(self._out / TAKEN / name)  # nobody else is at it
         with self._lock:
             self.register.done(name, instances)
             self._remove(TAKEN, name)
@@ -289,21 +289,19 @@ class Spool:
             self._set_aside(TAKEN, name)
             self._taken.discard(name)
 
+    def is_coming(self, study: str) -> bool:
+        """Whether more of a study is on its way, but for series that wait to be sent again.
+
+        Args:
+            study: hash of its UID.
+        """
+        with self._lock:
+            return any(one.study == study and not one.told for one in self._coming.values())
+
     def counts(self) -> tuple[int, int]:
         """Series that are coming or wait, and taken ones."""
         with self._lock:
             return len(self._coming), len(self._taken)
-
-    def _instances(self, place: str, name: str) -> frozenset[str]:
-        return frozenset(path.stem for path in (self._out / place / name).glob("*.dcm"))
-
-    def _digests(self, place: str, name: str) -> dict[str, str]:
-        """The SHA-256 of each instance's file."""
-        digests = {}
-        for path in (self._out / place / name).glob("*.dcm"):
-            with path.open("rb") as file:
-                digests[path.stem] = hashlib.file_digest(file, "sha256").hexdigest()
-        return digests
 
     def _move(self, place: str, to: str, name: str, new: str = "") -> None:
         (self._out / to).mkdir(_OURS, exist_ok=True)
@@ -313,7 +311,7 @@ class Spool:
 
     def _set_aside(self, place: str, name: str) -> None:
         """As a whole, by one rename, beside what was set aside of the same series before."""
-        self.register.set_aside(name, self._instances(place, name))
+        self.register.set_aside(name, instances_in(self._out / place / name))
         self._move(place, ASIDE, name, self._free(name).name)
         self._count()
 
@@ -324,19 +322,10 @@ class Spool:
     def _remove(self, place: str, name: str) -> None:
         """Renamed first: half a series must never be found in a place where it counts."""
         with self._lock:
-            self._bytes -= _size(self._out / place / name)
+            self._bytes -= bytes_in(self._out / place / name)
         trash = self._out / _TRASH
         trash.mkdir(_OURS, exist_ok=True)
         shutil.rmtree(trash / name, ignore_errors=True)
         (self._out / place / name).replace(trash / name)
         flush_folder(self._out / place)
         shutil.rmtree(trash / name)
-
-
-def _size(folder: Path) -> int:
-    """Bytes of the instances below a folder, from which somebody may remove some meanwhile."""
-    total = 0
-    for path in folder.rglob("*.dcm"):
-        with contextlib.suppress(FileNotFoundError):
-            total += path.stat().st_size
-    return total
