@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from segpipe.commands.closing import Closing
@@ -23,6 +24,10 @@ log = logging.getLogger(__name__)
 
 _LINES = 20
 _OURS = 0o700
+_MAY_BE_A_CHANNEL = (
+    " of its study could not be fetched, and may be one of its channels; must be here: give the same command again, or a --from for the "
+    "series of each channel"
+)
 
 
 class Post:
@@ -85,11 +90,18 @@ class Post:
         if spool.exists():
             log.info("%s: is kept, what failed can be looked at there", spool)
 
-    def origin(self, scan: Examination) -> str:
-        """Which series a scan is that was fetched: what the table says in place of a folder that is removed at the end."""
+    def known(self, scan: Examination) -> Examination:
+        """A scan that was fetched, with the series that it is: what the table says in place of a folder that is removed at the end.
+
+        One of several channels is refused where a series of its study could not be fetched, which might have been a channel, too.
+        """
         names = [path.relative_to(self._spool).parts[0] for path in scan.images]
         self._folders[scan.case] = set(names)
-        return ";".join(self._origins[name] for name in names)
+        origin = ";".join(self._origins[name] for name in names)
+        missing = [one.series for one in self._missing if f"study {one.study} " in origin]
+        several = scan.slices is not None and bool(scan.slices.others)
+        problem = f"{scan.images[0]}: series {missing[0]}{_MAY_BE_A_CHANNEL}" if several and missing else ""
+        return replace(scan, origin=origin, problem=scan.problem or problem)
 
     def each(self, row: Row) -> None:
         """Take a row, and have its results sent."""

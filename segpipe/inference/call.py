@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class How:
     still: seconds for which the files of a scan that arrives must stay as they are.
     policy: which DICOM series are taken or repaired.
     series: which of them is which channel.
-    origin: where a scan comes from that was only put into the folder to be segmented; None: they are the user's, and stay.
+    known: a scan with what is known of it besides its files, where it was only put into the folder to be segmented; None: nothing.
     """
 
     shard: Shard = field(default_factory=Shard)
@@ -48,7 +48,7 @@ class How:
     still: float = 5.0
     policy: Policy = field(default_factory=Policy)
     series: tuple[Wanted, ...] = ()
-    origin: Callable[[Examination], str] | None = None
+    known: Callable[[Examination], Examination] | None = None
 
 
 @dataclass
@@ -92,8 +92,7 @@ class Call:
 
     def _gather(self, task: Task, tell: bool) -> list[Examination]:
         found = gather(self.source, self.out, task.facts.channels, tell, task.facts.kinds(self.how.policy, self.how.series))
-        origin = self.how.origin
-        return found if origin is None else [replace(scan, origin=origin(scan)) for scan in found]
+        return found if self.how.known is None else [self.how.known(scan) for scan in found]
 
     @contextmanager
     def _shown(self) -> Iterator[Board]:

@@ -30,10 +30,11 @@ _AT_A_TIME = 4
 
 @dataclass(frozen=True)
 class Missing:
-    """A series that could not be fetched, by the hash of its UID, and why."""
+    """A series that could not be fetched, by the hashes of its UID and its study's, and why."""
 
     series: str
     why: str
+    study: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def fetch(web: Web, place: WebPlace, spool: Path, patience: Patience) -> Fetched
             raise
         except (LaterError, RefusedError) as error:
             log.warning("series %s is not fetched: %s", short(series), error)
-            fetched.missing.append(Missing(short(series), str(error)))
+            fetched.missing.append(Missing(short(series), str(error), short(place.study)))
     return fetched
 
 

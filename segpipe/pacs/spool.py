@@ -290,13 +290,13 @@ class Spool:
             self._taken.discard(name)
 
     def is_coming(self, study: str) -> bool:
-        """Whether more of a study is on its way, but for series that wait to be sent again.
+        """Whether more of a study is on its way, or waits to be sent again.
 
         Args:
             study: hash of its UID.
         """
         with self._lock:
-            return any(one.study == study and not one.told for one in self._coming.values())
+            return any(one.study == study for one in self._coming.values())
 
     def counts(self) -> tuple[int, int]:
         """Series that are coming or wait, and taken ones."""

@@ -37,7 +37,7 @@ class StudyIntake(Intake):
     """As `Intake`, by studies.
 
     A study is segmented once each channel has a series and no other series of it is coming, which might be a channel as well. What
-    is none of the channels is set aside at once, and so are the series of a study for which one never comes.
+    is none of the channels is set aside at once; the series of a study are when one never comes, or never is whole.
 
     Args:
         wanted: which series is which channel, in the model's order.
@@ -57,12 +57,14 @@ class StudyIntake(Intake):
             some = [self._waiting[name] for name in names]
             over = self._clock() - max(one.since for one in some) >= self._seconds
             missing = [one.name for one in self._wanted if not any(one.name in series.fits for series in some)]
-            if over or not (missing or self._spool.is_coming(study)):
-                for name in names:
-                    del self._waiting[name]
-                if not missing:
-                    return self._scans(names, self._wanted)
-                self._refuse(study, names, missing)
+            coming = self._spool.is_coming(study)
+            if not over and (missing or coming):
+                continue
+            for name in names:
+                del self._waiting[name]
+            if not missing and not coming:
+                return self._scans(names, self._wanted)
+            self._refuse(study, names, missing)
         return None
 
     def _take_in(self, name: str) -> None:
@@ -76,7 +78,8 @@ class StudyIntake(Intake):
         self._aside([name], f"series {name}: holds none of the channels {channels}{damaged}, and is set aside in {ASIDE}")
 
     def _refuse(self, study: str, names: Sequence[str], missing: Sequence[str]) -> None:
-        what = f"no series has come for the channel {', '.join(missing)} within {self._seconds:.0f} s of the last one"
+        what = f"no series has come for the channel {', '.join(missing)}" if missing else "a series of it is not whole"
+        what += f" {self._seconds:.0f} s after the last one"
         where = ", ".join(f"{ASIDE}/{name}" for name in names)
         cure = "send the whole study again, or see --study-seconds"
         self._aside(names, f"study {study}: {what}; it is not segmented, and set aside in {where}: {cure}")

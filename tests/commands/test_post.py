@@ -18,6 +18,7 @@ import pytest
 from segpipe.commands.closing import Closing
 from segpipe.commands.post import Post
 from segpipe.dicom.identity import short
+from segpipe.dicom.request import Slices
 from segpipe.errors import DataError
 from segpipe.inference.examination import Examination
 from segpipe.inference.packing import scan_from_json, scan_to_json
@@ -48,10 +49,10 @@ def test_a_scan_that_was_fetched_is_told_by_its_series_and_what_failed_is_kept(t
     post = Post(Exchange(("dicomweb://pacs/studies/1.2",)), tmp_path, Closing())
     with post.scans(None) as spool:
         good, bad = Examination("A_1", (spool / "a",)), Examination("B_1", (spool / "b", spool / "c" / "x.dcm"))
-        assert post.origin(good) == "dicomweb://pacs study 1 series a"
-        assert post.origin(bad) == "dicomweb://pacs study 1 series b;dicomweb://pacs study 1 series c"
-        post.each(Row("A_1", post.origin(good), "A_1.nii.gz", "done"))
-        post.each(Row("B_1", post.origin(bad), "", "failed", "no"))
+        assert post.known(good).input == "dicomweb://pacs study 1 series a"
+        assert post.known(bad).input == "dicomweb://pacs study 1 series b;dicomweb://pacs study 1 series c"
+        post.each(Row("A_1", "", "A_1.nii.gz", "done"))
+        post.each(Row("B_1", "", "", "failed", "no"))
         assert stat.S_IMODE(spool.parent.stat().st_mode) == 0o700
     assert {path.name for path in spool.iterdir() if not path.name.startswith(".")} == {"b", "c"}
 
@@ -64,6 +65,18 @@ def test_a_series_of_an_earlier_call_that_cannot_be_fetched_now_is_not_segmented
     fetching(monkeypatch, Fetched({}, [Missing("a", "the server is busy")]))
     with pytest.raises(DataError, match="nothing could be fetched: the server is busy"), Post(wanted, tmp_path, Closing()).scans(None):
         pass
+
+
+def test_channels_are_not_chosen_where_a_series_of_their_study_was_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    origins = {"a": "dicomweb://pacs study 1 series a", "b": "dicomweb://pacs study 1 series b", "c": "dicomweb://pacs study 2 series c"}
+    fetching(monkeypatch, Fetched(origins, [Missing("d", "the server is busy", "1")]))
+    post = Post(Exchange(("dicomweb://pacs/studies/1.2",)), tmp_path, Closing())
+    with post.scans(None) as spool:
+        one, two = Slices("A_1", ()), Slices("A_1", (), others=(Slices("B_1", ()),))
+        problem = post.known(Examination("A_1", (spool / "a", spool / "b"), slices=two)).problem
+        assert "series d of its study could not be fetched, and may be one of its channels" in problem
+        assert post.known(Examination("A_1", (spool / "a",), slices=one)).problem == ""
+        assert post.known(Examination("C_1", (spool / "c", spool / "c"), slices=two)).problem == ""
 
 
 def test_the_origin_of_a_scan_travels_to_the_worker(tmp_path: Path) -> None:

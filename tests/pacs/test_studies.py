@@ -109,13 +109,27 @@ def test_a_study_without_a_channel_is_told_once_and_set_aside(desk: Desk, tmp_pa
     for _ in range(3):
         assert desk.look(WAIT) == []
     [told] = [line for line in caplog.messages if line.startswith("study ")]
-    assert "no series has come for the channel ADC within 300 s of the last one" in told
+    assert "no series has come for the channel ADC 300 s after the last one" in told
     assert "send the whole study again" in told
     assert desk.files(ASIDE) == 8
     desk.send(tmp_path, 1, "adc map")
     desk.send(tmp_path, 2, "t2 tra")
     assert len(desk.look()) == 1
     assert desk.files(ASIDE) == 0
+
+
+def test_a_study_of_which_a_series_is_never_whole_is_told_and_set_aside(
+    desk: Desk, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.send(tmp_path, 1, "adc map")
+    desk.send(tmp_path, 2, "t2 tra")
+    desk.send(tmp_path, 3, "adc other", end=False)
+    desk.spool.ended(3, False)
+    assert desk.look(WAIT / 2) == []
+    assert "has broken off" in caplog.text
+    assert desk.look(WAIT) == []
+    assert "a series of it is not whole 300 s after the last one" in caplog.text
+    assert desk.files(ASIDE) == 16
 
 
 def test_what_is_none_of_the_channels_is_set_aside_at_once(desk: Desk, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
