@@ -351,10 +351,34 @@ def test_another_object_of_a_known_uid_is_told_and_not_taken_for_sent(out: Path,
     outbox.close()
 
 
+@pytest.mark.parametrize("before", ["sent", "sending", "waiting"])
+def test_an_object_that_was_made_again_is_the_same_whatever_its_date(out: Path, before: str) -> None:
+    make_object(out / "a.dcm", "1.2.3", "a", when="120000")
+    outbox, archive = Outbox(out, PLACE), Archive()
+    outbox.put("a", [("a.dcm", Parcel.of_bytes((out / "a.dcm").read_bytes(), "a"))])
+    claimed = outbox.claim("00000000-1-00000000") if before != "waiting" else None  # by a call on another machine
+    if before == "sent":
+        assert claimed is not None
+        outbox.sent(claimed)
+    (out / "a.dcm").unlink()
+    make_object(out / "a.dcm", "1.2.3", "a", when="130000")
+    assert outbox.put("a", [("a.dcm", Parcel.of_bytes((out / "a.dcm").read_bytes(), "a"))]) == 0
+    with contextlib.closing(sqlite3.connect(out / OUTBOX)) as connection:
+        connection.execute("UPDATE deliveries SET changed = 0")  # that one has been silent for long
+        connection.commit()
+    courier = Courier(outbox, archive, out, QUICK, any_time)
+    assert courier.finish()
+    assert outbox.counts() == {"sent": 1}
+    assert len(archive.came) == (0 if before == "sent" else 1)
+    courier.stop()
+    outbox.close()
+
+
 def test_an_outbox_of_the_version_before_is_taken_over(out: Path) -> None:
     deliver(out, Archive(*[LaterError("busy")] * 3), "a.dcm")
     with contextlib.closing(sqlite3.connect(out / OUTBOX)) as connection:
         connection.execute("ALTER TABLE deliveries DROP COLUMN due")
+        connection.execute("ALTER TABLE deliveries DROP COLUMN content")
         connection.execute("PRAGMA user_version = 1")
     assert deliver(out, Archive()) == ({"sent": 1}, "")
 
