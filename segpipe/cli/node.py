@@ -27,6 +27,9 @@ def listen(
             help="Nothing more of a series for so long: complete; ten times that, at least 60 s, for a sender that stays connected.",
         ),
     ] = 10.0,
+    study_seconds: Annotated[
+        float, typer.Option(metavar="N", help="For models of several channels: series of a study wait for the last one so long.")
+    ] = 1800.0,
     max_queue: Annotated[int, typer.Option(metavar="N", help="Series that may wait; more are told to come later.")] = 200,
     max_gb: Annotated[float, typer.Option(metavar="GB", help="Disk for what was sent and is still here.")] = 50.0,
     take_broken: Annotated[bool, typer.Option("--take-broken", help="Also segment series whose sender broke off.")] = False,
@@ -62,6 +65,7 @@ def listen(
         raise ConfigError(f"listen: got {len(paths)} path(s); must be MODEL... OUT: segpipe listen model.ts out/")
     in_range("--port", port, 1, 65535)
     in_range("--quiet-seconds", quiet_seconds, 0.5, 3600)
+    in_range("--study-seconds", study_seconds, 1, 1e6)
     in_range("--max-queue", max_queue, 1, 1e6)
     in_range("--max-gb", max_gb, 0.001, 1e6)
     in_range("--threads", threads, 0, 1024)
@@ -90,5 +94,5 @@ def listen(
         series_number=series_number,
         exchange=exchange(None, to, credentials, aet, (tls_ca, tls_cert, tls_key)),
     )
-    node = ListenOptions(port, host, tuple(allow or ()), quiet_seconds, max_queue, max_gb, take_broken, tls)
+    node = ListenOptions(port, host, tuple(allow or ()), quiet_seconds, max_queue, max_gb, take_broken, tls, study_seconds)
     return run(paths[:-1], paths[-1], options, node)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
 from rich.table import Table
 
 from segpipe.inference.table import TABLE, Row
+from segpipe.pacs.fetch import SPOOL
 
 _NAMES = 3
+_HELD = re.compile(rf"\S*/{re.escape(SPOOL)}/[^\s:]*")
+"""Where a series lay that was fetched."""
 _LINES = 20
 """Reasons that are shown; the table has all."""
 
@@ -76,6 +80,7 @@ def _kind(row: Row) -> str:
     text = row.reason
     for path in row.input.split(";"):
         text = text.replace(path, "")
+    text = _HELD.sub("", text)
     return text.replace(row.case.rpartition("/")[2], "") if len(row.case) > 1 else text
 
 

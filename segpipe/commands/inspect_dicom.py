@@ -66,6 +66,8 @@ def list_dicom(settings: DatasetSettings, json_path: Path | None, options: Dicom
     shown: list[Any] = [_stacks_table(listing, policy, options.ids), *_left_table(listing, options.ids), *_faults(listing, root)]
     refused = sum(judge(stack, policy).action == "refuse" for stack in listing.stacks)
     shown.append(_summary(listing, refused))
+    if settings.dicom.labels or settings.dicom.series:
+        shown.append("labels and series of --dicom are those of a data set: give --layout dicom to see what training would make of them")
     if json_path is not None:
         write_text(json_path, json.dumps(document(listing, policy, options.ids), indent=1) + "\n")
         shown.append(f"everything in {json_path}")

@@ -14,13 +14,15 @@ from types import FrameType
 
 from segpipe.commands.outcome import Outcome
 from segpipe.commands.predict import PredictOptions, engine_of, with_objects
-from segpipe.dicom.policy import parse_policy
+from segpipe.dicom.channels import Wanted
+from segpipe.dicom.policy import Policy, parse_policy
 from segpipe.errors import ConfigError, DataError
 from segpipe.inference.call import Call, How
 from segpipe.inference.table import TABLE, Row
 from segpipe.inference.task import FolderOptions, Task
 from segpipe.io.atomic import check_folder
 from segpipe.pacs.allowed import parse_allowed
+from segpipe.pacs.coming import Limits
 from segpipe.pacs.courier import Courier
 from segpipe.pacs.exchange import courier_to
 from segpipe.pacs.intake import Intake
@@ -28,7 +30,8 @@ from segpipe.pacs.library import check_installed
 from segpipe.pacs.patience import Patience
 from segpipe.pacs.reception import MOST_BYTES, Door, Reception
 from segpipe.pacs.results import objects_of
-from segpipe.pacs.spool import ASIDE, INCOMING, Limits, Spool
+from segpipe.pacs.spool import ASIDE, INCOMING, Spool
+from segpipe.pacs.studies import StudyIntake
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,7 @@ class ListenOptions:
     allow: `AET@ADDRESS` words.
     quiet, series, gb, broken: see `Limits`.
     tls: whether senders must encrypt.
+    study: seconds for which the series of a study wait for each other, where the model takes several channels.
     """
 
     port: int = 11112
@@ -57,6 +61,7 @@ class ListenOptions:
     gb: float = 50.0
     broken: bool = False
     tls: bool = False
+    study: float = 1800.0
 
 
 def listen(models: list[Path], out: Path, options: PredictOptions, node: ListenOptions) -> Outcome:
@@ -95,8 +100,9 @@ def listen(models: list[Path], out: Path, options: PredictOptions, node: ListenO
                 courier.check()
 
         def incoming(task: Task) -> Intake:
-            _check_channels(task)
-            intake = Intake(spool, task.facts.channels, policy, _AHEAD * options.workers, stop, sound)
+            given = (spool, task.facts.channels, policy, _AHEAD * options.workers, stop, sound)
+            wanted = _wanted(task, policy)
+            intake = StudyIntake(*given, wanted=wanted, seconds=node.study) if wanted else Intake(*given)
             done.begin(intake, courier)
             return intake
 
@@ -110,9 +116,17 @@ def listen(models: list[Path], out: Path, options: PredictOptions, node: ListenO
     return Outcome([*done.lines(), f"{waiting + taken} series wait for the next start; label maps and {TABLE} in {out}"])
 
 
-def _check_channels(task: Task) -> None:
-    if len(task.facts.channels) > 1:
-        raise ConfigError(f"the model takes {len(task.facts.channels)} channels, and a series is one: segment such scans with predict")
+def _wanted(task: Task, policy: Policy) -> tuple[Wanted, ...]:
+    """Which series is which channel of a model of several; none for one of a single channel.
+
+    Raises:
+        ConfigError: the model does not tell.
+    """
+    channels, series = task.facts.channels, task.facts.kinds(policy).series
+    if len(channels) > 1 and not series:
+        cure = "train it on DICOM with dataset.dicom.series, or segment such scans with predict --series"
+        raise ConfigError(f"the model takes {len(channels)} channels and does not tell which DICOM series each is; must, to listen: {cure}")
+    return series if len(channels) > 1 else ()
 
 
 def _tell(door: Door) -> None:

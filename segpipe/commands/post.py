@@ -7,10 +7,12 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from segpipe.commands.closing import Closing
 from segpipe.errors import DataError
+from segpipe.inference.examination import Examination
 from segpipe.inference.lock import locked
 from segpipe.inference.table import Row
 from segpipe.pacs.courier import Courier
@@ -21,6 +23,11 @@ from segpipe.pacs.results import objects_of
 log = logging.getLogger(__name__)
 
 _LINES = 20
+_OURS = 0o700
+_MAY_BE_A_CHANNEL = (
+    " of its study could not be fetched, and may be one of its channels; must be here: give the same command again, or a --from for the "
+    "series of each channel"
+)
 
 
 class Post:
@@ -31,8 +38,11 @@ class Post:
     def __init__(self, exchange: Exchange, out: Path, closing: Closing) -> None:
         self._exchange, self._out, self._closing = exchange, out, closing
         self._courier: Courier | None = None
+        self._spool = out / SPOOL
         self._missing: list[Missing] = []
-        self._failed: set[Path] = set()
+        self._origins: dict[str, str] = {}
+        self._folders: dict[str, set[str]] = {}
+        self._failed: set[str] = set()
         self._bare: list[str] = []
         self._bad: list[str] = []
         self._counts: dict[str, int] = {}
@@ -59,10 +69,12 @@ class Post:
             yield source
             return
         name = hashlib.blake2b("\0".join(self._exchange.sources).encode(), digest_size=6).hexdigest()
-        spool = self._out / SPOOL / name
+        self._spool = spool = self._out / SPOOL / name
         spool.mkdir(parents=True, exist_ok=True)
+        spool.parent.chmod(_OURS)  # pictures with names of patients
         with locked(spool):  # the same command twice at a time: one waits for the other
-            self._missing = fetch_all(self._exchange, spool)
+            fetched = fetch_all(self._exchange, spool)
+            self._missing, self._origins = fetched.missing, fetched.origins
             if self._missing and not any(path for path in spool.iterdir() if not path.name.startswith(".")):
                 raise DataError(f"nothing could be fetched: {self._missing[0].why}")
             yield spool
@@ -70,7 +82,7 @@ class Post:
 
     def _clear(self, spool: Path) -> None:
         for folder in spool.iterdir():
-            if not folder.name.startswith(".") and folder.resolve() not in self._failed:
+            if not folder.name.startswith(".") and folder.name not in self._failed:
                 shutil.rmtree(folder)
         for empty in (spool, spool.parent):
             if not any(empty.iterdir()):
@@ -78,11 +90,24 @@ class Post:
         if spool.exists():
             log.info("%s: is kept, what failed can be looked at there", spool)
 
+    def known(self, scan: Examination) -> Examination:
+        """A scan that was fetched, with the series that it is: what the table says in place of a folder that is removed at the end.
+
+        One of several channels is refused where a series of its study could not be fetched, which might have been a channel, too.
+        """
+        names = [path.relative_to(self._spool).parts[0] for path in scan.images]
+        self._folders[scan.case] = set(names)
+        origin = ";".join(self._origins[name] for name in names)
+        missing = [one.series for one in self._missing if f"study {one.study} " in origin]
+        several = scan.slices is not None and bool(scan.slices.others)
+        problem = f"{scan.images[0]}: series {missing[0]}{_MAY_BE_A_CHANNEL}" if several and missing else ""
+        return replace(scan, origin=origin, problem=scan.problem or problem)
+
     def each(self, row: Row) -> None:
         """Take a row, and have its results sent."""
         self._closing.add(row)
         if row.status == "failed":
-            self._failed |= {Path(path) for path in row.input.split(";")}
+            self._failed |= self._folders.get(row.case, set())
         elif self._courier is not None:
             self._deliver(self._courier, row)
 

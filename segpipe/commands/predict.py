@@ -133,6 +133,7 @@ def predict(models: list[Path], source: Path | None, out: Path, options: Predict
         wanted = FolderOptions(options.format, options.probabilities, options.overwrite, **options.words)
         how = How(shard, options.timeout, options.watch, options.still, policy, series)
         with sigterm_ends(), Post(options.exchange, out, closing).open() as post, post.scans(source) as scans:
+            how = how if source is not None else replace(how, known=post.known)
             Call(engine, scans, out, wanted, how, post.each).run()
             post.finish()
     what = f"label maps and {TABLE}" if closing.files else TABLE

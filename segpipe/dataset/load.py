@@ -76,7 +76,8 @@ def _find_layout(root: Path, settings: DatasetSettings) -> str:
         raise DataError(f"{root}: is no manifest; must be a CSV or JSON file, or the folder of the data set: check dataset.root")
     parent = root.resolve().parent
     if any(root.iterdir()) and any(found(parent) for found, _ in LAYOUTS.values()):
-        raise DataError(f"{root}: is a part of a data set; give the whole, {parent} (dataset.root)")
+        own = "or set dataset.layout=dicom, if it is DICOM of its own"
+        raise DataError(f"{root}: is a part of a data set; give the whole, {parent} (dataset.root), {own}")
     there = ", ".join(sorted(path.name for path in root.iterdir())[:8]) or "nothing"
     raise DataError(
         f"{root}: holds {there}; must hold dataset.json (MSD), imagesTr/CASE_0000 and labelsTr (nnU-Net), images and labels folders, "

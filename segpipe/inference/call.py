@@ -39,6 +39,7 @@ class How:
     still: seconds for which the files of a scan that arrives must stay as they are.
     policy: which DICOM series are taken or repaired.
     series: which of them is which channel.
+    known: a scan with what is known of it besides its files, where it was only put into the folder to be segmented; None: nothing.
     """
 
     shard: Shard = field(default_factory=Shard)
@@ -47,6 +48,7 @@ class How:
     still: float = 5.0
     policy: Policy = field(default_factory=Policy)
     series: tuple[Wanted, ...] = ()
+    known: Callable[[Examination], Examination] | None = None
 
 
 @dataclass
@@ -89,7 +91,8 @@ class Call:
                     raise
 
     def _gather(self, task: Task, tell: bool) -> list[Examination]:
-        return gather(self.source, self.out, task.facts.channels, tell, task.facts.kinds(self.how.policy, self.how.series))
+        found = gather(self.source, self.out, task.facts.channels, tell, task.facts.kinds(self.how.policy, self.how.series))
+        return found if self.how.known is None else [self.how.known(scan) for scan in found]
 
     @contextmanager
     def _shown(self) -> Iterator[Board]:
@@ -149,7 +152,7 @@ class Call:
             try:
                 done = judge(task, ledger, scan, entries.get(scan.case), inputs_of([scan]))
             except ConfigError as error:
-                self._end(shown, Row(scan.case, ";".join(map(str, scan.images)), "", "failed", str(error)))
+                self._end(shown, Row(scan.case, scan.input, "", "failed", str(error)))
                 continue
             if done is None:
                 enter(task, ledger, agenda, entries, inputs_of([scan]))

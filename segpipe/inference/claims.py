@@ -152,13 +152,13 @@ class Claims:
 
 def _taken(case: str, scan: Examination) -> Row:
     reason = "another call segments it with another model or other options: give the same command again after its end"
-    return Row(case, ";".join(str(path) for path in scan.images), "", "failed", reason)
+    return Row(case, scan.input, "", "failed", reason)
 
 
 def _by_another_call(entry: Entry, row: Row, scan: Examination) -> Row:
     if entry.state not in ("done", "skipped"):
         return row
-    own = ";".join(str(path.resolve()) for path in scan.images)
+    own = scan.input
     if row.input != own and row.input_hash != _hash(scan):
         reason = f"{own}: another call has written the label map of {row.input} under this name meanwhile: choose another output folder"
         return Row(row.case, own, "", "failed", reason)

@@ -20,12 +20,19 @@ class Examination:
         images: one file a channel in channel order, or one file with all channels; of a DICOM series the folder or archive it lies in.
         problem: why it cannot be segmented; the empty string when it can.
         slices: of a DICOM series, what to read.
+        origin: where it comes from, where `images` lie here for a while only; empty: they are what it comes from.
     """
 
     case: str
     images: tuple[Path, ...]
     problem: str = ""
     slices: Slices | None = None
+    origin: str = ""
+
+    @property
+    def input(self) -> str:
+        """What a table says that it was made from: its origin, or the absolute path of each of `images`, joined by `;`."""
+        return self.origin or ";".join(str(path.resolve()) for path in self.images)
 
     @property
     def suffix(self) -> str:

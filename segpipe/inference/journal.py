@@ -49,7 +49,8 @@ def choose_journal(connection: sqlite3.Connection, path: Path, local: bool, fres
             f"{path}: is in use by a call for which this disk is its own machine's; over a network it cannot be shared so: "
             "wait for the end of that call, then start all calls again, the one over the network first"
         )
-    connection.execute(f"PRAGMA synchronous = {'NORMAL' if wanted == 'wal' else 'FULL'}")
+    # a file that is on disk must not be unknown when the power fails: nobody would replace it, and it would be nobody's
+    connection.execute("PRAGMA synchronous = FULL")
 
 
 def _journal(connection: sqlite3.Connection) -> str:

@@ -20,12 +20,14 @@ def scan_to_json(scan: Examination) -> Message:
         "images": [str(path) for path in scan.images],
         "problem": scan.problem,
         "slices": scan.slices and scan.slices.to_json(),
+        "origin": scan.origin,
     }
 
 
 def scan_from_json(value: Message) -> Examination:
     """The scan again."""
-    return Examination(value["case"], tuple(Path(path) for path in value["images"]), value["problem"], slices_from_json(value["slices"]))
+    images = tuple(Path(path) for path in value["images"])
+    return Examination(value["case"], images, value["problem"], slices_from_json(value["slices"]), value["origin"])
 
 
 def row_to_json(row: Row | None) -> Message | None:

@@ -95,7 +95,8 @@ class Attempt:
             reason, short = str(error), isinstance(error, OutOfMemoryError)
         except Exception as error:
             log.debug("%s", self.scan.case, exc_info=True)
-            reason, short = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}", isinstance(error, MemoryError)
+            words = "" if self.scan.slices is not None else f": {' '.join(str(error).split())}"  # of DICOM they may quote a patient's name
+            reason, short = f"unexpected {type(error).__name__}{words}", isinstance(error, MemoryError)
         self.short_of_memory = self.short_of_memory if self.reason else short
         self.reason = self.reason or _with_file(reason, self.scan)  # two stages may be at it: the first fault is the cause
         self.ready = self.restoration = None

@@ -34,7 +34,7 @@ class Row:
     """One scan.
 
     Attributes:
-        input: absolute path of its file, several joined by `;`.
+        input: absolute path of its file, several joined by `;`; of a series that was fetched or sent, which one it was.
         output: label map, relative to the output folder; empty when failed.
         status: started: its files are being written, or the call was stopped meanwhile; done now; skipped: done by an earlier call, its
             figures kept; failed: see `reason`.

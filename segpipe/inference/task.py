@@ -122,7 +122,7 @@ class Task:
         """The scan's row before anything is known of it."""
         return Row(
             case=scan.case,
-            input=";".join(str(path.resolve()) for path in scan.images),
+            input=scan.input,
             output=scan.case + (self.suffix or label_suffix(scan.suffix)),
             status="failed",
             model_sha256=self.facts.sha256,

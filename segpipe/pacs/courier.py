@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -46,9 +46,14 @@ class Sender(Protocol):
         """Let go of connections; a later call opens new ones."""
 
 
+Current = Callable[[str, Path], None]
+"""Told the case and the file of an object that is about to be sent; raises where it is no result of that case now."""
+
+
 class Courier:
     """Args:
         out: the output folder.
+        current: asked of each object right before it is sent: hours may lie between its writing and its sending.
         patience: with what is tried again; a failure of the whole destination is waited out for all objects together, one of an
             object holds up no other.
 
@@ -56,8 +61,8 @@ class Courier:
         gave_up: why nothing is sent any more; empty while it is.
     """
 
-    def __init__(self, outbox: Outbox, sender: Sender, out: Path, patience: Patience) -> None:
-        self._outbox, self._sender, self._out, self._patience = outbox, sender, out, patience
+    def __init__(self, outbox: Outbox, sender: Sender, out: Path, patience: Patience, current: Current) -> None:
+        self._outbox, self._sender, self._out, self._patience, self._current = outbox, sender, out, patience, current
         self.gave_up = ""
         self._token = new_token()
         self._failures = 0
@@ -207,6 +212,7 @@ class Courier:
         if delivery.unsure and self._sender.has(parcel):
             log.debug("%s: has come, though nobody said so", delivery.path)
             return
+        self._current(delivery.scan, path)
         self._sender.store(parcel, data)
 
     def _well(self, delivery: Delivery) -> None:

@@ -6,17 +6,19 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from segpipe.pacs.address import Destination, WebPlace, check_title, parse_destination, parse_source
 from segpipe.pacs.courier import Courier, Sender
 from segpipe.pacs.credentials import Credentials, read_credentials
 from segpipe.pacs.faults import LaterError
-from segpipe.pacs.fetch import Missing, fetch
+from segpipe.pacs.fetch import Fetched, fetch, hold_back
 from segpipe.pacs.library import check_installed
 from segpipe.pacs.node import Node
 from segpipe.pacs.outbox import Outbox
 from segpipe.pacs.patience import Patience
+from segpipe.pacs.results import check_current
 from segpipe.pacs.tls import TlsFiles
 from segpipe.pacs.web import Web
 
@@ -66,19 +68,22 @@ class Exchange:
         return Patience(self.tries)
 
 
-def fetch_all(exchange: Exchange, spool: Path) -> list[Missing]:
+def fetch_all(exchange: Exchange, spool: Path) -> Fetched:
     """Fetch every source into `spool`; see `fetch`.
 
     Raises:
         DataError, ConfigError: as `fetch`.
     """
-    missing: list[Missing] = []
+    fetched = Fetched({}, [])
     for text in exchange.sources:
         place = parse_source(text)
         web = Web(place, read_credentials(exchange.credentials), exchange.tls)
         with contextlib.closing(web):
-            missing += fetch(web, place, spool, exchange.patience)
-    return missing
+            some = fetch(web, place, spool, exchange.patience)
+        fetched.origins.update(some.origins)
+        fetched.missing.extend(some.missing)
+    hold_back(spool, fetched)
+    return fetched
 
 
 @contextlib.contextmanager
@@ -99,7 +104,7 @@ def courier_to(exchange: Exchange, out: Path, patience: Patience) -> Iterator[Co
     except LaterError as error:
         log.warning("%s; results wait for it", error)
     outbox = Outbox(out, destination.shown)
-    courier = Courier(outbox, sender, out, patience)
+    courier = Courier(outbox, sender, out, patience, partial(check_current, out))
     try:
         yield courier
     finally:

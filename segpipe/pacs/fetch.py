@@ -30,34 +30,58 @@ _AT_A_TIME = 4
 
 @dataclass(frozen=True)
 class Missing:
-    """A series that could not be fetched, by the hash of its UID, and why."""
+    """A series that could not be fetched, by the hashes of its UID and its study's, and why."""
 
     series: str
     why: str
+    study: str = ""
 
 
-def fetch(web: Web, place: WebPlace, spool: Path, patience: Patience) -> list[Missing]:
+@dataclass(frozen=True)
+class Fetched:
+    """Attributes:
+    origins: where each series is from, by the name of its folder.
+    missing: series that could not be fetched.
+    """
+
+    origins: dict[str, str]
+    missing: list[Missing]
+
+
+def fetch(web: Web, place: WebPlace, spool: Path, patience: Patience) -> Fetched:
     """Write `SPOOL/<series>/<instance>.dcm` for the series at `place` that may be scans. What is there already is not fetched again.
 
     A series is fetched into a hidden folder, which is renamed at its end, so that half of one is never taken for a scan.
-
-    Returns:
-        The series that could not be fetched.
 
     Raises:
         DataError: the server cannot be reached, does not let us in, or has no such study.
         ConfigError: the spool cannot be written to.
     """
-    missing = []
+    fetched = Fetched({}, [])
     for series in [place.series] if place.series else _scans(web, place, patience):
         try:
             _fetch_series(web, place.study, series, spool, patience)
+            fetched.origins[short(series)] = WebPlace(place.root, place.study, series).shown
         except DeniedError:
             raise
         except (LaterError, RefusedError) as error:
             log.warning("series %s is not fetched: %s", short(series), error)
-            missing.append(Missing(short(series), str(error)))
-    return missing
+            fetched.missing.append(Missing(short(series), str(error), short(place.study)))
+    return fetched
+
+
+def hold_back(spool: Path, fetched: Fetched) -> None:
+    """Of what earlier calls have left in the spool, take away what the server did not tell to be whole now.
+
+    A series that could not be fetched waits, hidden, for the next call; what the server no longer has, or no longer as a scan, is removed.
+    """
+    waiting = {one.series for one in fetched.missing}
+    for folder in [path for path in spool.iterdir() if not path.name.startswith(".") and path.name not in fetched.origins]:
+        hidden = folder.with_name(f".{folder.name}")
+        shutil.rmtree(hidden, ignore_errors=True)
+        folder.replace(hidden)
+        if folder.name not in waiting:
+            shutil.rmtree(hidden)
 
 
 def _scans(web: Web, place: WebPlace, patience: Patience) -> list[str]:

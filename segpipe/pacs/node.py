@@ -108,15 +108,19 @@ class Node:
             except RuntimeError as error:  # the association has ended before
                 self.close()
                 raise LaterError(f"{self.place.shown}: the connection was lost") from error
-        self._judge(status)
+        self._judge(status, parcel)
 
-    def _judge(self, status: Any) -> None:
+    def _judge(self, status: Any, parcel: Parcel) -> None:
         """PS3.4 B.2.3 and PS3.7 C."""
         if "Status" not in status:
             self.close()
             raise LaterError(f"{self.place.shown}: the connection was lost before it had answered", unsure=True)
         code = int(status.Status)
-        if code in (0, 1, _DUPLICATE) or 0xB000 <= code < 0xC000:
+        if code in (0, 1) or 0xB000 <= code < 0xC000:
+            return
+        if code == _DUPLICATE:  # of the same UID is the same content; that it has it is better seen
+            if self.has(parcel) is False:
+                raise LaterError(f"{self.place.shown}: says that it has it (status 0111), and does not list it", unsure=True, alone=True)
             return
         if 0xA700 <= code < 0xA800:
             raise LaterError(f"{self.place.shown}: has no room (status {code:04X})")

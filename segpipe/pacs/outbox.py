@@ -24,7 +24,7 @@ from segpipe.io.alive import is_gone
 from segpipe.pacs.parcel import Parcel
 
 OUTBOX = "deliveries.sqlite"
-_VERSION = 2
+_VERSION = 3
 _WAIT_SECONDS = 60.0
 _LEASE_SECONDS = 600.0
 """That long an object is another call's that says nothing: in another container, or on another machine, nobody sees whether it lives."""
@@ -38,6 +38,7 @@ CREATE TABLE deliveries (
     tries INTEGER NOT NULL DEFAULT 0, reason TEXT NOT NULL DEFAULT '', changed REAL NOT NULL, UNIQUE (destination, instance)
 )"""
 _DUE = "ALTER TABLE deliveries ADD COLUMN due REAL NOT NULL DEFAULT 0"
+_CONTENT = "ALTER TABLE deliveries ADD COLUMN content TEXT NOT NULL DEFAULT ''"
 _INDEX = "CREATE INDEX open ON deliveries (destination, state)"
 _FREE = f"(state = 'waiting' OR (state = 'sending' AND (gone(worker) OR abs(:now - changed) > {_LEASE_SECONDS})))"
 _OPEN = f"destination = :place AND state IN ('waiting', 'sending') AND {_FREE}"
@@ -102,7 +103,7 @@ class Outbox:
             How many are new.
 
         Raises:
-            DataError: another object of the same UID was sent, or may have been; the others wait all the same.
+            DataError: an object of the same UID and other content was sent, or may have been; the others wait all the same.
         """
         with self._changing() as connection:
             clashes = [path for path, parcel in parcels if self._clashes(connection, parcel)]
@@ -113,22 +114,25 @@ class Outbox:
         return fresh
 
     def _clashes(self, connection: sqlite3.Connection, parcel: Parcel) -> bool:
-        find = """SELECT 1 FROM deliveries WHERE destination = ? AND instance = ? AND sha256 != ?
+        find = """SELECT 1 FROM deliveries WHERE destination = ? AND instance = ? AND sha256 != ? AND (content = '' OR content != ?)
             AND (state IN ('sent', 'sending') OR unsure)"""
-        return connection.execute(find, (self._destination, parcel.instance, parcel.sha256)).fetchone() is not None
+        return connection.execute(find, (self._destination, parcel.instance, parcel.sha256, parcel.content)).fetchone() is not None
 
     def _put(self, connection: sqlite3.Connection, scan: str, path: str, parcel: Parcel) -> int:
         older = """UPDATE deliveries SET state = 'replaced', changed = ? WHERE destination = ? AND path = ? AND instance != ?
             AND state IN ('waiting', 'refused')"""
         connection.execute(older, (time.time(), self._destination, path, parcel.instance))
-        fresh = """INSERT INTO deliveries (destination, instance, sha256, path, scan, state, changed) VALUES (?, ?, ?, ?, ?, 'waiting', ?)
-            ON CONFLICT DO NOTHING"""
-        values = (self._destination, parcel.instance, parcel.sha256, path, scan, time.time())
+        fresh = """INSERT INTO deliveries (destination, instance, sha256, content, path, scan, state, changed)
+            VALUES (?, ?, ?, ?, ?, ?, 'waiting', ?) ON CONFLICT DO NOTHING"""
+        values = (self._destination, parcel.instance, parcel.sha256, parcel.content, path, scan, time.time())
         if connection.execute(fresh, values).rowcount == 1:
             return 1
-        again = """UPDATE deliveries SET state = 'waiting', sha256 = ?, path = ?, scan = ?, changed = ?, due = 0
+        again = """UPDATE deliveries SET state = 'waiting', sha256 = ?, content = ?, path = ?, scan = ?, changed = ?, due = 0
             WHERE destination = ? AND instance = ? AND state IN ('waiting', 'refused', 'replaced')"""
-        connection.execute(again, (parcel.sha256, path, scan, time.time(), self._destination, parcel.instance))
+        connection.execute(again, (parcel.sha256, parcel.content, path, scan, time.time(), self._destination, parcel.instance))
+        # one that a killed call was sending, and that was made again since, is the same but for its date
+        taken_over = "UPDATE deliveries SET sha256 = ?, path = ? WHERE destination = ? AND instance = ? AND state = 'sending'"
+        connection.execute(taken_over, (parcel.sha256, path, self._destination, parcel.instance))
         return 0
 
     def claim(self, worker: str, but: Collection[int] = ()) -> Delivery | None:
@@ -235,14 +239,15 @@ class Outbox:
         if version > _VERSION:
             raise ConfigError(f"{self._path}: is of a newer segpipe (format {version}): use that one, or choose another output folder")
         choose_journal(connection, self._path, local, fresh=version == 0)
-        connection.execute("PRAGMA synchronous = FULL")  # what is sent must not be forgotten when the power fails
         connection.execute("BEGIN IMMEDIATE")
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version == 0:
             connection.execute(_SCHEMA)
             connection.execute(_INDEX)
-        if version < _VERSION:
+        if version < 2:
             connection.execute(_DUE)
+        if version < _VERSION:
+            connection.execute(_CONTENT)
             connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("COMMIT")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,14 @@ from segpipe.dicom.library import pydicom
 from segpipe.errors import DataError
 
 _TAGS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_HEAD = 8
+"""Bytes of an element before its value: tag, VR, length."""
+_DATES = re.compile(
+    rb"\x08\x00[\x12\x21\x23]\x00DA\x08\x00.{8}|\x08\x00[\x13\x31\x33]\x00TM\x06\x00.{6}"  # of creation, series, content
+    rb"|\x06\x30\x08\x00DA\x08\x00.{8}|\x06\x30\x09\x00TM\x06\x00.{6}|\x18\x00\x02\xa0DT\x0e\x00.{14}",  # structure set, contribution
+    re.DOTALL,
+)
+"""As our own objects have them, in explicit little endian; of others nothing need be found."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +29,7 @@ class Parcel:
     kind, instance, study, series: UIDs; `kind` that of the SOP class.
     syntax: UID of the transfer syntax.
     sha256: of the file, 64 hexadecimal digits; empty where it was not asked for.
+    content: likewise without the date of its making, which is no part of what it says; of an object of ours that was made again.
     """
 
     kind: str
@@ -28,6 +38,7 @@ class Parcel:
     series: str
     syntax: str
     sha256: str = ""
+    content: str = ""
 
     @staticmethod
     def of_file(path: Path) -> Parcel:
@@ -47,7 +58,12 @@ class Parcel:
             DataError: as `of_file`.
         """
         found = _parsed(io.BytesIO(data), name)
-        return Parcel(found.kind, found.instance, found.study, found.series, found.syntax, hashlib.sha256(data).hexdigest())
+        hashes = (hashlib.sha256(one).hexdigest() for one in (data, _DATES.sub(_undated, data)))
+        return Parcel(found.kind, found.instance, found.study, found.series, found.syntax, *hashes)
+
+
+def _undated(found: re.Match[bytes]) -> bytes:
+    return found[0][:_HEAD]
 
 
 def _parsed(file: io.BufferedReader | io.BytesIO, name: str) -> Parcel:

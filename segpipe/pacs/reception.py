@@ -28,6 +28,7 @@ _HELLO_SECONDS = 10.0
 _MOST_TOLD = 1000
 _PDU_BYTES = 1 << 17
 _IDLE_SECONDS = 300.0
+"""At least: a sender that says nothing is let go once its series have long been taken for whole, or it would have broken off."""
 _LAST_SECONDS = 5.0
 """For senders to end by themselves when the node ends."""
 _TOLD_SECONDS = 60.0
@@ -93,7 +94,7 @@ class Reception:
         self._entity.require_called_aet = True
         self._entity.maximum_associations = _MOST_ASSOCIATIONS
         self._entity.maximum_pdu_size = _PDU_BYTES
-        self._entity.network_timeout = _IDLE_SECONDS
+        self._entity.network_timeout = max(_IDLE_SECONDS, 2 * self._spool.limits.open)
         self._entity.acse_timeout = _HELLO_SECONDS
         self._entity.add_supported_context("1.2.840.10008.1.1")
         for offered in library.AllStoragePresentationContexts:
@@ -216,30 +217,34 @@ class Reception:
         event.assoc.kill()
 
     def _store(self, event: Any) -> int:
+        with self._lock:
+            self._senders.add(event.assoc)
         try:
             if self._sizes.get(event.assoc, 0) > self._most:
                 self._tell(f"an instance of more than {self._most / 2**30:.2g} GiB was refused: see --max-gb")
-                return OUT_OF_RESOURCES
+                return self._refused(event, OUT_OF_RESOURCES)
             data = event.encoded_dataset()
             event.request.DataSet = None  # it is held once, with its head, from here
             with quiet():
                 parcel = Parcel.of_bytes(data, "an instance")
             if (parcel.kind, parcel.instance) != (event.request.AffectedSOPClassUID, event.request.AffectedSOPInstanceUID):
                 log.warning("an instance was refused: its UIDs are others than its sender says")
-                return NOT_AS_SAID
-            with self._lock:
-                self._senders.add(event.assoc)
+                return self._refused(event, NOT_AS_SAID)
             self._spool.put(parcel, data, event.assoc)
         except FullError as error:
             self._tell(f"no room for what is sent ({error}): senders are told to try again", "room")
             return OUT_OF_RESOURCES
         except DataError as error:
             log.warning("an instance was refused: %s", error)
-            return NOT_UNDERSTOOD
+            return self._refused(event, NOT_UNDERSTOOD)
         except ConfigError as error:  # the register; told on the thread of the call
             self._fault = error
             return OUT_OF_RESOURCES
         return SUCCESS
+
+    def _refused(self, event: Any, status: int) -> int:
+        self._spool.refused(event.assoc, str(event.request.AffectedSOPClassUID))
+        return status
 
     def _tell(self, what: str, about: str = "") -> None:
         """Warn, at most once a minute of the same thing, or about the same."""

@@ -12,29 +12,25 @@ Only we may read them: they are of patients.
 from __future__ import annotations
 
 import filecmp
-import hashlib
 import itertools
 import logging
 import shutil
 import threading
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from segpipe.dicom.identity import short
 from segpipe.errors import ConfigError
 from segpipe.io.atomic import flush_folder, sweep, write_bytes
+from segpipe.pacs.coming import BROKEN_OFF, Caller, Coming, Limits
+from segpipe.pacs.instances import bytes_in, digests_in, instances_in, study_of
 from segpipe.pacs.parcel import Parcel
 from segpipe.pacs.register import Register
 
 log = logging.getLogger(__name__)
 
 INCOMING, TAKEN, ASIDE, _TRASH = ".incoming", ".taken", "aside", ".removed"
-_BROKEN = 10
-"""Times the quiet seconds for which the sender of a series that broke off may come back before somebody is told."""
-_OPEN, _OPEN_SECONDS = 10, 60.0
-"""Times the quiet seconds, and at least seconds, for which a sender that stays connected may send nothing before its series is complete."""
 _OURS = 0o700
 _LOOK_SECONDS, _COUNT_SECONDS = 10.0, 60.0
 _FREE_BYTES = 1 << 29
@@ -45,60 +41,27 @@ class FullError(Exception):
     """There is no room now; the sender is to try again later."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Attributes:
-    series: that may wait or be in hand.
-    bytes: of all files that were sent and are still here.
-    quiet: seconds without a new instance after which a series whose senders have ended is complete; ten times as long, and at least
-        60, for senders that stay connected.
-    broken: also take a series whose sender has broken off, after ten times as long.
-    """
-
-    series: int = 200
-    bytes: int = 50 << 30
-    quiet: float = 10.0
-    broken: bool = False
-
-
-@dataclass
-class _Coming:
-    """Attributes:
-    last: when something was last heard of it, `time.monotonic`.
-    writing: instances that are being written.
-    senders: associations that have sent some of it and have not ended.
-    broken: a sender has ended without a release, and none has come since.
-    told: that has been said.
-    sizes: bytes of each instance that is on disk.
-    """
-
-    last: float
-    writing: int = 0
-    senders: set[Hashable] = field(default_factory=set)
-    broken: bool = False
-    told: bool = False
-    sizes: dict[str, int] = field(default_factory=dict)
-
-
 class Spool:
     """Threads share it.
 
     Args:
         out: output folder of the node.
+        limits: also an attribute.
 
     Raises:
         ConfigError: another node has the folder, or it cannot be written.
     """
 
     def __init__(self, out: Path, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
-        self._out, self._limits, self._clock = out, limits, clock
+        self._out, self.limits, self._clock = out, limits, clock
         self._lock = threading.RLock()
         for name in (INCOMING, TAKEN, ASIDE):
             (out / name).mkdir(parents=True, exist_ok=True)
             (out / name).chmod(_OURS)
         self.register = Register(out)
         shutil.rmtree(out / _TRASH, ignore_errors=True)
-        self._coming: dict[str, _Coming] = {}
+        self._coming: dict[str, Coming] = {}
+        self._callers: dict[Hashable, Caller] = {}
         self._taken: set[str] = set()
         self._pending = 0
         self._find()
@@ -112,7 +75,8 @@ class Spool:
         """What a node before has left."""
         for folder in [path for path in (self._out / INCOMING).iterdir() if path.is_dir()]:
             sweep([folder])
-            coming = _Coming(self._clock(), broken=self.register.state(folder.name) == "coming")
+            lacks = BROKEN_OFF if self.register.state(folder.name) == "coming" else ""
+            coming = Coming(folder.name, self._clock(), study_of(folder), lacks)
             coming.sizes = {path.stem: path.stat().st_size for path in folder.glob("*.dcm")}
             self._coming[folder.name] = coming
         self.left = sorted(path.name for path in (self._out / TAKEN).iterdir())
@@ -130,31 +94,48 @@ class Spool:
         """
         name, instance = short(f"{parcel.study}\0{parcel.series}"), short(parcel.instance)
         with self._lock:
-            self._check_room(name, len(data))
-            coming = self._coming.setdefault(name, _Coming(self._clock()))
+            caller = self._caller(sender)
+            caller.refused[name].add(instance)  # until it is on disk
+            known = self._coming.get(name)
+            self._check_room(name, len(data) - (known.sizes.get(instance, 0) if known else 0))
+            coming = self._coming.setdefault(name, Coming(name, self._clock(), short(parcel.study)))
+            coming.kinds.add(parcel.kind)
             coming.writing += 1
             self._pending += len(data)
         try:
             if sender not in coming.senders:
                 self.register.coming(name)
-                coming.senders.add(sender)
+                with self._lock:
+                    coming.enter(sender, caller)
             self._write(self._out / INCOMING / name / f"{instance}.dcm", data)
             with self._lock:  # two senders may have written the same instance at once: it is there once
                 self._bytes += len(data) - coming.sizes.get(instance, 0)
                 coming.sizes[instance] = len(data)
+                caller.refused[name].discard(instance)
         finally:
             with self._lock:
                 coming.writing -= 1
                 self._pending -= len(data)
-                coming.last, coming.broken, coming.told = self._clock(), False, False
+                coming.heard(self._clock())
+
+    def refused(self, sender: Hashable, kind: str) -> None:
+        """A sender was refused something of which no series is known: any of its series of that SOP class may lack it."""
+        with self._lock:
+            self._caller(sender).kinds.add(kind)
+
+    def _caller(self, sender: Hashable) -> Caller:
+        now = self._clock()
+        caller = self._callers.setdefault(sender, Caller(now, now))
+        caller.last = now
+        return caller
 
     def _check_room(self, name: str, size: int) -> None:
         new = name not in self._coming
         waiting = sum(not one.told for one in self._coming.values()) + len(self._taken)
-        if new and waiting >= self._limits.series:
+        if new and waiting >= self.limits.series:
             raise FullError(f"{waiting} series wait or are in hand")
         # a series that has begun may end: what is refused from half of the room on is new ones
-        most = self._limits.bytes // (2 if new else 1)
+        most = self.limits.bytes // (2 if new else 1)
         if self._here + size > most and self._clock() - self._looked >= _LOOK_SECONDS:
             self._count()  # somebody may have looked at what is aside, and removed it
         if self._here + size > most:
@@ -169,29 +150,32 @@ class Spool:
     def _count(self) -> None:
         """Bytes that wait or are in hand, and those that are set aside, as they are on disk."""
         self._looked = self._clock()
-        self._bytes = sum(_size(self._out / place) for place in (INCOMING, TAKEN))
-        self._aside = _size(self._out / ASIDE)
+        self._bytes = sum(bytes_in(self._out / place) for place in (INCOMING, TAKEN))
+        self._aside = bytes_in(self._out / ASIDE)
 
     def _write(self, path: Path, data: bytes) -> None:
-        if not path.parent.exists():
-            path.parent.mkdir(_OURS, parents=True, exist_ok=True)
-            flush_folder(path.parent.parent)
         try:
+            if not path.parent.exists():
+                path.parent.mkdir(_OURS, parents=True, exist_ok=True)
+                flush_folder(path.parent.parent)
             write_bytes(path, data)
+            path.chmod(_OURS & ~0o111)  # until here, the folder alone has kept it from others
         except ConfigError as error:
             raise FullError(str(error)) from error
-        path.chmod(_OURS & ~0o111)  # until here, the folder alone has kept it from others
+        except OSError as error:
+            raise FullError(f"{path.parent.parent}: cannot be written ({error.strerror or error})") from error
 
     def ended(self, sender: Hashable, in_order: bool) -> None:
-        """An association has ended, by a release or otherwise."""
+        """An association has ended, by a release or otherwise. One that was refused something has not delivered its series."""
         with self._lock:
+            now = self._clock()
+            caller = self._callers.pop(sender, None) or Caller(now, now)
             for name, coming in self._coming.items():
-                if sender not in coming.senders:
+                if not coming.leave(sender, caller, in_order, now):
                     continue
-                coming.senders.discard(sender)
-                coming.last = self._clock()
-                coming.broken = coming.broken or not in_order
-                if not coming.senders and not coming.broken:
+                if coming.lacks:
+                    self.register.coming(name)
+                elif not coming.senders:
                     self.register.whole(name)
 
     def take(self) -> str | None:
@@ -202,37 +186,41 @@ class Spool:
             for name, coming in sorted(self._coming.items(), key=lambda one: one[1].last):
                 if name not in self._taken and self._is_complete(name, coming):
                     del self._coming[name]
-                    if self._instances(INCOMING, name) and self._is_whole(name):
+                    if self._is_to_be_taken(name):
                         self._taken.add(name)
-                        self._move(INCOMING, TAKEN, name)
                         return name
         return None
 
-    def _is_complete(self, name: str, coming: _Coming) -> bool:
-        passed = self._clock() - coming.last
-        if coming.writing or passed < self._limits.quiet:
+    def _is_to_be_taken(self, name: str) -> bool:
+        """Whether a complete series is to be segmented; moved then. One whose files the disk does not give holds up no other."""
+        try:
+            if not instances_in(self._out / INCOMING / name) or not self._is_whole(name):
+                return False
+            self._move(INCOMING, TAKEN, name)
+        except OSError as error:
+            what = "series %s: its files cannot be read or moved (%s); it waits in %s until the node is started again, or it is sent again"
+            log.warning(what, name, error.strerror or error, INCOMING)
             return False
-        if coming.senders and passed < max(_OPEN_SECONDS, _OPEN * self._limits.quiet):
-            return False
-        if not coming.broken:
-            if coming.senders:
-                log.warning(
-                    "series %s: its sender is still connected and has sent nothing for %.0f s; it is taken as complete", name, passed
-                )
-                self.register.whole(name)
-            return True
-        if passed < _BROKEN * self._limits.quiet:
-            return False
-        if not coming.told:
-            does = "is segmented as it is" if self._limits.broken else "waits: send the series again, or see --take-broken"
-            log.warning("series %s: its sender has broken off, so that slices may be missing; it %s", name, does)
-            coming.told = True
-        return self._limits.broken
+        return True
+
+    def _is_complete(self, name: str, coming: Coming) -> bool:
+        verdict = coming.verdict(self._clock(), self.limits)
+        if verdict == "silent":
+            seconds = self._clock() - coming.last
+            log.warning("series %s: its sender is still connected and has sent nothing for %.0f s; it is taken as complete", name, seconds)
+            self.register.whole(name)
+        if verdict == "lacking":
+            if not coming.told:
+                does = "is segmented as it is" if self.limits.broken else "waits: send the series again, or see --take-broken"
+                log.warning("series %s: %s, so that slices may be missing; it %s", name, coming.why, does)
+                coming.told = True
+            return self.limits.broken
+        return verdict != "coming"
 
     def _is_whole(self, name: str) -> bool:
         """Whether a complete series is to be segmented, with what was set aside of it: never a part of what is known of it."""
         before, aside = self.register.instances(name), self._in_aside(name)
-        now = self._digests(INCOMING, name) if before else dict.fromkeys(self._instances(INCOMING, name), "")
+        now = digests_in(self._out / INCOMING / name) if before else dict.fromkeys(instances_in(self._out / INCOMING / name), "")
         known = before.keys() | aside.keys() | self.register.aside(name)
         if known <= now.keys() | aside.keys():
             if before and before.keys() < now.keys():
@@ -289,7 +277,7 @@ class Spool:
 
     def done(self, name: str) -> None:
         """The results of a taken series are noted; its files are removed."""
-        instances = self._digests(TAKEN, name)  # nobody else is at it
+        instances = digests_in(self._out / TAKEN / name)  # nobody else is at it
         with self._lock:
             self.register.done(name, instances)
             self._remove(TAKEN, name)
@@ -301,21 +289,19 @@ class Spool:
             self._set_aside(TAKEN, name)
             self._taken.discard(name)
 
+    def is_coming(self, study: str) -> bool:
+        """Whether more of a study is on its way, or waits to be sent again.
+
+        Args:
+            study: hash of its UID.
+        """
+        with self._lock:
+            return any(one.study == study for one in self._coming.values())
+
     def counts(self) -> tuple[int, int]:
         """Series that are coming or wait, and taken ones."""
         with self._lock:
             return len(self._coming), len(self._taken)
-
-    def _instances(self, place: str, name: str) -> frozenset[str]:
-        return frozenset(path.stem for path in (self._out / place / name).glob("*.dcm"))
-
-    def _digests(self, place: str, name: str) -> dict[str, str]:
-        """The SHA-256 of each instance's file."""
-        digests = {}
-        for path in (self._out / place / name).glob("*.dcm"):
-            with path.open("rb") as file:
-                digests[path.stem] = hashlib.file_digest(file, "sha256").hexdigest()
-        return digests
 
     def _move(self, place: str, to: str, name: str, new: str = "") -> None:
         (self._out / to).mkdir(_OURS, exist_ok=True)
@@ -325,7 +311,7 @@ class Spool:
 
     def _set_aside(self, place: str, name: str) -> None:
         """As a whole, by one rename, beside what was set aside of the same series before."""
-        self.register.set_aside(name, self._instances(place, name))
+        self.register.set_aside(name, instances_in(self._out / place / name))
         self._move(place, ASIDE, name, self._free(name).name)
         self._count()
 
@@ -336,15 +322,10 @@ class Spool:
     def _remove(self, place: str, name: str) -> None:
         """Renamed first: half a series must never be found in a place where it counts."""
         with self._lock:
-            self._bytes -= _size(self._out / place / name)
+            self._bytes -= bytes_in(self._out / place / name)
         trash = self._out / _TRASH
         trash.mkdir(_OURS, exist_ok=True)
         shutil.rmtree(trash / name, ignore_errors=True)
         (self._out / place / name).replace(trash / name)
         flush_folder(self._out / place)
         shutil.rmtree(trash / name)
-
-
-def _size(folder: Path) -> int:
-    """Bytes of the instances below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*.dcm"))

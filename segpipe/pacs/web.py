@@ -143,21 +143,22 @@ class Web:
     def _judge(self, answer: Any, parcel: Parcel) -> None:
         """What the server says of the object; one that does not name it as stored is asked whether it has it."""
         said, status = parse_said(answer.content or b""), answer.status_code
-        if said.reasons == {DUPLICATE}:
-            return
-        if said.reasons or status == 409:
+        again = said.reasons == {DUPLICATE}  # of the same UID is the same content; that it has it is better seen
+        if not again and (said.reasons or status == 409):
             failure = ", ".join(f"{one:04X}" for one in sorted(said.reasons)) or status
             if any(one in _OUT_OF_RESOURCES for one in said.reasons):
                 raise LaterError(f"{self.place.shown}: does not take it (failure {failure}): it has no room")
             raise RefusedError(f"{self.place.shown}: does not take it (failure {failure}): see its log")
-        if parcel.instance in said.stored:
+        if parcel.instance in said.stored and not again:
             return
         try:
             there = self.has(parcel)
         except LaterError as error:
             raise LaterError(str(error), True, error.wait, error.alone) from error
-        if there:
+        if there or (again and there is None):
             return
+        if again:
+            raise LaterError(f"{self.place.shown}: says that it has it (failure 0111), and does not list it", unsure=True, alone=True)
         if there is None and not said.speaks:
             raise DeniedError(f"{self.place.shown}: answers with {status} and does not speak DICOMweb (a login page?): check {_PATH}")
         missing = "does not have it" if there is False else "cannot be asked whether it has it"

@@ -32,6 +32,14 @@ def test_one_line_a_kind_of_failure_the_most_frequent_first() -> None:
     assert closing.failed and closing.files
 
 
+def test_series_that_were_fetched_and_fail_alike_are_one_line() -> None:
+    closing = Closing()
+    for number in range(1, 4):
+        reason = f"/out/.fetched/77aa/{number}{number}: series {number}_7: holds slices of two patients"
+        closing.add(Row(f"{number}_7", f"dicomweb://pacs study 1 series {number}{number}", "", "failed", reason))
+    assert closing.failures() == ["failed  1_7, 2_7, 3_7: /out/.fetched/77aa/11: series 1_7: holds slices of two patients"]
+
+
 def test_many_kinds_are_cut_short_with_the_number_of_the_rest() -> None:
     closing = Closing()
     for number in range(50):

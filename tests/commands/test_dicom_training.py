@@ -80,6 +80,8 @@ def test_inspect_tells_what_is_wrong_in_the_words_of_its_options(tmp_path: Path,
     for number in range(2):
         write_study(tmp_path / "data", number, kind="RTSTRUCT")
     labels = ("--dicom", "labels.whole=WHOLE", "--dicom", "labels.core=core")
+    listed = segpipe("inspect", "data", *labels)
+    assert "give --layout dicom to see what training would make of them" in " ".join(listed.stdout.split())
     refused = segpipe("inspect", "data", "--layout", "dicom", *labels, "--json", "audit.json")
     assert refused.returncode == 3
     audit = json.loads((tmp_path / "audit.json").read_text())

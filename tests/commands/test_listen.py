@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import csv
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +18,11 @@ from segpipe.pacs.faults import RefusedError
 from segpipe.pacs.outbox import Outbox
 from segpipe.pacs.parcel import Parcel
 from segpipe.pacs.patience import Patience
+from tests.commands.test_predict import untrained_model
+from tests.dicom.series import Series
+from tests.pacs import drill
 from tests.pacs.objects import make_object
+from tests.pacs.orthanc import free_port
 
 pytest.importorskip("pydicom")
 TO = "dicom://PACS@pacs:104"
@@ -50,7 +58,7 @@ class Kept:
 @pytest.fixture
 def courier(tmp_path: Path) -> Iterator[Courier]:
     outbox = Outbox(tmp_path, TO)
-    courier = Courier(outbox, Picky(), tmp_path, Patience(tries=0))
+    courier = Courier(outbox, Picky(), tmp_path, Patience(tries=0), lambda case, path: None)
     yield courier
     courier.stop()
     outbox.close()
@@ -90,3 +98,47 @@ def test_without_a_destination_nothing_is_said_of_sending(tmp_path: Path) -> Non
     done.each(row("bare"))
     done.look("")
     assert done.lines() == ["1 scan(s) segmented, 0 done before, 0 failed"]
+
+
+def until(true: Callable[[], bool], node: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + 150
+    while not true():
+        assert node.poll() is None and time.monotonic() < end, log.read_text()[-3000:]
+        time.sleep(0.1)
+
+
+def test_a_node_that_is_killed_between_two_channels_of_a_study_segments_them_together(tmp_path: Path) -> None:
+    for name in ("pynetdicom", "highdicom"):
+        pytest.importorskip(name)
+    model = untrained_model(tmp_path / "model.ts", channels=("T2=t2*", "ADC=adc*"), patch_size=(8, 8, 8))
+    for seed, words in ((1, "t2 tra"), (2, "adc map")):
+        Series(seed=seed, modality="MR", more={"SeriesDescription": words, "StudyInstanceUID": "1.2.3.77"}).write(tmp_path / words[:2])
+    out, port, log = tmp_path / "out", free_port(), tmp_path / "log"
+    words = [sys.executable, "-m", "segpipe", "listen", str(model), str(out), "--port", str(port), "--quiet-seconds", "0.5"]
+
+    def start() -> subprocess.Popen[bytes]:
+        with log.open("ab") as said:
+            return subprocess.Popen([*words, "--threads", "1", "--device", "cpu"], stdout=said, stderr=said, env=drill.surroundings())
+
+    node = start()
+    try:
+        until(lambda: "listening" in log.read_text(), node, log)
+        assert drill.send(port, tmp_path / "t2") == 0
+        until(lambda: any((out / ".taken").iterdir()), node, log)
+        node.kill()
+        node.wait()
+        assert not list(out.glob("*.nii.gz"))
+        node = start()
+        assert drill.send(port, tmp_path / "ad") == 0  # tries until the node is there
+        until(lambda: bool(list(out.glob("*.nii.gz"))) and not any((out / ".taken").iterdir()), node, log)
+        node.terminate()
+        assert node.wait(60) == 0
+    finally:
+        node.kill()
+        node.wait()
+    with (out / "predictions.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["status"] == "done"
+    assert len(row["input"].split(";")) == 2
+    assert all(part.startswith("series ") for part in row["input"].split(";"))
+    assert not list((out / "aside").rglob("*.dcm"))

@@ -31,12 +31,16 @@ CPU = PredictOptions(device="cpu")
 
 
 def untrained_model(path: Path, dims: int = 3, channels: tuple[str, ...] = ("MR",), **changes: Any) -> Path:
-    """A small U-Net with random weights; `changes` go into the plan."""
+    """A small U-Net with random weights; `changes` go into the plan.
+
+    Args:
+        channels: `NAME`, or `NAME=WHICH` with the DICOM series that it was in the training.
+    """
     spec = NetworkPlan("unet", (4, 8), ((3,) * dims,) * 2, ((1,) * dims, (2,) * dims))
     plan = Plan(
         task="test",
         dims=dims,
-        channels=tuple(Channel(name, "zscore") for name in channels),
+        channels=tuple(Channel(name.partition("=")[0], "zscore", series=name.partition("=")[2]) for name in channels),
         labels=(Label(0, 0, "background"), Label(1, 1, "one"), Label(2, 2, "two")),
         orient=True,
         axes=(0, 1, 2),

@@ -203,6 +203,14 @@ def test_several_segmentations_of_one_series_are_refused_or_chosen(root: Path) -
     assert (voxels[1], voxels[2]) == (made.masks[0].sum(), made.masks[1].sum())
 
 
+def test_of_several_segmentations_without_a_wanted_structure_that_is_what_is_wrong(root: Path) -> None:
+    made = study(0)
+    segmentation(made.series, root / "study0" / "later.dcm", made.masks, ["cyst", "duct"], number=90)
+    told = errors(root, labels={"organ": "liver*"})
+    assert "segmentations of one series" not in told
+    assert "holds nothing for the label 'organ'; there are 1 'shell', 2 'core', 1 'cyst', 2 'duct'" in told
+
+
 def test_a_segmentation_that_was_corrected_under_its_old_uid_is_no_copy(root: Path) -> None:
     made, old, new = study(0), root / "study0" / "SEG.dcm", root / "study0" / "corrected.dcm"
     segmentation(made.series, new, made.masks[::-1], ["shell", "core"], number=0)

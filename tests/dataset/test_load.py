@@ -362,3 +362,6 @@ def test_a_part_of_a_data_set_names_the_whole(tmp_path: Path, write: Write) -> N
         write(tmp_path / folder / "a.nii.gz", np.ones((2, 2, 2), np.uint8))
     with pytest.raises(DataError, match=f"is a part of a data set; give the whole, {tmp_path} "):
         load_dataset(settings(tmp_path / "images"))
+    write(tmp_path / "dicom" / "x.nii.gz", np.ones((2, 2, 2), np.uint8))
+    with pytest.raises(DataError, match="or set dataset.layout=dicom, if it is DICOM of its own"):
+        load_dataset(settings(tmp_path / "dicom"))

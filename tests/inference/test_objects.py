@@ -240,6 +240,25 @@ def test_a_fault_while_one_is_written_leaves_no_half_of_it(predictor: Predictor,
     assert all(pydicom.dcmread(path).PixelData for path in (tmp_path / "out").glob("*_seg.dcm"))
 
 
+def test_objects_of_a_call_that_ended_before_the_label_map_are_known_to_the_next_one(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series().write(tmp_path / "in")
+    out = tmp_path / "out"
+
+    def full(*_: object) -> None:
+        raise ConfigError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("segpipe.inference.segment.write_label_map", full)
+        with pytest.raises(ConfigError, match="the disk is full"):
+            run(predictor, tmp_path / "in", out, "dicom-seg")
+    [left] = out.glob("*_seg.dcm")
+    (row,) = run(predictor, tmp_path / "in", out, "")
+    assert row.status == "done"
+    assert (left.exists(), left.with_name(f"{left.name}.outdated").exists()) == (False, True)
+
+
 def test_slices_in_an_archive_are_referred_to_like_those_in_a_folder(predictor: Predictor, tmp_path: Path) -> None:
     made = series(axes=turned(11, -23, 31)).write(tmp_path / "slices")
     (tmp_path / "in").mkdir()

@@ -10,9 +10,10 @@ import pytest
 from segpipe.dicom.policy import Policy
 from segpipe.inference.table import Row
 from segpipe.io.atomic import check_folder
+from segpipe.pacs.coming import Limits
 from segpipe.pacs.intake import Intake
 from segpipe.pacs.parcel import Parcel
-from segpipe.pacs.spool import ASIDE, Limits, Spool
+from segpipe.pacs.spool import ASIDE, Spool
 from tests.dicom.series import Series
 from tests.pacs.objects import make_object
 

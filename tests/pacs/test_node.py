@@ -58,3 +58,25 @@ def test_a_status_is_told_by_its_code_and_never_by_the_comment_of_the_node(
     with pytest.raises(RefusedError, match=f"status {code:04X}, .*{meaning}") as raised:
         node.store(Parcel.of_bytes(data, "x"), data)
     assert "JANE" not in str(raised.value)
+
+
+def test_an_object_that_a_node_says_it_has_already_is_looked_for(node: Node, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    make_object(tmp_path / "x.dcm", "1.2.3", "x")
+    data = (tmp_path / "x.dcm").read_bytes()
+    parcel = Parcel.of_bytes(data, "x")
+    duplicate, found, nothing_more = Dataset(), Dataset(), Dataset()
+    duplicate.Status, found.SOPInstanceUID, nothing_more.Status = 0x0111, parcel.instance, 0
+    pending, cannot = Dataset(), Dataset()
+    pending.Status, cannot.Status = 0xFF00, 0xA900
+    answers = [[(pending, found), (nothing_more, None)], [(cannot, None)], [(nothing_more, None)]]
+    monkeypatch.setattr(
+        node,
+        "_connected",
+        lambda *_: SimpleNamespace(send_c_store=lambda _: duplicate, send_c_find=lambda *_: answers.pop(0), is_established=False),
+    )
+    node.store(parcel, data)
+    node.store(parcel, data)  # it cannot be asked
+    with pytest.raises(LaterError, match="says that it has it .*0111.*, and does not list it") as raised:
+        node.store(parcel, data)
+    assert (raised.value.unsure, raised.value.alone) == (True, True)
+    assert answers == []

@@ -58,6 +58,10 @@ class Archive:
             raise LaterError("no answer", unsure=True)
 
 
+def any_time(case: str, path: Path) -> None:
+    """An object is always that of its scan."""
+
+
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path
@@ -66,7 +70,7 @@ def out(tmp_path: Path) -> Path:
 def deliver(out: Path, archive: Archive, *names: str, patience: Patience = QUICK) -> tuple[dict[str, int], str]:
     """Send files that are made if they are not there; the states, and why it gave up."""
     outbox = Outbox(out, PLACE)
-    courier = Courier(outbox, archive, out, patience)
+    courier = Courier(outbox, archive, out, patience, any_time)
     try:
         for name in names:
             if not (out / name).exists():
@@ -155,6 +159,30 @@ def test_a_file_that_changes_or_goes_before_it_is_sent_is_not_sent(out: Path) ->
     assert archive.came == []
 
 
+@pytest.mark.parametrize(
+    ("why", "state"),
+    [(DataError("its label map was corrected"), "refused"), (LaterError("being written", alone=True), "waiting")],
+    ids=["changed", "being written"],
+)
+def test_what_is_no_result_of_its_scan_any_more_is_not_sent_and_holds_up_no_other(out: Path, why: DataError, state: str) -> None:
+    archive, outbox = Archive(), Outbox(out, PLACE)
+
+    def current(case: str, path: Path) -> None:
+        assert path == out / f"{case}.dcm"
+        if case == "a":
+            raise why
+
+    courier = Courier(outbox, archive, out, QUICK, current)
+    for name in "ab":
+        make_object(out / f"{name}.dcm", "1.2.3", name)
+        courier.deliver(name, [out / f"{name}.dcm"])
+    assert courier.finish() is (state == "refused")
+    assert courier.told() == ({state: 1, "sent": 1}, [("a", "a.dcm", str(why))])
+    assert archive.came == [Parcel.of_file(out / "b.dcm").instance]
+    courier.stop()
+    outbox.close()
+
+
 _DIES = """
 import os, sys
 from pathlib import Path
@@ -186,7 +214,7 @@ def test_what_another_living_call_is_sending_is_left_to_it(out: Path) -> None:
     outbox.put("a", [("a.dcm", Parcel.of_bytes((out / "a.dcm").read_bytes(), "a"))])
     assert outbox.claim(new_token()) is not None
     assert outbox.claim(new_token()) is None
-    courier = Courier(outbox, Archive(), out, QUICK)
+    courier = Courier(outbox, Archive(), out, QUICK, any_time)
     assert not courier.finish()  # nothing is left to do, and yet not all is sent
     [(_, _, why)] = courier.told()[1]
     assert "another call is sending it" in why
@@ -210,7 +238,7 @@ def test_what_nobody_foresaw_fails_one_object_which_is_told_once_and_asked_for(
 
 def test_a_thread_that_has_died_is_a_fault_and_never_the_end(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outbox = Outbox(out, PLACE)
-    courier = Courier(outbox, Archive(), out, QUICK)
+    courier = Courier(outbox, Archive(), out, QUICK, any_time)
 
     def dies(*_: object) -> None:
         raise RuntimeError("odd")
@@ -251,7 +279,7 @@ def test_one_object_that_never_goes_well_holds_up_no_other(out: Path, alone: boo
     for name in "abcd":
         make_object(out / f"{name}.dcm", "1.2.3", name)
         outbox.put(name, [(f"{name}.dcm", Parcel.of_bytes((out / f"{name}.dcm").read_bytes(), name))])
-    courier = Courier(outbox, archive, out, QUICK)
+    courier = Courier(outbox, archive, out, QUICK, any_time)
     assert not courier.finish()
     assert outbox.counts() == {"sent": 3, "waiting": 1}
     assert [(path, why) for _, path, why in courier.told()[1]] == [("a.dcm", "pacs: 500 Internal Server Error")]
@@ -313,7 +341,7 @@ def test_another_object_of_a_known_uid_is_told_and_not_taken_for_sent(out: Path,
     make_object(out / "a.dcm", "1.2.3", "a.dcm", patient="Q")
     make_object(out / "b.dcm", "1.2.3", "b.dcm")
     outbox, archive = Outbox(out, PLACE), Archive()
-    courier = Courier(outbox, archive, out, QUICK)
+    courier = Courier(outbox, archive, out, QUICK, any_time)
     with pytest.raises(DataError, match=r"a\.dcm: another object of the same UID was sent before to .*") as raised:
         courier.deliver("a", [out / "a.dcm", out / "b.dcm"])
     assert raised.value.exit_code == 3
@@ -323,10 +351,34 @@ def test_another_object_of_a_known_uid_is_told_and_not_taken_for_sent(out: Path,
     outbox.close()
 
 
+@pytest.mark.parametrize("before", ["sent", "sending", "waiting"])
+def test_an_object_that_was_made_again_is_the_same_whatever_its_date(out: Path, before: str) -> None:
+    make_object(out / "a.dcm", "1.2.3", "a", when="120000")
+    outbox, archive = Outbox(out, PLACE), Archive()
+    outbox.put("a", [("a.dcm", Parcel.of_bytes((out / "a.dcm").read_bytes(), "a"))])
+    claimed = outbox.claim("00000000-1-00000000") if before != "waiting" else None  # by a call on another machine
+    if before == "sent":
+        assert claimed is not None
+        outbox.sent(claimed)
+    (out / "a.dcm").unlink()
+    make_object(out / "a.dcm", "1.2.3", "a", when="130000")
+    assert outbox.put("a", [("a.dcm", Parcel.of_bytes((out / "a.dcm").read_bytes(), "a"))]) == 0
+    with contextlib.closing(sqlite3.connect(out / OUTBOX)) as connection:
+        connection.execute("UPDATE deliveries SET changed = 0")  # that one has been silent for long
+        connection.commit()
+    courier = Courier(outbox, archive, out, QUICK, any_time)
+    assert courier.finish()
+    assert outbox.counts() == {"sent": 1}
+    assert len(archive.came) == (0 if before == "sent" else 1)
+    courier.stop()
+    outbox.close()
+
+
 def test_an_outbox_of_the_version_before_is_taken_over(out: Path) -> None:
     deliver(out, Archive(*[LaterError("busy")] * 3), "a.dcm")
     with contextlib.closing(sqlite3.connect(out / OUTBOX)) as connection:
         connection.execute("ALTER TABLE deliveries DROP COLUMN due")
+        connection.execute("ALTER TABLE deliveries DROP COLUMN content")
         connection.execute("PRAGMA user_version = 1")
     assert deliver(out, Archive()) == ({"sent": 1}, "")
 

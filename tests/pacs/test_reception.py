@@ -16,10 +16,11 @@ from segpipe.dicom.identity import short
 from segpipe.errors import ConfigError
 from segpipe.pacs.address import NodePlace
 from segpipe.pacs.allowed import parse_allowed
+from segpipe.pacs.coming import Limits
 from segpipe.pacs.faults import DeniedError, LaterError
 from segpipe.pacs.node import Node as Client
 from segpipe.pacs.reception import MOST_BYTES, Door, Reception
-from segpipe.pacs.spool import INCOMING, Limits, Spool
+from segpipe.pacs.spool import INCOMING, Spool
 from segpipe.pacs.tls import TlsFiles, server_context
 from tests.dicom.series import Series
 from tests.pacs.orthanc import free_port
@@ -137,6 +138,7 @@ def test_a_full_disk_is_told_to_the_sender(tmp_path: Path, caplog: pytest.LogCap
     node = Node(tmp_path / "out", Limits(bytes=4 * paths[0].stat().st_size))
     try:
         statuses = node.send(*paths)
+        assert node.taken(60.0) is None  # though its sender ended in order: its last slices are missing
     finally:
         node.close()
     assert statuses[0] == 0
@@ -257,8 +259,12 @@ def test_an_instance_without_a_series_or_with_another_uid_is_refused(node: Node,
     del ds.SeriesInstanceUID
     association = node.call()
     assert association.send_c_store(ds).Status == 0xC000
-    association.release()
     assert not list(node.out.rglob("*.dcm"))
+    assert association.send_c_store(path).Status == 0
+    association.release()
+    assert node.taken(100.0) is None  # what was refused may be of its series
+    assert node.send(path) == [0]
+    assert node.taken(6.0) == name_of(1)
 
 
 def test_a_port_that_is_taken_and_a_second_node_in_a_folder_are_refused(node: Node, tmp_path: Path) -> None:
@@ -288,3 +294,11 @@ def test_tls_without_a_certificate_is_refused(tmp_path: Path) -> None:
         server_context(TlsFiles(tmp_path / "x.pem"))
     with pytest.raises(ConfigError, match="--tls-cert .*cannot be used"):
         TlsFiles(None, tmp_path / "x.pem").check()
+
+
+def test_a_sender_that_is_silent_is_let_go_after_its_series_was_taken_for_whole(tmp_path: Path) -> None:
+    node = Node(tmp_path / "out", Limits(quiet=100.0))
+    try:
+        assert node.reception._entity.network_timeout > Limits(quiet=100.0).open
+    finally:
+        node.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,13 @@ from segpipe.commands.listen import _Done
 from segpipe.commands.post import Post
 from segpipe.dicom.writing.wanted import Kind
 from segpipe.errors import DataError
-from segpipe.inference.outputs import hashes, output_files
+from segpipe.inference.ledger import Ledger
+from segpipe.inference.outputs import WRITING, hashes, output_files
 from segpipe.inference.table import Row
-from segpipe.pacs.exchange import Exchange
-from segpipe.pacs.results import objects_of
+from segpipe.pacs.exchange import Exchange, courier_to
+from segpipe.pacs.faults import LaterError
+from segpipe.pacs.patience import Patience
+from segpipe.pacs.results import check_current, objects_of
 
 KINDS: tuple[Kind, ...] = ("dicom-seg", "sr")
 
@@ -64,3 +68,52 @@ def test_objects_of_a_label_map_that_was_corrected_are_not_sent_and_it_is_said(t
     assert {path.name for path in courier.came} == {"b_seg.dcm", "b_sr.dcm"}
     assert post.failed
     assert "its label map was corrected" in caplog.text
+
+
+def put(out: Path, row: Row) -> None:
+    with Ledger(out) as ledger:
+        ledger.begin()
+        ledger.put([row])
+
+
+def test_an_object_is_sent_while_it_is_what_the_ledger_has_of_its_scan(tmp_path: Path) -> None:
+    row = written(tmp_path, "a")
+    path = tmp_path / "a_seg.dcm"
+    with pytest.raises(DataError, match=r"a_seg\.dcm: is no result of a any more"):
+        check_current(tmp_path, "a", path)
+    put(tmp_path, row)
+    check_current(tmp_path, "a", path)
+    with pytest.raises(DataError, match="no result of a any more"):
+        check_current(tmp_path, "a", tmp_path / "a_rtstruct.dcm")
+    (tmp_path / "a.nii.gz").write_text("corrected by hand")
+    with pytest.raises(DataError, match=r"^a: its label map was corrected: this object is that of the prediction .*--overwrite"):
+        check_current(tmp_path, "a", path)
+
+
+def test_an_object_that_was_changed_since_is_not_sent(tmp_path: Path) -> None:
+    put(tmp_path, written(tmp_path, "a"))
+    (tmp_path / "a_seg.dcm").write_text("changed")
+    with pytest.raises(DataError, match="was changed since it was written"):
+        check_current(tmp_path, "a", tmp_path / "a_seg.dcm")
+
+
+def test_an_object_of_a_scan_that_is_being_written_again_waits_and_one_that_failed_since_is_none(tmp_path: Path) -> None:
+    row = written(tmp_path, "a")
+    put(tmp_path, replace(row, status="started", output_hash=";".join([WRITING] * 3)))
+    with pytest.raises(LaterError, match="is being written again") as raised:
+        check_current(tmp_path, "a", tmp_path / "a_seg.dcm")
+    assert raised.value.alone
+    put(tmp_path, replace(row, status="failed", output="", output_hash=""))
+    with pytest.raises(DataError, match="no result of a any more"):
+        check_current(tmp_path, "a", tmp_path / "a_seg.dcm")
+
+
+def test_what_waits_for_a_pacs_is_compared_with_the_ledger_before_it_is_sent(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    put(out, written(out, "a"))
+    with courier_to(Exchange(to="dicomweb://127.0.0.1:9/dicom-web"), out, Patience(1)) as courier:
+        assert courier is not None
+        courier._current("a", out / "a_seg.dcm")
+        (out / "a.nii.gz").write_text("corrected by hand")
+        with pytest.raises(DataError, match="its label map was corrected"):
+            courier._current("a", out / "a_seg.dcm")

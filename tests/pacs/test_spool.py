@@ -14,8 +14,9 @@ import pytest
 
 from segpipe.dicom.identity import short
 from segpipe.pacs import spool
+from segpipe.pacs.coming import Limits
 from segpipe.pacs.parcel import Parcel
-from segpipe.pacs.spool import ASIDE, INCOMING, TAKEN, FullError, Limits, Spool
+from segpipe.pacs.spool import ASIDE, INCOMING, TAKEN, FullError, Spool
 
 NAME = short("1.2\0001.3")
 
@@ -303,6 +304,8 @@ def test_room_is_counted_again_after_a_kill_and_freed_with_the_files(tmp_path: P
     with pytest.raises(FullError):
         box.put("5")
     box.spool.ended("sender", True)
+    assert box.take(60.0) is None
+    box.put("1")  # once more, and for this sender that is all
     assert box.take() == NAME
     box.spool.done(NAME)
     box.put("6")
@@ -312,3 +315,129 @@ def test_a_disk_that_cannot_be_written_is_full_to_the_sender(box: Box, monkeypat
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))  # type: ignore[attr-defined]
     with pytest.raises(FullError, match="the disk is full"):
         box.put("1")
+
+
+def send(box: Box, sender: str, *instances: str, series: str = "1.3") -> None:
+    for instance in instances:
+        box.spool.put(Parcel("1.9", instance, "1.2", series, "1.8"), instance.encode(), sender)
+
+
+def test_a_series_of_which_an_instance_was_refused_is_not_whole_until_that_has_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    box = Box(tmp_path / "out")
+    send(box, "A", "1", "2")
+    with monkeypatch.context() as patch:
+        patch.setattr(spool.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))  # type: ignore[attr-defined]
+        with pytest.raises(FullError):
+            send(box, "A", "3")
+    box.spool.ended("A", True)
+    assert box.take(60.0) is None
+    assert "an instance that its sender sent was refused, so that slices may be missing" in caplog.text
+    box.killed()
+    assert box.take(60.0) is None
+    send(box, "B", "3")
+    box.spool.ended("B", True)
+    assert box.take() == NAME
+    assert box.names(TAKEN) == files("1", "2", "3")
+
+
+def test_an_instance_that_was_refused_and_came_after_all_is_not_missing(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    send(box, "A", "1")
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spool, "write_bytes", full)
+        with pytest.raises(FullError, match="No space left"):
+            send(box, "A", "2")
+    send(box, "A", "2")
+    box.spool.ended("A", True)
+    assert box.take() == NAME
+
+
+def test_what_was_refused_and_tells_no_series_may_be_of_any_of_its_kind(box: Box) -> None:
+    send(box, "A", "1")
+    box.spool.refused("A", "1.10")
+    box.spool.ended("A", True)
+    assert box.take() == NAME
+    box.spool.done(NAME)
+    send(box, "A", "1", "2")
+    box.spool.refused("A", "1.9")
+    assert box.take(600.0) is None  # while it is connected, too
+    box.spool.ended("A", True)
+    assert box.take(600.0) is None
+
+
+def test_one_of_two_senders_that_breaks_off_is_not_made_good_by_the_other(box: Box) -> None:
+    send(box, "A", "1", "2")
+    send(box, "B", "3")
+    box.clock.now += 1.0
+    box.spool.ended("A", False)
+    box.clock.now += 1.0
+    send(box, "B", "4")
+    box.spool.ended("B", True)
+    assert box.take(100.0) is None
+    send(box, "C", "1", "2", "3", "4")
+    box.spool.ended("C", True)
+    assert box.take() == NAME
+
+
+def test_a_series_whose_sender_is_at_another_one_meanwhile_is_not_complete(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    send(box, "A", "1")
+    for number in range(20):
+        box.clock.now += 10.0
+        send(box, "A", f"9{number}", series="1.4")
+        assert box.spool.take() is None
+    send(box, "A", "2")
+    box.spool.ended("A", True)
+    assert {box.take(), box.take(0.0)} == {NAME, short("1.2\0001.4")}
+    assert box.names(TAKEN) > files("1", "2")
+
+
+def test_a_sender_that_is_at_other_series_all_day_does_not_keep_one_for_ever(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    send(box, "A", "1")
+    for number in range(60):
+        assert box.spool.take() is None
+        box.clock.now += 10.0
+        send(box, "A", f"9{number}", series="1.4")
+    assert box.spool.take() == NAME
+    assert "still connected" in caplog.text
+
+
+def test_what_is_removed_from_aside_while_it_is_counted_ends_no_node(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("1", "2"):
+        (box.out / ASIDE / f"{name}.dcm").write_bytes(b"1")
+    found = Path.rglob
+
+    def removing(folder: Path, pattern: str) -> list[Path]:
+        paths = list(found(folder, pattern))
+        (box.out / ASIDE / "1.dcm").unlink(missing_ok=True)
+        return paths
+
+    monkeypatch.setattr(Path, "rglob", removing)
+    assert box.take(100.0) is None
+    assert box.spool._aside == 1
+
+
+def test_a_series_that_the_disk_does_not_give_holds_up_no_other(
+    box: Box, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    send(box, "A", "1")
+    box.clock.now += 1.0
+    send(box, "A", "1", series="1.4")
+    box.spool.ended("A", True)
+    move = Spool._move
+
+    def bad(own: Spool, place: str, to: str, name: str, new: str = "") -> None:
+        if name == NAME:
+            raise OSError(5, "Input/output error")
+        move(own, place, to, name, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "_move", bad)
+        assert box.take() == short("1.2\0001.4")
+    assert f"series {NAME}: its files cannot be read or moved (Input/output error)" in caplog.text
+    box.killed()
+    assert box.take() == NAME

@@ -17,7 +17,7 @@ from segpipe.dicom.identity import short
 from segpipe.pacs.address import WebPlace
 from segpipe.pacs.credentials import Credentials
 from segpipe.pacs.faults import DeniedError, LaterError, RefusedError
-from segpipe.pacs.fetch import fetch
+from segpipe.pacs.fetch import Fetched, Missing, fetch, hold_back
 from segpipe.pacs.multipart import wrap
 from segpipe.pacs.parcel import Parcel
 from segpipe.pacs.patience import Patience
@@ -252,19 +252,30 @@ def test_a_series_is_fetched_through_faults_and_only_what_is_missing_again(
     server.script[f"/instances/{uids[1]}"].insert(0, answers[0])
     spool = tmp_path / "spool"
     place = WebPlace(server.place.root, "1.2.3.77")
-    missing = fetch(web(server), place, spool, QUICK)
+    missing = fetch(web(server), place, spool, QUICK).missing
     if answers[0].status == 200:  # an empty file is no fault that time cures
         assert [one.series for one in missing] == [short("1.2.3.0")]
         assert not (spool / short("1.2.3.0")).exists()
-        missing = fetch(web(server), place, spool, QUICK)
+        missing = fetch(web(server), place, spool, QUICK).missing
     assert missing == []
     got = sorted((spool / short("1.2.3.0")).iterdir())
     assert sorted(path.read_bytes() for path in got) == sorted(path.read_bytes() for path in paths)
     assert server.asked(f"/instances/{uids[0]}") == 1
     assert server.asked(f"/instances/{uids[1]}") == 1 + asked
     assert server.asked("/9.9/instances") == 0
-    assert fetch(web(server), place, spool, QUICK) == []
+    fetched = fetch(web(server), place, spool, QUICK)
+    shown = f"dicomweb://127.0.0.1:{server.port}/pacs study {short('1.2.3.77')} series {short('1.2.3.0')}"
+    assert (fetched.origins, fetched.missing) == ({short("1.2.3.0"): shown}, [])
     assert server.asked(f"/instances/{uids[0]}") == 1
+
+
+def test_what_the_server_does_not_tell_to_be_whole_now_is_not_segmented(tmp_path: Path) -> None:
+    for name in ("good", "missing", "gone", ".missing", ".part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.dcm").write_bytes(b"x")
+    hold_back(tmp_path, Fetched({"good": "series good"}, [Missing("missing", "busy")]))
+    assert {path.name for path in tmp_path.iterdir()} == {"good", ".missing", ".part"}
+    assert [path.name for path in (tmp_path / ".missing").iterdir()] == ["missing.dcm"]  # nothing of it is fetched twice
 
 
 @pytest.mark.parametrize("cut", [3, 30, 300])
@@ -353,6 +364,19 @@ def test_an_object_that_is_not_named_as_stored_is_asked_for_before_it_counts_as_
         with pytest.raises(LaterError, match=said) as raised:
             web(server).store(parcel, data)
         assert raised.value.unsure
+
+
+@pytest.mark.parametrize("status", [200, 409])
+def test_an_object_that_a_server_says_it_has_already_is_looked_for(server: Scripted, tmp_path: Path, status: int) -> None:
+    parcel, data = parcel_of(tmp_path)
+    server.script["/studies"] = [Answer(status, failed(0x0111))]
+    server.script["/instances"] = [Answer(200, listed("00080018", parcel.instance)), Answer(404), Answer(204, b"")]
+    web(server).store(parcel, data)
+    web(server).store(parcel, data)  # it offers no search
+    assert server.asked("/instances") == 2
+    with pytest.raises(LaterError, match="says that it has it .*0111.*, and does not list it") as raised:
+        web(server).store(parcel, data)
+    assert (raised.value.unsure, raised.value.alone) == (True, True)
 
 
 def test_the_words_of_a_server_are_not_told(server: Scripted, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def load(root: Path, settings: DatasetSettings) -> DataSet:
     cases, several = [], list[Finding]()
     for together in by_case:
         of_labels, put_aside = _of_labels(together, choices)
-        taken, told = _taken(of_labels, chosen)
+        taken, told = _taken(of_labels, chosen) if of_labels else (_all_of(together), [])
         several += [*put_aside, *told]
         cases.append(_case(together[0].channels, taken, policy, _drawn(taken, choices, chosen)))
     findings = (*damaged, *map(_fault, listing.faults), *map(_unpaired, left), *several, *_without(root, listing, pairs, left))
@@ -109,21 +109,28 @@ def _by_case(pairs: Iterable[Pair]) -> list[list[Pair]]:
 
 
 def _of_labels(together: Sequence[Pair], choices: Sequence[Choice]) -> tuple[list[Pair], list[Finding]]:
-    """Of several annotations of a case those that hold a structure that is wanted, and a finding for each other one."""
+    """Of several annotations of a case those that hold a structure that is wanted, and a finding for each other one.
+
+    None where none does: that is what is wrong with them then, and not that they are several.
+    """
     if len(together) == 1:
         return list(together), []
     fitting = [pair for pair in together if any(choice.among(pair.annotation.structures) for choice in choices)]
     if not fitting:
-        return list(together), []
+        return [], []
     case = together[0].channels[0].name
     what = "holds none of the structures of the labels; it is left out"
     others = [pair.annotation.path for pair in together if pair not in fitting]
     return fitting, [Finding("warning", case, str(path), what, "correct dataset.dicom.labels, if it should") for path in others]
 
 
+def _all_of(together: Sequence[Pair]) -> list[Annotation]:
+    return sorted((pair.annotation for pair in together), key=lambda one: (one.written, str(one.path)))
+
+
 def _taken(together: Sequence[Pair], chosen: DicomSettings) -> tuple[list[Annotation], list[Finding]]:
     """The annotations of one case that count."""
-    annotations = sorted((pair.annotation for pair in together), key=lambda one: (one.written, str(one.path)))
+    annotations = _all_of(together)
     if len(annotations) == 1 or chosen.several == "join":
         return annotations, []
     last = annotations[-1]
