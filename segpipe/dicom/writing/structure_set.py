@@ -13,6 +13,7 @@ from segpipe.dicom.plane import Plane
 from segpipe.dicom.terms import UNCODED, Code, SegmentLabel, colour_of
 from segpipe.dicom.writing.contours import Ring, outlines
 from segpipe.dicom.writing.record import MAKER, Record, clock, day, short_text
+from segpipe.dicom.writing.remarks import SHORT_TEXT
 from segpipe.dicom.writing.seg import reference
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1.481.3"
@@ -35,6 +36,7 @@ def structure_set(record: Record, segments: NDArray[Any]) -> Any:
     ds.DeviceSerialNumber = words["device_serial_number"]
     ds.InstanceNumber = 1
     ds.StructureSetLabel, ds.StructureSetName = "SEGMENTATION", record.model_name
+    ds.StructureSetDescription = record.remarks(SHORT_TEXT)
     ds.StructureSetDate, ds.StructureSetTime = day(record.when), clock(record.when)
     ds.ApprovalStatus = "UNAPPROVED"
     ds.FrameOfReferenceUID, ds.PositionReferenceIndicator = record.source.first.frame_of_reference, ""
@@ -68,6 +70,7 @@ def _region(record: Record, number: int) -> Any:
         ROINumber=number,
         ReferencedFrameOfReferenceUID=record.source.first.frame_of_reference,
         ROIName=short_text(label.name) or f"label {label.value}",
+        ROIDescription=record.remarks(SHORT_TEXT),
         ROIGenerationAlgorithm="AUTOMATIC",
         ROIGenerationDescription=record.model_name,
     )
