@@ -12,6 +12,7 @@ from typing import Any
 
 from segpipe.dataset.case import DEFAULT_CHANNEL, Case, DataSet, Source
 from segpipe.dataset.finding import Finding
+from segpipe.dataset.layouts.dicom_meanings import meanings_of
 from segpipe.dataset.layouts.dicom_pairs import Pair, Unpaired, pair_up
 from segpipe.dicom.annotation import Annotation, are_copies, read_annotation
 from segpipe.dicom.channels import Wanted
@@ -58,16 +59,18 @@ def load(root: Path, settings: DatasetSettings) -> DataSet:
     pairs, left = pair_up(annotations, listing.stacks, wanted, policy)
     by_case = _by_case(pairs)
     choices = choices or _every_structure(root, by_case)
-    cases, several = [], list[Finding]()
+    cases, several, drawn_by_case = [], list[Finding](), []
     for together in by_case:
         of_labels, put_aside = _of_labels(together, choices)
         taken, told = _taken(of_labels, chosen)
         several += [*put_aside, *told]
+        drawn_by_case.append(taken)
         cases.append(_case(together[0].channels, taken, policy, _drawn(taken, choices, chosen)))
-    findings = (*damaged, *map(_fault, listing.faults), *map(_unpaired, left), *several, *_without(root, listing, pairs, left))
+    meanings, unlike = meanings_of(root, drawn_by_case, choices, settings)
+    findings = (*damaged, *map(_fault, listing.faults), *map(_unpaired, left), *several, *unlike, *_without(root, listing, pairs, left))
     names = {choice.value: choice.name for choice in choices}
     channels = tuple(one.name for one in wanted) or (_channel(by_case),)
-    return DataSet(root, "dicom", _numbered(cases), channels, names, findings)
+    return DataSet(root, "dicom", _numbered(cases), channels, names, findings, meanings=meanings)
 
 
 def _annotations(listing: Listing) -> tuple[list[Annotation], list[Finding]]:
