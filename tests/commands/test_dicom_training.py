@@ -22,9 +22,11 @@ NAMES = ("PATIENT", "Secret", "SECRET", "t2_tse")
 
 
 def told(folder: Path) -> str:
-    """Every text file of a folder."""
+    """Every text file of a folder; DICOM results are the patient's own."""
     found = [
-        path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix not in (".ts", ".ckpt", ".png", ".gz", ".sqlite")
+        path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix not in (".ts", ".ckpt", ".png", ".gz", ".sqlite", ".dcm")
     ]
     return b"\n".join(found).decode("utf-8", "ignore")
 
