@@ -79,6 +79,7 @@ class DataSet:
         findings: faults of the layout itself: missing partners, a case named twice, contradictory groups.
         ignore: label values of voxels that nobody has judged; not among the `label_names`.
         meanings: label value to what the data set says of it.
+        modalities: of each channel, where all its series have the same, else the empty string; empty where the cases are files.
     """
 
     root: Path
@@ -89,6 +90,7 @@ class DataSet:
     findings: tuple[Finding, ...] = ()
     ignore: tuple[int, ...] = ()
     meanings: dict[int, Meaning] = field(default_factory=dict)
+    modalities: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> tuple[Case, ...]:

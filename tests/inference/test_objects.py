@@ -221,14 +221,14 @@ def test_objects_say_what_the_table_warns_of(make_model: MakeModel, tmp_path: Pa
     model = make_model()
     ranges = {
         "spacing_mm": {"lowest": [0.7, 0.7, 0.5], "highest": [0.8, 0.8, 1.0]},
-        "channels": [{"name": "T2", "low": [0, 0], "high": [2, 2]}],
+        "channels": [{"name": "T2", "low": [0, 0], "high": [2, 2], "modality": "MR"}],
     }
     told = {"training_data": {**ranges, "label_ml": {"10": [50.0, 60.0], "255": [0.0, 1.0]}}}
     odd = Predictor([dataclasses.replace(model, document={**model.document, **told})])
     series(tilt=15).write(tmp_path / "in")
     (row,) = run(odd, tmp_path / "in", tmp_path / "out", ALL)
     assert row.status == "done", row.reason
-    for phrase in ("tilted by 15", "made upright", "spacing along z is 2.", "organ has 0."):
+    for phrase in ("tilted by 15", "made upright", "T2 is CT, in training MR", "spacing along z is 2.", "organ has 0."):
         assert phrase in row.warning
     files = sorted((tmp_path / "out").glob("*.dcm"))
     assert [faults(path) for path in files] == [[]] * 4

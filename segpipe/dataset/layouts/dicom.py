@@ -70,7 +70,7 @@ def load(root: Path, settings: DatasetSettings) -> DataSet:
     findings = (*damaged, *map(_fault, listing.faults), *map(_unpaired, left), *several, *unlike, *_without(root, listing, pairs, left))
     names = {choice.value: choice.name for choice in choices}
     channels = tuple(one.name for one in wanted) or (_channel(by_case),)
-    return DataSet(root, "dicom", _numbered(cases), channels, names, findings, meanings=meanings)
+    return DataSet(root, "dicom", _numbered(cases), channels, names, findings, meanings=meanings, modalities=_modalities(by_case))
 
 
 def _annotations(listing: Listing) -> tuple[list[Annotation], list[Finding]]:
@@ -192,6 +192,12 @@ def _shown(stack: Stack) -> Path:
     """The folder or archive that a series lies in."""
     places = list(dict.fromkeys(map(place_of, stack.paths)))
     return places[0] if len(places) == 1 else Path(os.path.commonpath(places))
+
+
+def _modalities(by_case: Sequence[Sequence[Pair]]) -> tuple[str, ...]:
+    """Of each channel, where all its series have the same."""
+    each = [[stack.first.modality for stack in together[0].channels] for together in by_case]
+    return tuple(found[0] if len(set(found)) == 1 else "" for found in zip(*each, strict=True))
 
 
 def _channel(by_case: Sequence[Sequence[Pair]]) -> str:
