@@ -15,6 +15,8 @@ from segpipe.plan.plan import Plan
 from segpipe.training.run_folder import RunFolder
 
 _LEFT_OUT = "(left out)"
+_RANGES = ("name", "low", "high")
+"""Of a channel; its modality is the card's to tell."""
 _PLACES = ("run_dir", "out", "launch")
 """Settings that tell of a machine, never of the model."""
 
@@ -51,7 +53,7 @@ def envelope_of(plan: Plan, document: dict[str, Any], run: RunFolder | None, mod
         "cases": told.get("cases"),
         "spacing_mm": told.get("spacing_mm"),
         "field_of_view_mm": told.get("field_of_view_mm") or _field_of_view(fingerprint),
-        "channels": told.get("channels"),
+        "channels": None if told.get("channels") is None else [{key: one[key] for key in _RANGES} for one in told["channels"]],
         "label_ml": told.get("label_ml"),
     }
 

@@ -117,6 +117,8 @@ def plan_table(made: Plan, configuration: str = "") -> Table:
         table.add_row("ignore", "see the reason", made.reasons.get("ignore", ""))
     labels = ", ".join(f"{label.name} ({label.value})" for label in made.labels)
     table.add_row("labels", labels, "values of the files, in the network's order")
+    if "codes" in made.reasons:
+        table.add_row("codes", ", ".join(f"{label.name}: {label.term}" for label in made.labels if label.term), made.reasons["codes"])
     return table
 
 

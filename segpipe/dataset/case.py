@@ -8,6 +8,7 @@ from pathlib import Path
 from segpipe.dataset.finding import Finding
 from segpipe.dicom.drawn import Drawn
 from segpipe.dicom.request import Slices
+from segpipe.dicom.terms import Colour, Term
 
 DEFAULT_CHANNEL = "image"
 """Name of the only channel where the data set gives none."""
@@ -53,6 +54,19 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Meaning:
+    """What a data set says of a label, for DICOM results.
+
+    Attributes:
+        term: what it is; None where that is not told.
+        colour: in which it is shown; None where that is not told.
+    """
+
+    term: Term | None = None
+    colour: Colour | None = None
+
+
+@dataclass(frozen=True)
 class DataSet:
     """The cases of one folder, as its layout tells them; nothing has been read but names and lists.
 
@@ -64,6 +78,8 @@ class DataSet:
         label_names: declared label values and their names, 0 among them or not; empty when nothing is declared.
         findings: faults of the layout itself: missing partners, a case named twice, contradictory groups.
         ignore: label values of voxels that nobody has judged; not among the `label_names`.
+        meanings: label value to what the data set says of it.
+        modalities: of each channel, where all its series have the same, else the empty string; empty where the cases are files.
     """
 
     root: Path
@@ -73,6 +89,8 @@ class DataSet:
     label_names: dict[int, str] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     ignore: tuple[int, ...] = ()
+    meanings: dict[int, Meaning] = field(default_factory=dict)
+    modalities: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> tuple[Case, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from segpipe.dataset.case import DEFAULT_CHANNEL, DataSet
+from segpipe.dataset.case import DEFAULT_CHANNEL, DataSet, Meaning
 from segpipe.dataset.facts import CaseFacts, LabelFacts, Values
 from segpipe.dataset.structures import mirrored_pairs
 from segpipe.errors import DataError
@@ -58,6 +58,8 @@ class Fingerprint:
         label_components: value to the median number of its parts in the cases that have it.
         label_centres: value to its mean centre along x, y, z, as a share of the scan.
         mirrored: pairs of values that lie left and right of each other in every case; none in pictures.
+        label_meanings: value to what the data set says that it is; of DICOM alone.
+        modalities: of each channel, see `DataSet`.
     """
 
     cases: int
@@ -75,6 +77,8 @@ class Fingerprint:
     label_components: dict[int, float] = field(default_factory=dict)
     label_centres: dict[int, tuple[float, float, float]] = field(default_factory=dict)
     mirrored: tuple[tuple[int, int], ...] = ()
+    label_meanings: dict[int, Meaning] = field(default_factory=dict)
+    modalities: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, in which the keys of the label dicts become text."""
@@ -112,6 +116,8 @@ def fingerprint(data: DataSet, facts: list[CaseFacts]) -> Fingerprint:
         label_cases=dict(sorted(cases.items())),
         label_names=dict(sorted((names | data.label_names).items())),
         ignore=data.ignore,
+        label_meanings=data.meanings,
+        modalities=data.modalities,
         label_components=_over_cases(usable, values, lambda label, value: label.components.get(value)),
         label_centres=_centres(usable, values),
         mirrored=() if picture else tuple(mirrored_pairs([case.label for case in usable if case.label], values)),

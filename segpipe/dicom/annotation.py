@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from segpipe.dicom.files import open_file
 from segpipe.dicom.header import read_object
+from segpipe.dicom.meaning import colour_of_region, colour_of_segment, term_of
 from segpipe.dicom.plane import Plane
 from segpipe.dicom.said import texts_of
 from segpipe.dicom.structures import Structure, check_numbers
@@ -19,6 +20,7 @@ Kind = Literal["segmentation", "structure set"]
 _SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 _LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
 _STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
+_TYPE, _ROI_TYPE = "SegmentedPropertyTypeCodeSequence", "RTROIIdentificationCodeSequence"
 _FEWEST_POINTS = 3
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
@@ -106,7 +108,8 @@ def segments_of(header: Any) -> tuple[Structure, ...]:
         number = int(item.get("SegmentNumber") or 0)
         if number or numbers is not None:
             drawn = numbers is None or number in numbers
-            found.append(Structure(number, _name(item, "SegmentLabel"), _codes(item, "SegmentedPropertyTypeCodeSequence"), drawn))
+            told = (term_of(item, _TYPE), colour_of_segment(item))
+            found.append(Structure(number, _name(item, "SegmentLabel"), _codes(item, _TYPE), drawn, *told))
     return tuple(found)
 
 
@@ -132,12 +135,17 @@ def _of_structure_set(path: Path, header: Any, plane: Plane) -> Annotation:
     if "RTROIObservationsSequence" not in header:  # the last sequence that must be there: pydicom takes a file that ends before as whole
         raise DataError("ends before its RT ROI Observations, which must be there; it is cut short: copy or export it again")
     points = {int(item.get("ReferencedROINumber") or 0): _closed(item) for item in header.get("ROIContourSequence") or []}
-    codes = {
-        int(item.get("ReferencedROINumber") or 0): _codes(item, "RTROIIdentificationCodeSequence")
-        for item in header.RTROIObservationsSequence
-    }
+    seen = {int(item.get("ReferencedROINumber") or 0): item for item in header.RTROIObservationsSequence}
+    colours = {int(item.get("ReferencedROINumber") or 0): colour_of_region(item) for item in header.get("ROIContourSequence") or []}
     structures = tuple(
-        Structure(number, _name(item, "ROIName"), codes.get(number, ()), points.get(number, False))
+        Structure(
+            number=number,
+            name=_name(item, "ROIName"),
+            codes=_codes(seen.get(number, {}), _ROI_TYPE),
+            drawn=points.get(number, False),
+            term=term_of(seen.get(number, {}), _ROI_TYPE),
+            colour=colours.get(number),
+        )
         for item in regions
         for number in [int(item.get("ROINumber") or 0)]
     )

@@ -92,10 +92,12 @@ def read_examination(slices: Slices) -> tuple[Stack, Scan]:
     """
     stack = stack_of(slices)
     scan = read_stack(stack, parse_policy([slices.policy]))
+    modalities = [stack.first.modality]
     for other in slices.others:
         further = stack_of(other)
+        modalities.append(further.first.modality)
         scan = with_channel(scan, stack, read_stack(further, parse_policy([other.policy])), further)
-    return stack, scan
+    return stack, replace(scan, modalities=tuple(modalities))
 
 
 def grid_of(slices: Slices) -> Grid:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from segpipe.dicom.terms import Colour, Term
 from segpipe.errors import ConfigError, DataError
 
 _SHOWN = 12
@@ -23,12 +24,16 @@ class Structure:
         name: [Segment Label] or [ROI Name].
         codes: what it is as `SCHEME:VALUE`, `SCT:10200004`; empty where that is not told.
         drawn: whether anything of it is there: a frame, or a closed contour of three points and more.
+        term: what it is, in full, where a label can hold that.
+        colour: in which it is to be shown.
     """
 
     number: int
     name: str
     codes: tuple[str, ...] = ()
     drawn: bool = True
+    term: Term | None = None
+    colour: Colour | None = None
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,19 @@ class Term:
     type: Code
     modifier: Code | None = None
 
+    def same_as(self, other: Term) -> bool:
+        """Whether both are the same codes, whatever words go with them."""
+        return self._values == other._values
+
+    @property
+    def _values(self) -> tuple[tuple[str, str] | None, ...]:
+        return tuple(None if code is None else (code.scheme, code.value) for code in (self.category, self.type, self.modifier))
+
+    def __str__(self) -> str:
+        """For people: `SCT 5366008 Hippocampus (SCT 255549009 Anterior)`."""
+        words = f"{self.type.scheme} {self.type.value} {self.type.meaning}"
+        return words if self.modifier is None else f"{words} ({self.modifier.scheme} {self.modifier.value} {self.modifier.meaning})"
+
 
 @dataclass(frozen=True)
 class SegmentLabel:

@@ -32,11 +32,13 @@ class Scan:
             has to be computed, else float32.
         lean: how a tilted stack was made upright; None where the volume has the slices as they lie.
         notes: what was repaired, one phrase each.
+        modalities: [Modality] of each channel; `read_stack` leaves them to who knows all channels.
     """
 
     volume: Volume
     lean: Lean | None
     notes: tuple[str, ...]
+    modalities: tuple[str, ...] = ()
 
     @property
     def grid(self) -> Grid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,14 @@ def check_series(scan: Examination) -> None:
     check_source(scan.slices)
 
 
-def write_objects(task: Task, scan: Examination, labels: NDArray[Any]) -> None:
+def write_objects(task: Task, scan: Examination, labels: NDArray[Any], warnings: Sequence[str]) -> None:
     """Write what is asked for, each file whole or not at all; nothing where nothing is.
 
     An object that lies there already and is the same keeps its date, so that its bytes are the same too.
 
     Args:
         labels: (I, J, K) of label values on the scan's grid.
+        warnings: what the table says of the scan, one phrase each; every object says it too.
 
     Raises:
         DataError, GeometryError: an object cannot be made.
@@ -44,7 +46,7 @@ def write_objects(task: Task, scan: Examination, labels: NDArray[Any]) -> None:
     wanted = task.options.wanted
     if not wanted.kinds or scan.slices is None:
         return
-    maker = Maker(task.facts.task, task.facts.sha256, task.facts.options)
+    maker = Maker(task.facts.task, task.facts.sha256, task.facts.options, tuple(warnings))
     files = result_files(task.out / scan.case, wanted.kinds)
     record = record_of(read_source(scan.slices), labels, task.facts.table, wanted, maker, datetime.now().replace(microsecond=0))
     record = _dated(record, files)

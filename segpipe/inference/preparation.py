@@ -12,7 +12,7 @@ from segpipe.geometry.grid import Grid, Volume
 from segpipe.inference.clock import Clock
 from segpipe.inference.need import Asked, need_of, walk_of
 from segpipe.inference.source import AS_READ, WayBack
-from segpipe.inference.unlike import Known, differences, odd_volumes
+from segpipe.inference.unlike import Known, differences, odd_volumes, other_modalities
 from segpipe.inference.walk import Walk
 from segpipe.plan.plan import Plan
 from segpipe.prepare.prepare import prepare
@@ -80,13 +80,18 @@ class Preparation:
         with clock.phase("prepare"):
             prepared = tuple(prepare(volume, group[0]) for group in self._groups)
             walk = walk_of(self._groups, [one.trace for one in prepared], asked)
-        return Ready(volume.grid, prepared, walk, probabilities, batch, tuple(self.unlike(volume)), clock.seconds, way)
+        unlike = (*self._of_other_kind(way.modalities), *self.unlike(volume))
+        return Ready(volume.grid, prepared, walk, probabilities, batch, unlike, clock.seconds, way)
 
     def unlike(self, volume: Volume) -> list[str]:
         """How a scan differs from those that the models were trained on, one phrase each, so that its label map is doubtful."""
         if volume.channels != len(self._groups[0][0].channels):
             return []  # `prepare` refuses it
         return list(dict.fromkeys(phrase for plan, known in self._known for phrase in differences(volume, plan, known)))
+
+    def _of_other_kind(self, modalities: tuple[str, ...]) -> list[str]:
+        """Channels that another kind of machine has made than those of the training, one phrase each."""
+        return list(dict.fromkeys(phrase for plan, known in self._known for phrase in other_modalities(modalities, plan, known)))
 
     def odd_volumes(self, volumes_ml: dict[str, float]) -> list[str]:
         """Labels whose predicted volume is far from those of the training, by the first model that tells them; one phrase each."""

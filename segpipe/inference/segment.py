@@ -230,24 +230,25 @@ def write_scan(task: Task, preparation: Preparation, attempt: Attempt, ready: Re
     started = task.started(attempt.row, attempt.before)
     mark(started)
     attempt.known = started
+    row = _measured(attempt.row, is_picture(scan.images[0]), prediction, grid.voxel_volume_ml)
+    unlike = [*ready.unlike, *(preparation.odd_volumes(row.volumes_ml) if row.volumes_ml else [])]
+    warnings = (*ready.way.notes, *unlike)
     if prediction.probabilities is not None:
         write_volume(files[-1], Volume(prediction.probabilities, grid))
-    write_objects(task, scan, prediction.labels)
+    write_objects(task, scan, prediction.labels, warnings)
     write_label_map(files[0], prediction.labels, grid)
     seconds = {**prediction.seconds, "write": time.perf_counter() - start}
-    voxels = {name: float(count) for name, count in prediction.voxels.items()}
-    unlike, notes = list(ready.unlike), ready.way.notes
-    row = replace(attempt.row, status="done", seconds=seconds, output_hash=hashes(files))
-    if is_picture(scan.images[0]):
-        row = replace(row, pixels=voxels)
-    else:
-        row = replace(row, volumes_ml={name: count * grid.voxel_volume_ml for name, count in voxels.items()})
-        unlike += preparation.odd_volumes(row.volumes_ml)
-    if notes:
-        log.info("%s: %s", scan.case, "; ".join(notes))
+    if ready.way.notes:
+        log.info("%s: %s", scan.case, "; ".join(ready.way.notes))
     if unlike and task.options.tell_unlike:
         log.warning("%s is unlike the training scans, look at its label map: %s", scan.case, "; ".join(unlike))
-    return replace(row, warning="; ".join((*notes, *unlike)))
+    return replace(row, status="done", seconds=seconds, output_hash=hashes(files), warning="; ".join(warnings))
+
+
+def _measured(row: Row, picture: bool, prediction: Prediction, voxel_ml: float) -> Row:
+    """The row with the size of each label."""
+    voxels = {name: float(count) for name, count in prediction.voxels.items()}
+    return replace(row, pixels=voxels) if picture else replace(row, volumes_ml={name: count * voxel_ml for name, count in voxels.items()})
 
 
 def _with_file(reason: str, scan: Examination) -> str:

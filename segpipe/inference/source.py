@@ -25,10 +25,12 @@ class WayBack:
     Attributes:
         lean: of a tilted stack that was made upright; None where the volume lies on the scan's own grid.
         notes: what was repaired, one phrase each.
+        modalities: of each channel, such as `CT`; empty where the scan does not tell.
     """
 
     lean: Lean | None = None
     notes: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ()
 
     def grid(self, grid: Grid) -> Grid:
         """Of the label map, where the volume's is `grid`."""
@@ -67,5 +69,5 @@ def open_scan(scan: Examination) -> tuple[Volume, WayBack]:
     """
     if scan.slices is not None:
         read = read_slices(scan.slices)
-        return read.volume, WayBack(read.lean, read.notes)
+        return read.volume, WayBack(read.lean, read.notes, read.modalities)
     return (read_volume(scan.images[0]) if len(scan.images) == 1 else read_channels(scan.images)), AS_READ

@@ -1,10 +1,11 @@
 """Scans that are unlike those that a model was trained on, by the ranges that its file holds: a warning, never a refusal.
 
-Two plain rules. **Spacing**: along x, y or z more than twice the largest, or less than half the smallest, of the training scans.
+Three plain rules. **Spacing**: along x, y or z more than twice the largest, or less than half the smallest, of the training scans.
 **Intensities**, of channels whose values the network takes in their own unit (CT and everything else that is not scaled scan by scan):
 the 0.5 or the 99.5 percentile of the scan lies outside its range over the training scans by more than a quarter of the width that
 the training scans fill; of CT, the 0.5 percentile by more than 150 HU. A CT stored with an offset of 1024, cut to 0..255, or another
 kind of scan is found so; other patients are not. A **constant** channel is told in any case.
+**Modality**, of DICOM: another one than in the training, where that is known, and other than CT for channels in Hounsfield units.
 
 And of the label map: **volumes** more than twice the largest or less than half the smallest of the training label maps, which
 knows scans that were told nothing else of: noise, another organ, an inverted image.
@@ -13,6 +14,7 @@ knows scans that were told nothing else of: noise, another organ, an inverted im
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,12 +46,14 @@ class Known:
         spacing_mm: lowest and highest along x, y, z; None for pictures.
         low, high: for each channel the range, over the scans, of the 0.5 and the 99.5 percentile.
         label_ml: range of the volume of each label value; empty for pictures, and where older files do not tell.
+        modalities: of each channel, such as `MR`; the empty string where the training was on files, which do not tell.
     """
 
     spacing_mm: tuple[Range, ...] | None
     low: tuple[Range, ...]
     high: tuple[Range, ...]
     label_ml: dict[int, Range] = field(default_factory=dict)
+    modalities: tuple[str, ...] = ()
 
 
 def known_of(document: dict[str, Any], channels: int) -> Known | None:
@@ -66,11 +70,12 @@ def known_of(document: dict[str, Any], channels: int) -> Known | None:
         along = None if spacing is None else tuple(_range(pair) for pair in zip(spacing["lowest"], spacing["highest"], strict=True))
         low, high = (tuple(_range(channel[key]) for channel in told["channels"]) for key in ("low", "high"))
         label_ml = {int(value): _range(pair) for value, pair in (told.get("label_ml") or {}).items()}
+        modalities = tuple(str(channel.get("modality") or "") for channel in told["channels"])
         if len(low) != channels or (along is not None and len(along) != _AXES):
             raise ValueError(f"{len(low)} channels, {len(along or ())} axes")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"its training_data cannot be understood ({type(error).__name__}: {error}): export the run again") from error
-    return Known(along, low, high, label_ml)
+    return Known(along, low, high, label_ml, modalities)
 
 
 def _range(pair: Any) -> Range:
@@ -94,6 +99,20 @@ def differences(volume: Volume, plan: Plan, known: Known) -> list[str]:
             continue
         if channel.normalisation != "zscore":
             found += _intensities(volume, number, channel, (known.low[number], known.high[number]))
+    return found
+
+
+def other_modalities(modalities: Sequence[str], plan: Plan, known: Known) -> list[str]:
+    """Channels of another modality than in the training, one phrase each: intensities do not tell an MR from a CT that is scaled by itself.
+
+    Args:
+        modalities: of the scan's channels, as its headers tell them; none where it has no such headers.
+    """
+    found = []
+    for channel, now, told in zip(plan.channels, modalities, known.modalities, strict=False):
+        then = told or ("CT" if channel.normalisation == "ct" else "")
+        if now and then and now != then:
+            found.append(f"{channel.name} is {now}, in training {then}")
     return found
 
 

@@ -69,7 +69,7 @@ def _plan(task: str, data: Fingerprint, settings: Settings, frame: Frame, limit:
     if wanted.resolution == "low" and spacing is not None:
         spacing = _low(data, settings, frame, (spacing, limit), reasons)
     layout, batch = _layout(data, settings, frame, (spacing, limit), reasons)
-    labels = described(_decide_labels(data), settings.dataset)
+    labels = described(_decide_labels(data), settings.dataset, data.label_meanings, reasons)
     told = settings.dataset.dicom.series if settings.dataset.layout == "dicom" else {}
     channels = tuple(replace(one, series=told.get(one.name, "")) for one in _decide_channels(wanted, data, reasons))
     return Plan(

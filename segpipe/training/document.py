@@ -47,17 +47,24 @@ def _training_data(fingerprint: dict[str, Any] | None) -> dict[str, Any] | None:
 
     `spacing_mm` holds the lowest and the highest along x, y, z (None for pictures); `low` and `high` of a channel the range, over the
     cases, of the 0.5 and of the 99.5 percentile of the whole scan; `label_ml` the
-    smallest and largest volume of each label value. A run of an earlier version has no such percentiles: None then.
+    smallest and largest volume of each label value; `modality` of a channel is that of its DICOM series.
+    A run of an earlier version has no such percentiles: None then.
     """
     if fingerprint is None or not all("low" in channel for channel in fingerprint["channels"]):
         return None
     along = list(zip(*fingerprint["spacings_mm"], strict=True))
+    modalities = fingerprint.get("modalities") or [""] * len(fingerprint["channels"])
     return {
         "cases": fingerprint["cases"],
         "spacing_mm": None if fingerprint["picture"] else {"lowest": [min(mm) for mm in along], "highest": [max(mm) for mm in along]},
-        "channels": [{key: channel[key] for key in ("name", "low", "high")} for channel in fingerprint["channels"]],
+        "channels": [_channel(*pair) for pair in zip(fingerprint["channels"], modalities, strict=True)],
         "label_ml": None if fingerprint["picture"] else fingerprint.get("label_ml"),
     }
+
+
+def _channel(measured: dict[str, Any], modality: str) -> dict[str, Any]:
+    told = {key: measured[key] for key in ("name", "low", "high")}
+    return told | {"modality": modality} if modality else told
 
 
 def _json(path: Path) -> Any:

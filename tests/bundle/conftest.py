@@ -67,7 +67,8 @@ def write_card(path: Path, **changes: Any) -> Path:
 
 
 def write_model(path: Path) -> Path:
-    document = {"training_data": TRAINING_DATA, "metrics": {"cases": 3, "dice": {"organ": 0.9, "tumour": 0.8}}}
+    told = {**TRAINING_DATA, "channels": [{"name": "T2", "low": [0.0, 0.5], "high": [1.5, 2.5], "modality": "MR"}]}  # as of DICOM
+    document = {"training_data": told, "metrics": {"cases": 3, "dice": {"organ": 0.9, "tumour": 0.8}}}
     export_model(Thresholds(), PLAN, document, path)
     return path
 

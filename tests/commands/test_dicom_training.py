@@ -8,19 +8,25 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from segpipe.dicom.annotation import read_annotation
+from segpipe.dicom.terms import Term
 from segpipe.io.read import read_volume
 from tests.conftest import Run
+from tests.dataset.test_dicom_meanings import GREEN, say
 from tests.dicom.annotations import segmentation
 from tests.dicom.examinations import study, write_study
+from tests.dicom.test_meaning import LEFT, LIVER, TISSUE
 
 SMALL = ("training.max_steps=12", "plan.patch_size=[16,16,8]", "training.overlays=0", "network.stages=2", "threads=1")
 NAMES = ("PATIENT", "Secret", "SECRET", "t2_tse")
 
 
 def told(folder: Path) -> str:
-    """Every text file of a folder."""
+    """Every text file of a folder; DICOM results are the patient's own."""
     found = [
-        path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix not in (".ts", ".ckpt", ".png", ".gz", ".sqlite")
+        path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix not in (".ts", ".ckpt", ".png", ".gz", ".sqlite", ".dcm")
     ]
     return b"\n".join(found).decode("utf-8", "ignore")
 
@@ -28,6 +34,7 @@ def told(folder: Path) -> str:
 def test_a_model_is_trained_on_dicom_and_predicts_dicom(tmp_path: Path, segpipe: Run) -> None:
     for number in range(4):
         write_study(tmp_path / "data", number)
+        say(tmp_path / "data" / f"study{number}" / "SEG.dcm", LIVER, LEFT, colour=GREEN)
     (tmp_path / "mine.yaml").write_text("name: balls\ndataset:\n  dicom:\n    labels: {shell: shell, core: 'number=2'}\n")
     words = ("conf=./mine.yaml", "dataset.layout=dicom", "dataset.root=data", *SMALL)
     planned = segpipe("plan", *words)
@@ -39,8 +46,13 @@ def test_a_model_is_trained_on_dicom_and_predicts_dicom(tmp_path: Path, segpipe:
     assert list(config["dataset"]["dicom"]["labels"].items()) == [("shell", "shell"), ("core", "number=2")]
     plan = json.loads((folder / "plan.json").read_text())
     assert [(label["value"], label["name"]) for label in plan["labels"][1:]] == [(1, "shell"), (2, "core")]
-    predicted = segpipe("predict", str(folder / "model.ts"), "data", "out")
+    assert "SCT 10200004 Liver" in " ".join(planned.stdout.split())
+    predicted = segpipe("predict", str(folder / "model.ts"), "data", "out", "--format", "dicom-seg")
     assert predicted.returncode == 0, predicted.stderr
+    for path in (tmp_path / "out").glob("*_seg.dcm"):
+        shell = read_annotation(path).structures[0]
+        assert shell.term == Term(TISSUE, LIVER, LEFT)
+        assert shell.colour == read_annotation(tmp_path / "data" / "study0" / "SEG.dcm").structures[0].colour
     outputs = sorted((tmp_path / "out").glob("*.nii.gz"))
     assert len(outputs) == 4
     splits = json.loads((folder / "splits.json").read_text())

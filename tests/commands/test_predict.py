@@ -350,6 +350,7 @@ def test_the_command_writes_dicom_objects_beside_the_label_maps_of_series(tmp_pa
     assert [path.name for path in files] == [f"{case}_{end}.dcm" for end in ("rtstruct", "sc", "seg", "sr")]
     assert [faults(path) for path in files] == [[]] * 4
     assert sorted((read(path).SeriesNumber, read(path).SeriesDescription) for path in files)[0] == (40, "Prostate AI segmentation")
+    assert all(b"Not for diagnosis" in path.read_bytes() for path in files)
     volume = read_volume(labels)
     found = seg_on(read(files[2]), volume.grid)
     nowhere = np.zeros(volume.grid.shape, dtype=bool)

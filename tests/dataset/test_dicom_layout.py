@@ -57,6 +57,7 @@ def test_series_are_paired_with_what_was_drawn_on_them(root: Path) -> None:
     data = load(root)
     assert (data.layout, len(data.cases), data.channels) == ("dicom", 3, ("image",))
     assert data.label_names == {1: "core", 2: "shell"}
+    assert data.modalities == ("MR",)
     assert [case.label.name for case in data.cases if case.label] == ["SEG.dcm"] * 3
     assert len({case.group for case in data.cases}) == 3
     assert can_train(audit(data, measure(data)))

@@ -28,6 +28,7 @@ from segpipe.pacs.results import objects_of
 from segpipe.plan.plan import Label
 from tests.dicom.series import Made, Series, enhanced, turned
 from tests.dicom.writing.given import faults, needs_highdicom, read, seg_points, true_points
+from tests.dicom.writing.test_remarks import comments
 from tests.dicom.writing.test_structure_set import rasterised
 
 from .conftest import MakeModel, blocks, blocks_volume, expected_labels
@@ -214,6 +215,29 @@ def test_objects_of_a_tilted_series_lie_on_its_slices(kind: str, predictor: Pred
         dice = 2 * (mask & inside).sum() / (mask.sum() + inside.sum())
         assert np.array_equal(mask, read_volume(tmp_path / "out" / done.output).array[0].T == 10)
     assert dice >= 0.985
+
+
+def test_objects_say_what_the_table_warns_of(make_model: MakeModel, tmp_path: Path) -> None:
+    model = make_model()
+    ranges = {
+        "spacing_mm": {"lowest": [0.7, 0.7, 0.5], "highest": [0.8, 0.8, 1.0]},
+        "channels": [{"name": "T2", "low": [0, 0], "high": [2, 2], "modality": "MR"}],
+    }
+    told = {"training_data": {**ranges, "label_ml": {"10": [50.0, 60.0], "255": [0.0, 1.0]}}}
+    odd = Predictor([dataclasses.replace(model, document={**model.document, **told})])
+    series(tilt=15).write(tmp_path / "in")
+    (row,) = run(odd, tmp_path / "in", tmp_path / "out", ALL)
+    assert row.status == "done", row.reason
+    for phrase in ("tilted by 15", "made upright", "T2 is CT, in training MR", "spacing along z is 2.", "organ has 0."):
+        assert phrase in row.warning
+    files = sorted((tmp_path / "out").glob("*.dcm"))
+    assert [faults(path) for path in files] == [[]] * 4
+    contours, overview, seg, _ = map(read, files)
+    whole = f"Made by research software. Not for diagnosis. Warnings: {row.warning}"
+    assert seg.ImageComments == overview.ImageComments == contours.StructureSetDescription == whole
+    assert {item.SegmentDescription for item in seg.SegmentSequence} == {whole}
+    assert all("warnings, not for diagnosis" in read(path).SeriesDescription for path in files)
+    assert "; ".join(comments(files[3])[1:]) == row.warning
 
 
 def test_what_cannot_be_asked_for_is_refused(predictor: Predictor, tmp_path: Path) -> None:

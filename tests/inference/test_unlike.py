@@ -15,7 +15,7 @@ from segpipe.errors import ModelError
 from segpipe.geometry.grid import Grid, Volume
 from segpipe.inference.folder import FolderOptions, predict_folder
 from segpipe.inference.predictor import Predictor
-from segpipe.inference.unlike import differences, known_of, odd_volumes
+from segpipe.inference.unlike import differences, known_of, odd_volumes, other_modalities
 from segpipe.io.write import write_volume
 from segpipe.package.model_file import Model
 from segpipe.plan.plan import Channel, Plan
@@ -120,6 +120,26 @@ def test_a_constant_channel_is_told_however_it_is_normalised(plan: Plan) -> None
     volume = Volume(np.full((1, 20, 20, 10), 7.0, np.float32), scan().grid)
     for channel in (CT, Channel("CT", "zscore")):
         assert phrases(volume, plan, channel) == ["CT is constant"]
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "normalisation", "told"),
+    [
+        ("CT", "MR", "zscore", ["one is CT, in training MR"]),
+        ("MR", "MR", "zscore", []),
+        ("CT", "", "zscore", []),
+        ("MR", "", "ct", ["one is MR, in training CT"]),
+        ("CT", "", "ct", []),
+        ("", "MR", "zscore", []),
+    ],
+)
+def test_another_modality_is_told_where_both_are_known(plan: Plan, now: str, then: str, normalisation: Any, told: list[str]) -> None:
+    channel = {"name": "one", "low": [0.0, 0.0], "high": [2.0, 2.0]} | ({"modality": then} if then else {})
+    known = known_of({"training_data": {**TOLD, "channels": [channel]}}, 1)
+    assert known is not None
+    of_one = dataclasses.replace(plan, channels=(Channel("one", normalisation),))
+    assert other_modalities((now,), of_one, known) == told
+    assert other_modalities((), of_one, known) == []
 
 
 def test_volumes_far_from_those_of_the_training_are_told(plan: Plan) -> None:

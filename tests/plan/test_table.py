@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from segpipe.config.compose import compose_settings
+from segpipe.dataset.case import Meaning
 from segpipe.dicom.terms import SegmentLabel, parse_term
 from segpipe.errors import ConfigError
 from segpipe.plan.plan import Label, plan_from_dict
@@ -33,7 +34,7 @@ def test_the_shipped_tasks_have_codes_that_the_dictionary_of_dicom_knows(
 
     known = {value: meaning for words in concepts["SCT"].values() for value, (meaning, groups) in words.items() if groups}
     labels = (LABELS[0], *(Label(n, n, name) for n, name in enumerate(names, 1)))
-    found = described(labels, compose_settings([f"conf={task}"]).settings.dataset)[1:]
+    found = described(labels, compose_settings([f"conf={task}"]).settings.dataset, {}, {})[1:]
     for label, (kind, modifier) in zip(found, codes, strict=True):
         assert label.term is not None
         assert label.colour is not None
@@ -45,13 +46,25 @@ def test_the_shipped_tasks_have_codes_that_the_dictionary_of_dicom_knows(
 
 def test_codes_do_not_follow_values_to_labels_of_other_names() -> None:
     settings = compose_settings(["conf=prostate", 'dataset.label_names={"1":gland}']).settings.dataset
-    found = described((LABELS[0], Label(1, 1, "gland")), settings)
+    found = described((LABELS[0], Label(1, 1, "gland")), settings, {}, {})
     assert found[1].term is None
+
+
+def test_what_the_data_says_counts_where_the_settings_say_nothing() -> None:
+    settings = DatasetSettings(label_codes={"PZ": ["SCT 279706003 Peripheral zone of the prostate"]}, label_colours={"TZ": [1, 2, 3]})
+    told = {value: Meaning(parse_term(["SCT 41216001 Prostate"]), (9, 8, 7)) for value in (1, 2)}
+    reasons: dict[str, str] = {}
+    zone, other = described(LABELS, settings, told, reasons)[1:]
+    assert zone.term is not None and other.term is not None
+    assert (zone.term.type.value, zone.colour, other.term.type.value, other.colour) == ("279706003", (9, 8, 7), "41216001", (1, 2, 3))
+    assert reasons["codes"] == "of TZ from its segmentations, which agree; set by hand (dataset.label_codes)"
+    described(LABELS, DatasetSettings(), {}, reasons := {})
+    assert reasons == {}
 
 
 def test_a_value_stands_for_a_label_too() -> None:
     settings = DatasetSettings(label_codes={"2": ["SCT 41216001 Prostate"]}, label_colours={"2": [1, 2, 3]})
-    found = described(LABELS, settings)
+    found = described(LABELS, settings, {}, {})
     assert found[1].term is None
     assert found[2].term is not None
     assert (found[2].term.type.meaning, found[2].colour) == ("Prostate", (1, 2, 3))
@@ -66,7 +79,7 @@ def test_a_value_stands_for_a_label_too() -> None:
 )
 def test_what_is_no_code_or_colour_is_refused_by_its_key(settings: DatasetSettings, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
-        described(LABELS, settings)
+        described(LABELS, settings, {}, {})
 
 
 def test_plans_with_and_without_a_table_are_read() -> None:

@@ -32,6 +32,8 @@ def test_the_ranges_of_the_training_scans_are_told(tmp_path: Path, make_plan: Ca
     told = model_document(tmp_path, make_plan(3), 8)["training_data"]
     assert told["spacing_mm"] == {"lowest": [1, 1, 3], "highest": [2, 1, 5]}
     assert told["channels"] == [{"name": "CT", "low": [-1000.0, -900.0], "high": [900.0, 1300.0]}]
+    (tmp_path / "fingerprint.json").write_text(json.dumps({**measured, "modalities": ["CT"]}))
+    assert model_document(tmp_path, make_plan(3), 8)["training_data"]["channels"][0]["modality"] == "CT"
     (tmp_path / "fingerprint.json").write_text(json.dumps({**measured, "picture": True}))
     assert model_document(tmp_path, make_plan(3), 8)["training_data"]["spacing_mm"] is None
     del channel["low"]

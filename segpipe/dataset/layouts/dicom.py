@@ -12,6 +12,7 @@ from typing import Any
 
 from segpipe.dataset.case import DEFAULT_CHANNEL, Case, DataSet, Source
 from segpipe.dataset.finding import Finding
+from segpipe.dataset.layouts.dicom_meanings import meanings_of
 from segpipe.dataset.layouts.dicom_pairs import Pair, Unpaired, pair_up
 from segpipe.dicom.annotation import Annotation, are_copies, read_annotation
 from segpipe.dicom.channels import Wanted
@@ -58,16 +59,18 @@ def load(root: Path, settings: DatasetSettings) -> DataSet:
     pairs, left = pair_up(annotations, listing.stacks, wanted, policy)
     by_case = _by_case(pairs)
     choices = choices or _every_structure(root, by_case)
-    cases, several = [], list[Finding]()
+    cases, several, drawn_by_case = [], list[Finding](), []
     for together in by_case:
         of_labels, put_aside = _of_labels(together, choices)
         taken, told = _taken(of_labels, chosen) if of_labels else (_all_of(together), [])
         several += [*put_aside, *told]
+        drawn_by_case.append(taken)
         cases.append(_case(together[0].channels, taken, policy, _drawn(taken, choices, chosen)))
-    findings = (*damaged, *map(_fault, listing.faults), *map(_unpaired, left), *several, *_without(root, listing, pairs, left))
+    meanings, unlike = meanings_of(root, drawn_by_case, choices, settings)
+    findings = (*damaged, *map(_fault, listing.faults), *map(_unpaired, left), *several, *unlike, *_without(root, listing, pairs, left))
     names = {choice.value: choice.name for choice in choices}
     channels = tuple(one.name for one in wanted) or (_channel(by_case),)
-    return DataSet(root, "dicom", _numbered(cases), channels, names, findings)
+    return DataSet(root, "dicom", _numbered(cases), channels, names, findings, meanings=meanings, modalities=_modalities(by_case))
 
 
 def _annotations(listing: Listing) -> tuple[list[Annotation], list[Finding]]:
@@ -196,6 +199,12 @@ def _shown(stack: Stack) -> Path:
     """The folder or archive that a series lies in."""
     places = list(dict.fromkeys(map(place_of, stack.paths)))
     return places[0] if len(places) == 1 else Path(os.path.commonpath(places))
+
+
+def _modalities(by_case: Sequence[Sequence[Pair]]) -> tuple[str, ...]:
+    """Of each channel, where all its series have the same."""
+    each = [[stack.first.modality for stack in together[0].channels] for together in by_case]
+    return tuple(found[0] if len(set(found)) == 1 else "" for found in zip(*each, strict=True))
 
 
 def _channel(by_case: Sequence[Sequence[Pair]]) -> str:

@@ -9,7 +9,8 @@ through a centre.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 
 Ring = NDArray[np.float64]
 """(N, 2), x and y; the last point is joined to the first."""
+_Hole = tuple[int, int, Ring]
+"""At which point of a ring it hangs, which ring it is, and the channel from there to its first point."""
 _LEVEL = 0.51
 """Between 0 outside and 1 inside: the outline is 0.49 pixels from the centre inside."""
 _BESIDE = 0.25
@@ -39,49 +42,91 @@ def outlines(mask: NDArray[np.bool_]) -> list[Ring]:
     points: Any
     offsets: Any
     for points, offsets in zip(*generator.filled(_LEVEL, np.inf), strict=True):
-        rings = [np.add(points[a : b - 1], (x - 1, y - 1)) for a, b in pairwise(offsets)]
-        found.append(_without_straights(_joined(rings)))
-    return found
+        found.append(_joined([points[a : b - 1] for a, b in pairwise(offsets)]))
+    return [np.add(ring, (x - 1, y - 1)) for ring in _without_straights(found)]
 
 
-def _without_straights(ring: Ring) -> Ring:
-    """Only the points where the outline turns."""
-    before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
-    turn = before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]
-    turning: Ring = ring[np.abs(turn) > _STRAIGHT]
-    return turning
+def _without_straights(rings: Sequence[Ring]) -> list[Ring]:
+    """Only the points where each outline turns."""
+    whole, neighbours = np.concatenate(rings), _neighbours(rings)
+    before, after = whole - whole[neighbours[0]], whole[neighbours[1]] - whole
+    turning = np.abs(before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]) > _STRAIGHT
+    ends = np.cumsum([len(ring) for ring in rings])
+    return np.split(whole[turning], np.cumsum(turning)[ends[:-1] - 1])
+
+
+def _neighbours(rings: Sequence[Ring]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Of each point of all rings in a row: which one comes before it on its ring, and which one after."""
+    sizes = np.array([len(ring) for ring in rings])
+    ends = np.cumsum(sizes)
+    every = np.arange(ends[-1])
+    before, after = every - 1, every + 1
+    before[ends - sizes], after[ends - 1] = ends - 1, ends - sizes
+    return before, after
 
 
 def _joined(rings: Sequence[Ring]) -> Ring:
-    """An outline and its holes as one: each hole by a channel to its right.
+    """An outline and its holes as one: each hole by a channel to its right, along a line a quarter of a pixel below its outermost point.
 
-    The hole that reaches furthest to the right comes first. Whatever lies to the right of its end is the outline, or a hole that has
-    been joined to it already.
+    What lies to the right of a hole there is the outline or another hole that reaches further, and hangs on that by itself.
     """
-    outer, *holes = rings
-    for hole in sorted(holes, key=lambda ring: float(ring[:, 0].max()), reverse=True):
-        outer = _with_hole(outer, hole)
-    return outer
+    if len(rings) == 1:
+        return rings[0]
+    hanging, firsts = _hanging(rings)
+    pieces: list[Ring] = []
+    ways = [_legs(rings[0], hanging[0])]
+    while ways:
+        step = next(ways[-1], None)
+        if step is None:
+            ways.pop()
+        elif isinstance(step, int):
+            first, hole = firsts[step], rings[step]
+            around = sorted(((at - first) % len(hole), number, way) for at, number, way in hanging[step])
+            ways.append(_legs(np.concatenate([hole[first:], hole[: first + 1]]), around))
+        else:
+            pieces.append(step)
+    return np.concatenate(pieces)
 
 
-def _with_hole(outer: Ring, hole: Ring) -> Ring:
-    """Join a hole at its point that is furthest to the right: a quarter of a pixel up, to the right, and down to a point of `outer`."""
-    first = int(hole[:, 0].argmax())
-    x, y = hole[first]
-    along = y + _BESIDE
-    start = max(one[1] for one in _crossings(hole, along))
-    edge, reached = min((one for one in _crossings(outer, along) if one[1] > start), key=lambda one: one[1])
-    if outer[edge, 1] > along:  # the end of the edge that lies on the line through the centres
-        edge = (edge + 1) % len(outer)
-    way = np.array([[min(reached, outer[edge, 0]) - _ASIDE, along], [x + _ASIDE, along]])
-    around = np.concatenate([hole[first:], hole[: first + 1]])
-    return np.concatenate([outer[: edge + 1], way, around, way[::-1], outer[edge:]])
+def _legs(points: Ring, holes: Sequence[_Hole]) -> Iterator[Ring | int]:
+    """A way along a ring that turns aside to each of its holes: points, and the number of a hole where that has to be walked around.
+
+    Args:
+        holes: in the order of the points at which they hang.
+    """
+    last = 0
+    for at, number, way in holes:
+        yield points[last : at + 1]
+        yield way
+        yield number
+        yield way[::-1]
+        last = at
+    yield points[last:]
 
 
-def _crossings(ring: Ring, y: float) -> list[tuple[int, float]]:
-    """Where a ring crosses the height y: the number of the edge, which begins at the point of that number, and x."""
-    following = np.roll(ring, -1, axis=0)
-    edges = np.flatnonzero((ring[:, 1] > y) != (following[:, 1] > y))
-    share = (y - ring[edges, 1]) / (following[edges, 1] - ring[edges, 1])
-    x = ring[edges, 0] + share * (following[edges, 0] - ring[edges, 0])
-    return list(zip(map(int, edges), map(float, x), strict=True))
+def _hanging(rings: Sequence[Ring]) -> tuple[dict[int, list[_Hole]], dict[int, int]]:
+    """For each ring the holes that hang on it, and for each hole its outermost point, at which its channel ends."""
+    whole, follow = np.concatenate(rings), _neighbours(rings)[1]
+    low, high = np.minimum(whole[:, 1], whole[follow, 1]), np.maximum(whole[:, 1], whole[follow, 1])
+    row = np.ceil(low - _BESIDE)  # an edge lies within a pixel, so that it crosses one such line at most
+    edges = np.flatnonzero(row + _BESIDE < high)
+    start, end = whole[edges], whole[follow[edges]]
+    share = (row[edges] + _BESIDE - start[:, 1]) / (end[:, 1] - start[:, 1])
+    x = start[:, 0] + share * (end[:, 0] - start[:, 0])
+    wide = whole[:, 0].max() + 1
+    keys = row[edges] * wide + x
+    order = np.argsort(keys)
+    begins = np.cumsum([0, *(len(ring) for ring in rings)])
+    hanging: dict[int, list[_Hole]] = defaultdict(list)
+    firsts: dict[int, int] = {}
+    for number, hole in enumerate(rings[1:], 1):
+        firsts[number] = int(hole[:, 0].argmax())
+        reach, y = hole[firsts[number]]
+        crossing = int(order[np.searchsorted(keys, y * wide + reach, side="right", sorter=order)])
+        point = int(edges[crossing])
+        point = int(follow[point]) if whole[point, 1] > y + _BESIDE else point  # the end of the edge on the line through the centres
+        on = int(np.searchsorted(begins, point, side="right")) - 1
+        way = np.array([[min(x[crossing], whole[point, 0]) - _ASIDE, y + _BESIDE], [reach + _ASIDE, y + _BESIDE]])
+        hanging[on].append((point - int(begins[on]), number, way))
+    hanging[0].sort(key=lambda one: one[0])
+    return hanging, firsts

@@ -15,13 +15,15 @@ from segpipe.dicom.plane import Plane
 from segpipe.dicom.terms import colour_of
 from segpipe.dicom.writing.picture import Picture, Tile, sheet
 from segpipe.dicom.writing.record import MAKER, Record, clock, day, short_text
+from segpipe.dicom.writing.remarks import LONG_TEXT
 from segpipe.dicom.writing.seg import reference
 from segpipe.dicom.writing.source import Source
 
-WARNING = "Made by research software. Not for diagnosis."
 _STORAGE = "1.2.840.10008.5.1.4.1.1.7"
 _SHOWN, _COLUMNS = 6, 3
 _NAME_LONGEST = 24
+_MOST_DRAWN = 800
+"""Characters of remarks in the picture; all of them stand in its comments."""
 _LETTERS = (("R", "L"), ("A", "P"), ("F", "H"))
 """Where each axis of the patient begins and ends, LPS+ (PS3.3 C.7.6.1.1.1)."""
 
@@ -48,7 +50,7 @@ def overview(record: Record, segments: NDArray[Any], volumes_ml: dict[int, float
     ds.InstanceNumber, ds.PatientOrientation, ds.Laterality = 1, "", ""  # of several slices
     ds.ContentDate, ds.ContentTime = day(record.when), clock(record.when)
     ds.BurnedInAnnotation, ds.LossyImageCompression = "NO", "00"
-    ds.ImageComments = WARNING
+    ds.ImageComments = record.remarks(LONG_TEXT)
     ds.DerivationDescription = f"Slices with the labels of {record.model_name}"
     ds.SourceImageSequence = [reference(record.source.planes[number]) for number in chosen]
     ds.Rows, ds.Columns = picture.shape[:2]
@@ -102,7 +104,7 @@ def _picture(record: Record, segments: NDArray[Any], volumes_ml: dict[int, float
         (f"{_clipped(short_text(label.name))}  {volumes_ml[number]:.4g} ml", colour_of(number - 1, label)) for number, label in numbered
     ]
     found = [entry for number, entry in enumerate(legend, 1) if volumes_ml[number]]
-    lines = [f"{record.model_name}, version {record.maker.version}", WARNING]
+    lines = [f"{record.model_name}, version {record.maker.version}", record.remarks(_MOST_DRAWN)]
     if record.source.blended:
         lines.insert(0, "Volumes count slices that were blended in.")
     if not found:

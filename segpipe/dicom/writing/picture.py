@@ -46,6 +46,7 @@ def sheet(tiles: Sequence[Tile], legend: Sequence[tuple[str, Colour]], lines: Se
 
     Args:
         legend: text and colour of each segment, number 1 first.
+        lines: broken between words where they are wider than the sheet.
     """
     low, high = np.percentile(np.concatenate([tile.values.ravel() for tile in tiles]), _PERCENTILES)
     colours = [colour for _, colour in legend]
@@ -54,6 +55,7 @@ def sheet(tiles: Sequence[Tile], legend: Sequence[tuple[str, Colour]], lines: Se
     rows = -(-len(tiles) // columns)
     entry, across = _TEXT + _MARGIN, max(_NARROWEST, min(columns, len(tiles)) * (width + _MARGIN) + _MARGIN)
     several = max(1, across // _TILE)
+    lines = [part for line in lines for part in _wrapped(line, across - 2 * _MARGIN)]
     below = (-(-len(legend) // several) + len(lines)) * entry + _MARGIN
     whole = Image.new("RGB", (across, rows * (height + _MARGIN) + _MARGIN + below))
     draw = ImageDraw.Draw(whole)
@@ -107,6 +109,18 @@ def _letters(picture: Image.Image, ends: tuple[str, str, str, str]) -> None:
     places = ((4, middle_y, "lm"), (middle_x, 4, "mt"), (picture.width - 4, middle_y, "rm"), (middle_x, picture.height - 4, "mb"))
     for letter, (x, y, anchor) in zip(ends, places, strict=True):
         draw.text((x, y), letter, _WHITE, font, anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """A text in lines of at most `width` pixels, but for longer words."""
+    font, found = _font(_TEXT), [""]
+    for word in text.split():
+        longer = f"{found[-1]} {word}".strip()
+        if found[-1] and font.getlength(longer) > width:
+            found.append(word)
+        else:
+            found[-1] = longer
+    return found
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

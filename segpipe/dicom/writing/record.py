@@ -15,6 +15,7 @@ from segpipe import __version__
 from segpipe.dicom.library import pydicom, quiet
 from segpipe.dicom.terms import SegmentLabel
 from segpipe.dicom.writing.patient import UNICODE, adopt
+from segpipe.dicom.writing.remarks import headline, remarks
 from segpipe.dicom.writing.source import Source
 from segpipe.dicom.writing.uids import uid_of
 from segpipe.dicom.writing.wanted import Kind, Wanted
@@ -30,17 +31,19 @@ _DIGITS = 16
 
 @dataclass(frozen=True)
 class Maker:
-    """The model that has made a label map.
+    """The model that has made a label map, and what it warned of.
 
     Attributes:
         task: name of the task.
         sha256: of the model file, of several joined by `+`.
         options: what else the label map depends on.
+        warnings: what was repaired in the scan, and how it or its volumes are unlike those of the training, one phrase each.
     """
 
     task: str
     sha256: str
     options: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -89,7 +92,7 @@ class Record:
             "manufacturer_model_name": self.model_name,
             "software_versions": __version__,
             "device_serial_number": self.maker.version,
-            "series_description": self.wanted.describe(kind, self.maker.task),
+            "series_description": self.wanted.describe(kind, self.maker.task, headline(self.maker.warnings)),
             "content_date": self.when.date(),
             "content_time": self.when.time(),
             "specific_character_set": UNICODE,
@@ -99,6 +102,10 @@ class Record:
     def model_name(self) -> str:
         """Of the algorithm."""
         return short_text(f"{MAKER} {self.maker.task}")
+
+    def remarks(self, most: int) -> str:
+        """See `remarks.remarks`."""
+        return remarks(self.maker.warnings, most)
 
     def finish(self, ds: Any) -> bytes:
         """Give an object its patient, study and dates; the bytes of its file.

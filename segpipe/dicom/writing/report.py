@@ -8,11 +8,13 @@ from segpipe.dicom.library import quiet
 from segpipe.dicom.terms import UNCODED, Code
 from segpipe.dicom.writing.highdicom_library import coded, highdicom
 from segpipe.dicom.writing.record import MAKER, Record, short_text
+from segpipe.dicom.writing.remarks import NOT_FOR_DIAGNOSIS
 from segpipe.dicom.writing.seg import lean
 from segpipe.dicom.writing.uids import uid_of
 
 _NATIVE = "1.2.840.10008.1.2.1"
 _ML = Code("ml", "UCUM", "ml")
+_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 _SIDES = ("7771000", "24028007", "51440002")
 """Left, right, bilateral in SNOMED CT (PS3.16, CID 244)."""
 _DIGITS = 7
@@ -45,6 +47,7 @@ def report(record: Record, segmentation: Any, volumes_ml: dict[int, float]) -> A
             imaging_measurements=[_volume(record, segmentation, number, ml) for number, ml in volumes_ml.items()],
             title=codes.DCM.ImagingMeasurementReport,
         )
+        content[0].ContentSequence.append(_remarks(record))
         return sr.EnhancedSR(
             evidence=[lean(segmentation), *(lean(header) for header in record.source.headers)],
             content=content[0],
@@ -53,6 +56,22 @@ def report(record: Record, segmentation: Any, volumes_ml: dict[int, float]) -> A
             transfer_syntax_uid=_NATIVE,
             **record.series("sr"),
         )
+
+
+def _remarks(record: Record) -> Any:
+    """That it is no diagnosis, and each warning, as comments among the qualitative evaluations (TID 1500, rows 12 and 14)."""
+    sr = highdicom().sr
+    from pydicom.sr.codedict import codes
+
+    contains = sr.RelationshipTypeValues.CONTAINS
+    container = sr.ContainerContentItem(name=coded(_EVALUATIONS), relationship_type=contains)
+    container.ContentSequence = sr.ContentSequence(
+        [
+            sr.TextContentItem(name=codes.DCM.Comment, value=text, relationship_type=contains)
+            for text in (NOT_FOR_DIAGNOSIS, *record.maker.warnings)
+        ]
+    )
+    return container
 
 
 def _volume(record: Record, segmentation: Any, number: int, ml: float) -> Any:

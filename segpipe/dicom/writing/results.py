@@ -18,6 +18,7 @@ from segpipe.dicom.said import texts_of
 from segpipe.dicom.terms import SegmentLabel
 from segpipe.dicom.writing.overview import digest_of_pictures, overview
 from segpipe.dicom.writing.record import Maker, Record, plain_faults
+from segpipe.dicom.writing.remarks import LONG_TEXT, remarks
 from segpipe.dicom.writing.report import report
 from segpipe.dicom.writing.seg import numbered, segmentation
 from segpipe.dicom.writing.source import Source
@@ -48,7 +49,7 @@ def record_of(source: Source, labels: NDArray[Any], table: Sequence[SegmentLabel
     if labels.shape != source.grid.shape:
         raise GeometryError(f"the label map has {labels.shape} voxels; must have those of its series, {source.grid.shape}")
     words = [maker.task, maker.sha256, maker.options, wanted.seg_type, wanted.description, str(wanted.number), __version__]
-    words += [repr(label) for label in table]
+    words += [repr(label) for label in table] + [remarks((), LONG_TEXT), *maker.warnings]
     key = content_key(_origin(source), labels, words)
     picture = digest_of_pictures(source, source.on_planes(numbered(labels, tuple(table)))) if "sc" in wanted.kinds else ""
     return Record(source, tuple(table), wanted, maker, key, when, picture)

@@ -13,6 +13,7 @@ from segpipe.dicom.terms import UNCODED, SegmentLabel, colour_of
 from segpipe.dicom.writing.highdicom_library import coded, highdicom
 from segpipe.dicom.writing.patient import adopt, only
 from segpipe.dicom.writing.record import MAKER, Record, short_text
+from segpipe.dicom.writing.remarks import LONG_TEXT, SHORT_TEXT, headline
 from segpipe.dicom.writing.source import GEOMETRY, Source
 
 _RLE = "1.2.840.10008.1.2.5"
@@ -59,13 +60,14 @@ def segmentation(record: Record, segments: NDArray[Any]) -> Any:
             plane_orientation=library.PlaneOrientationSequence("PATIENT", source.first.orientation),
             plane_positions=[library.PlanePositionSequence("PATIENT", plane.position) for plane in planes],
             content_label="SEGMENTATION",
-            content_description=record.model_name,
+            content_description=short_text(f"{headline(record.maker.warnings)}; {record.model_name}"),
             content_creator_name=f"{MAKER}^",
             **record.series("dicom-seg"),
         )
     ds.DimensionOrganizationSequence[0].DimensionOrganizationUID = record.uid("dicom-seg", "dimensions")
     for item in ds.DimensionIndexSequence:
         item.DimensionOrganizationUID = record.uid("dicom-seg", "dimensions")
+    ds.ImageComments = record.remarks(LONG_TEXT)
     _refer(ds, source)
     if labelmap:
         ds.compress(_RLE, encoding_plugin="pydicom", generate_instance_uid=False)  # GDCM's encoder ends the process on small frames
@@ -99,6 +101,7 @@ def _described(record: Record, number: int, label: SegmentLabel) -> Any:
         modifier = library.sr.CodedConcept.from_code(coded(term.modifier))
         item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [modifier]
     item.SegmentAlgorithmName = record.model_name
+    item.SegmentDescription = record.remarks(SHORT_TEXT)
     return item
 
 

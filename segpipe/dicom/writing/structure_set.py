@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from segpipe import __version__
+from segpipe.dicom.identity import series_name
 from segpipe.dicom.library import pydicom
 from segpipe.dicom.plane import Plane
 from segpipe.dicom.terms import UNCODED, Code, SegmentLabel, colour_of
+from segpipe.dicom.writing.contour_items import contour_items
 from segpipe.dicom.writing.contours import Ring, outlines
 from segpipe.dicom.writing.record import MAKER, Record, clock, day, short_text
-from segpipe.dicom.writing.seg import reference
+from segpipe.dicom.writing.remarks import SHORT_TEXT
+from segpipe.errors import DataError
+
+log = logging.getLogger(__name__)
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1.481.3"
 _STUDY = "1.2.840.10008.3.1.2.3.1"
 """A retired class, which readers of structure sets still look for."""
-_CLOSED = "CLOSED_PLANAR"
+_MANY = 10_000
+_MOST_POINTS = 20_000_000
+"""Of 30 bytes each."""
+_Outlined = list[tuple[Plane, list[Ring]]]
+"""Each slice and the outlines in it."""
 
 
 def structure_set(record: Record, segments: NDArray[Any]) -> Any:
@@ -26,6 +35,9 @@ def structure_set(record: Record, segments: NDArray[Any]) -> Any:
 
     Args:
         segments: (planes, rows, columns) of segment numbers, see `numbered`.
+
+    Raises:
+        DataError: there are more outlines than such a file can be worked with.
     """
     ds, words = pydicom().Dataset(), record.series("rtstruct")
     ds.SOPClassUID, ds.SOPInstanceUID = _STORAGE, words["sop_instance_uid"]
@@ -35,14 +47,17 @@ def structure_set(record: Record, segments: NDArray[Any]) -> Any:
     ds.DeviceSerialNumber = words["device_serial_number"]
     ds.InstanceNumber = 1
     ds.StructureSetLabel, ds.StructureSetName = "SEGMENTATION", record.model_name
+    ds.StructureSetDescription = record.remarks(SHORT_TEXT)
     ds.StructureSetDate, ds.StructureSetTime = day(record.when), clock(record.when)
     ds.ApprovalStatus = "UNAPPROVED"
     ds.FrameOfReferenceUID, ds.PositionReferenceIndicator = record.source.first.frame_of_reference, ""
     ds.ReferencedFrameOfReferenceSequence = [_frame_of_reference(record)]
-    numbers = range(1, len(record.labels) + 1)
-    ds.StructureSetROISequence = [_region(record, number) for number in numbers]
-    ds.ROIContourSequence = [_contours(record, number, segments == number) for number in numbers]
+    ds.StructureSetROISequence = [_region(record, number) for number in _numbers(record)]
+    regions = enumerate(zip(record.labels, _outlined(record, segments), strict=True), 1)
+    ds.ROIContourSequence = [_contours(number, label, slices) for number, (label, slices) in regions]
     ds.RTROIObservationsSequence = [_observation(number, label) for number, label in enumerate(record.labels, 1)]
+    ds.file_meta = pydicom().dataset.FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = pydicom().uid.ImplicitVRLittleEndian  # where VRs are told, a contour ends at 64 KiB (PS3.5 7.1.2)
     return ds
 
 
@@ -68,6 +83,7 @@ def _region(record: Record, number: int) -> Any:
         ROINumber=number,
         ReferencedFrameOfReferenceUID=record.source.first.frame_of_reference,
         ROIName=short_text(label.name) or f"label {label.value}",
+        ROIDescription=record.remarks(SHORT_TEXT),
         ROIGenerationAlgorithm="AUTOMATIC",
         ROIGenerationDescription=record.model_name,
     )
@@ -87,27 +103,33 @@ def _coded(code: Code) -> Any:
     return _item(CodeValue=code.value, CodingSchemeDesignator=code.scheme, CodeMeaning=code.meaning)
 
 
-def _contours(record: Record, number: int, mask: NDArray[np.bool_]) -> Any:
-    item = _item(ROIDisplayColor=list(colour_of(number - 1, record.labels[number - 1])), ReferencedROINumber=number)
-    rings = [(plane, ring) for plane, own in zip(record.source.planes, mask, strict=True) for ring in outlines(own)]
-    if rings:
-        item.ContourSequence = [_contour(order, plane, ring) for order, (plane, ring) in enumerate(rings, 1)]
+def _outlined(record: Record, segments: NDArray[Any]) -> list[_Outlined]:
+    """The outlines of each label, slice by slice.
+
+    Raises:
+        DataError: there are more points than such a file can be worked with.
+    """
+    planes = record.source.planes
+    each = [[(plane, outlines(own == number)) for plane, own in zip(planes, segments, strict=True)] for number in _numbers(record)]
+    rings = [ring for slices in each for _, found in slices for ring in found]
+    points = sum(map(len, rings))
+    what = f"its label map has {len(rings)} outlines of {points} points, as noise has"
+    if points > _MOST_POINTS:
+        raise DataError(f"{what}; must be at most {_MOST_POINTS} points: look at the label map, or leave rtstruct out of --format")
+    if len(rings) > _MANY:
+        log.warning("%s: %s; programs may take minutes to open the structure set", series_name(record.source.first), what)
+    return each
+
+
+def _numbers(record: Record) -> range:
+    """Of the regions, from 1."""
+    return range(1, len(record.labels) + 1)
+
+
+def _contours(number: int, label: SegmentLabel, slices: _Outlined) -> Any:
+    item = _item(ROIDisplayColor=list(colour_of(number - 1, label)), ReferencedROINumber=number)
+    value = contour_items(slices)
+    if value:
+        tag = pydicom().tag.Tag("ContourSequence")
+        item[tag] = pydicom().dataelem.DataElement(tag, "OB", value)  # bytes, which are written as they are; implicit VR tells no kind
     return item
-
-
-def _contour(number: int, plane: Plane, ring: Ring) -> Any:
-    return _item(
-        ContourImageSequence=[reference(plane)],
-        ContourGeometricType=_CLOSED,
-        NumberOfContourPoints=len(ring),
-        ContourNumber=number,
-        ContourData=[f"{value:.4f}" for value in in_patient(plane, ring).ravel()],
-    )
-
-
-def in_patient(plane: Plane, ring: Ring) -> NDArray[np.float64]:
-    """(N, 3) mm, LPS+, of points of a slice (PS3.3 equation C.7.6.2.1-1)."""
-    orientation, spacing = np.array(plane.orientation, dtype=np.float64), np.array(plane.spacing, dtype=np.float64)
-    along_row, along_column = orientation[:3] * spacing[1], orientation[3:] * spacing[0]
-    place: NDArray[np.float64] = np.array(plane.position) + ring[:, :1] * along_row + ring[:, 1:] * along_column
-    return place

@@ -62,12 +62,15 @@ class Wanted:
         extras += [hashlib.blake2b(self.description.encode(), digest_size=_HASH_BYTES).hexdigest()] if self.description else []
         return "dicom=" + ",".join([*self.kinds, *extras])
 
-    def describe(self, kind: Kind, task: str) -> str:
-        """The series description of a kind."""
-        word = _WORDS[kind]
-        room = _LONGEST - len(word) - 1
+    def describe(self, kind: Kind, task: str, remark: str) -> str:
+        """The series description of a kind.
+
+        Args:
+            remark: ends it, unless the description was given: archives sort by that.
+        """
+        end = f" {_WORDS[kind]}" if self.description else f" {_WORDS[kind]}, {remark}"
         text = self.description or " ".join(f"segpipe {task}".replace("\\", "/").split())
-        return f"{text[:room].rstrip()} {word}"
+        return f"{text[: _LONGEST - len(end)].rstrip()}{end}"
 
     def series_number(self, kind: Kind, source: int | None) -> int:
         """The series number of a kind: thousands of the source's, so that results stand below what they were made of."""

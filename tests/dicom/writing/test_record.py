@@ -51,6 +51,7 @@ def test_another_day_is_the_same_object_and_another_model_label_map_or_word_is_n
         record(source, other, KINDS),
         record(source, labels, KINDS, maker=replace(MAKER, sha256="cd" * 32)),
         record(source, labels, KINDS, maker=replace(MAKER, options="tta")),
+        record(source, labels, KINDS, maker=replace(MAKER, warnings=("spacing",))),
         record(source, labels, KINDS, table=TABLE[:1]),
         record(source, labels, KINDS, description="other"),
         record(source, labels, KINDS, number=7),
@@ -215,7 +216,7 @@ def test_series_are_numbered_and_described_as_wanted(scan: tuple[Any, Any], tmp_
     ]
     usual = [read(path) for path in written(source, labels, tmp_path, *KINDS)]
     assert [(ds.SeriesNumber, ds.SeriesDescription) for ds in usual][:2] == [
-        (3001, "segpipe prostate segmentation"),
-        (3002, "segpipe prostate contours"),
+        (3001, "segpipe prostate segmentation, not for diagnosis"),
+        (3002, "segpipe prostate contours, not for diagnosis"),
     ]
     assert len({ds.SeriesInstanceUID for ds in own + usual}) == 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from segpipe.dicom.writing import structure_set
+from segpipe.errors import DataError
 from tests.dicom.series import Made, Series, enhanced, signed_axes, turned
 from tests.dicom.writing.given import blobs, faults, given, laid, needs_highdicom, read, written
 from tests.dicom.writing.test_contours import within
@@ -50,6 +53,41 @@ def test_holes_and_parts_come_back_voxel_for_voxel(way: Series, tmp_path: Path) 
     assert np.array_equal(masks["PZ"], labels == 1)
     assert np.array_equal(masks["TZ"], labels == 7)
     assert faults(path) == []
+
+
+def test_noise_and_an_outline_of_more_than_64_kib_come_back_voxel_for_voxel(tmp_path: Path) -> None:
+    way = Series(size=(100, 104), heights=[0.0, 2.5, 5.0])
+    made = way.write(tmp_path / "in")
+    labels = (np.random.default_rng(3).random(made.stored.shape) < 0.3).astype(np.uint8)
+    labels[1] = 7 * (np.indices(labels.shape[1:]).sum(axis=0) % 2)
+    labels[1, ::2] = 7  # one part of half of all pixels
+    source, numbers = given(tmp_path / "in")
+    (path,) = written(source, laid(labels, numbers), tmp_path, "rtstruct")
+    assert faults(path) == []
+    ds = read(path)
+    longest = max(contour.NumberOfContourPoints for item in ds.ROIContourSequence for contour in item.ContourSequence)
+    assert longest * 3 * len("-10.0000") > 2**16
+    assert [contour.ContourNumber for contour in ds.ROIContourSequence[0].ContourSequence] == list(
+        range(1, len(ds.ROIContourSequence[0].ContourSequence) + 1)
+    )
+    masks = rasterised(ds, way, made)
+    assert np.array_equal(masks["PZ"], labels == 1)
+    assert np.array_equal(masks["TZ"], labels == 7)
+
+
+def test_many_outlines_are_told_and_too_many_are_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Series(size=(100, 104), heights=[0.0, 2.5, 5.0]).write(tmp_path / "in")
+    source, numbers = given(tmp_path / "in")
+    labels = (np.random.default_rng(3).random(numbers.shape) < 0.2).astype(np.uint8)
+    monkeypatch.setattr(structure_set, "_MANY", 100)
+    written(source, labels, tmp_path, "rtstruct")
+    (told,) = caplog.messages
+    assert re.fullmatch(r"\w+_3: its label map has \d{4} outlines of \d{5} points, as noise has; programs may take .*", told)
+    monkeypatch.setattr(structure_set, "_MOST_POINTS", 1000)
+    with pytest.raises(DataError, match=r"must be at most 1000 points: look at the label map, or leave rtstruct out"):
+        written(source, labels, tmp_path, "rtstruct")
 
 
 def test_each_contour_refers_to_its_slice_also_to_a_frame(tmp_path: Path) -> None:

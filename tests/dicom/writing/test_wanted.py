@@ -41,7 +41,7 @@ def test_numbers_and_descriptions_stay_within_their_limits() -> None:
     assert [wanted.series_number(kind, None) for kind in KINDS] == [9001, 9002, 9003, 9004]
     assert wanted.series_number("dicom-seg", 2**31 - 1) == 9001
     assert wanted.series_number("sc", 12) == 12004
-    assert len(wanted.describe("dicom-seg", "t" * 100)) == 64
+    assert len(wanted.describe("dicom-seg", "t" * 100, "not for diagnosis")) == 64
 
 
 def test_files_are_named_for_the_case() -> None:
