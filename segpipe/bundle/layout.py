@@ -20,7 +20,7 @@ FOLDERS = ("configs", "docs", "licences", "models", "samples", IMAGES, LABELS)
 MODELS = (MODEL, "models/model.pt2", "models/model.onnx")
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){0,2}")
+VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){0,2}", re.ASCII)
 SAMPLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 LONGEST_NAME = 64
 

@@ -20,8 +20,9 @@ import torch
 from torch import nn
 
 from segpipe.bundle.layout import CARD, DOCUMENT, INFERENCE, LICENCES, METADATA, MODEL, MODELHUB, PAGE
+from segpipe.bundle.open import open_package
+from segpipe.bundle.prove import prove
 from segpipe.bundle.unpack import model_in
-from segpipe.bundle.verify import verify
 from segpipe.errors import ConfigError, SegpipeError
 from tests.bundle.conftest import change_document, put
 
@@ -278,7 +279,8 @@ def test_a_hostile_folder_is_refused_in_one_line(attack: str, folder: Path, tmp_
 
 def refused(path: Path, word: str) -> None:
     with pytest.raises(SegpipeError) as caught:
-        verify(path, "cpu")
+        package = open_package(path)
+        prove(package, path, "cpu")
     text = str(caught.value)
     assert word in text
     assert str(path) in text
