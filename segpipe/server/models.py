@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segpipe.bundle.contents import is_package
 from segpipe.bundle.facts import envelope_of, labels_of
 from segpipe.bundle.layout import LONGEST_NAME, MODEL, PAGE
-from segpipe.bundle.open import open_package
+from segpipe.bundle.load import find_model
+from segpipe.bundle.open import Package
 from segpipe.bundle.unpack import folder_of
 from segpipe.errors import ConfigError, ModelError
 from segpipe.package.archive import checked_records
@@ -122,7 +122,7 @@ def _sample_to_json(model: str, sample: Sample) -> dict[str, Any]:
 
 
 def read_models(paths: Sequence[Path]) -> dict[str, Served]:
-    """Every model by its id; packages are looked through, and archives unpacked into the cache.
+    """Every model by its id; packages, also those given as `NAME@VERSION`, are looked through, and archives unpacked into the cache.
 
     Raises:
         ModelError: one is refused, or no model.
@@ -130,7 +130,8 @@ def read_models(paths: Sequence[Path]) -> dict[str, Served]:
     """
     found: dict[str, Served] = {}
     for path in paths:
-        served = _of_package(path) if is_package(path) else _of_file(path)
+        model = find_model(path)
+        served = _of_file(model.path) if model.package is None else _of_package(model.package)
         if served.id in found:
             raise ConfigError(
                 f"{path}: is called {served.id}, as {found[served.id].file} is; one server serves one of a name: leave one out"
@@ -139,8 +140,7 @@ def read_models(paths: Sequence[Path]) -> dict[str, Served]:
     return found
 
 
-def _of_package(path: Path) -> Served:
-    package = open_package(path)
+def _of_package(package: Package) -> Served:
     folder, document = folder_of(package), package.document
     plan = _plan(folder / MODEL, _document(folder / MODEL))
     samples = tuple(Sample(one["name"], tuple(folder / name for name in one["images"])) for one in document["samples"])
@@ -148,8 +148,7 @@ def _of_package(path: Path) -> Served:
     return Served(document["name"], document["version"], folder / MODEL, sha256, plan, labels, envelope, document, folder, samples)
 
 
-def _of_file(path: Path) -> Served:
-    file = path / "model.ts" if path.is_dir() else path
+def _of_file(file: Path) -> Served:
     document = _document(file)
     plan = _plan(file, document)
     name = re.sub(r"[^a-z0-9]+", "-", plan.task.lower()).strip("-")[:LONGEST_NAME] or _TASK

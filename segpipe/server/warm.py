@@ -62,4 +62,4 @@ class Warm:
     def _order(self, served: Served) -> Order:
         how = dataclasses.asdict(self._settings.computing)
         level = logging.getLogger("segpipe").getEffectiveLevel()
-        return Order(models=(str(served.file),), out=str(self._jobs), format="nii.gz", level=level, **how)
+        return Order(models=(str(served.file),), hashes=(served.sha256,), out=str(self._jobs), format="nii.gz", level=level, **how)

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ pytest.importorskip("fastapi")
 pytest.importorskip("requests")
 
 from segpipe.geometry.grid import Grid, Volume
+from segpipe.io.itk import simple_itk
 from segpipe.io.read import read_label, read_volume
 from segpipe.io.write import write_label_map, write_volume
+from tests.dicom.series import Series, turned
+from tests.inference.conftest import blocks
 from tests.server.conftest import Server
 
 MODEL = "blocks-thresholds"
@@ -361,3 +365,28 @@ def test_plugins_sign_in_with_the_token_for_a_password(package: Path, tmp_path: 
     assert signed.ask("GET", "/auth/token/valid")[0] == 200
     assert signed.ask("GET", "/info/")[0] == 200
     assert running.stop() == 0
+
+
+@pytest.mark.parametrize(("axes", "heights"), [(turned(0, 0, 12), 1), (turned(70, 20, -30), 1), (((-1.0, 0, 0), (0, 1.0, 0)), -1)])
+def test_ohif_gets_a_series_in_the_order_in_which_itk_reads_it(axes: Any, heights: int, slicer: Slicer, tmp_path: Path) -> None:
+    """OHIF's plugin lays the bytes over its own volume and looks at no place; MONAI Label gives it ITK's order."""
+    sitk = simple_itk()
+    stored = blocks((13, 11, 9))[0].T.clip(0, 1).astype(np.uint16)  # (K, rows, columns)
+    Series(axes=axes, stored=stored, size=stored.shape[1:], heights=[heights * 2.5 * k for k in range(9)]).write(tmp_path / "series")
+    with zipfile.ZipFile(tmp_path / "series.zip", "w") as archive:
+        for path in (tmp_path / "series").iterdir():
+            archive.write(path, path.name)
+    slicer.put("1.2.3.0", tmp_path / "series.zip")
+    answer = ohif(slicer.port, "1.2.3.0")
+    assert answer.status_code == 200, answer.text
+    (tmp_path / "back.nrrd").write_bytes(as_ohif_reads(answer)[1])
+    found = sitk.ReadImage(str(tmp_path / "back.nrrd"))
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / "series")))
+    scan = reader.Execute()
+    assert found.GetSize() == scan.GetSize()
+    np.testing.assert_allclose(found.GetOrigin(), scan.GetOrigin(), atol=1e-3)
+    np.testing.assert_allclose(found.GetDirection(), scan.GetDirection(), atol=1e-6)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found) == ORGAN, sitk.GetArrayFromImage(scan) == 1)
+    status, data, headers = slicer.form("POST", f"/infer/{MODEL}?image=1.2.3.0&output=dicom_seg", {"params": "{}"}, {})
+    assert (status, headers["content-type"], data[128:132]) == (200, "application/dicom", b"DICM")
