@@ -128,11 +128,15 @@ def _add_predict(routes: APIRouter, service: Service) -> None:
 
 def _submitted(service: Service, draft: Draft, form: Form, model: str) -> Job:
     served = service.model(model)
-    return service.submit(draft, served, _in_order(form, served), form.flag("tta"))
+    return service.submit(draft, served, in_order(form, served), form.flag("tta"))
 
 
-def _in_order(form: Form, served: Served) -> list[Sent]:
-    """One file, or one a channel by the names of their fields."""
+def in_order(form: Form, served: Served) -> list[Sent]:
+    """One file, or one a channel by the names of their fields, in the model's order.
+
+    Raises:
+        RequestError: the fields are not those of the model.
+    """
     if len(form.files) == 1 and form.files[0].field in (_FILE, *(channel.lower() for channel in served.channels)):
         return form.files
     by_name = {sent.field.lower(): sent for sent in form.files}

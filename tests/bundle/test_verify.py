@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from segpipe.bundle.open import open_package
 from segpipe.bundle.verify import Limits, verify
 from segpipe.errors import ModelError
 from tests.bundle.conftest import change_document
@@ -41,6 +44,29 @@ def test_a_network_that_fails_is_told_in_one_line(folder: Path) -> None:
         verify(folder, "cpu")
     assert str(caught.value).isprintable()
     assert str(folder) in str(caught.value)
+
+
+def test_a_network_that_ends_its_process_is_told_in_one_line(folder: Path) -> None:
+    """As a crash in torch does; here somebody else ends it."""
+    code_with(ENDLESS)(folder)
+
+    def ends() -> None:
+        end = time.monotonic() + 60
+        while not (children := psutil.Process().children()) and time.monotonic() < end:
+            time.sleep(0.05)
+        children[0].send_signal(signal.SIGSEGV)
+
+    thread = threading.Thread(target=ends)
+    thread.start()
+    with pytest.raises(ModelError, match="refused: the process that ran its network crashed .SIGSEGV."):
+        verify(folder, "cpu", Limits(seconds=60))
+    thread.join()
+
+
+def test_samples_that_unpack_to_too_much_together_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segpipe.bundle.open.MOST_BYTES", 3000)  # each of the two has less
+    with pytest.raises(ModelError, match="its samples unpack to more than 3000 bytes"):
+        open_package(folder)
 
 
 def test_a_package_that_changes_before_the_process_looks_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,9 @@ pytest.importorskip("fastapi")
 from segpipe.bundle.layout import MODELHUB
 from segpipe.bundle.open import open_package
 from segpipe.io.read import read_label
+from segpipe.server.faults import RequestError
+from segpipe.server.modelhub import in_order
+from segpipe.server.upload import Form, Sent
 from tests.server.conftest import Server
 
 SAMPLE = "sample-01.nii.gz"
@@ -85,3 +90,12 @@ def test_what_is_wrong_is_told_as_modelhub_tells_it(served: Server, scan: Path, 
     for answer in answers:
         assert answer.status_code in (400, 404, 422), answer.text
         assert set(answer.json()) == {"error"}
+
+
+def test_several_channels_are_told_apart_by_their_fields() -> None:
+    served: Any = SimpleNamespace(channels=("T2", "ADC"))
+    files = [Sent("adc", "b.nii.gz", Path("b")), Sent("t2", "a.nii.gz", Path("a"))]
+    assert [sent.name for sent in in_order(Form({}, files), served)] == ["a.nii.gz", "b.nii.gz"]
+    for wrong in ([files[0], files[0]], [files[0], Sent("file", "a", Path("a"))], [Sent("x", "a", Path("a"))], []):
+        with pytest.raises(RequestError, match="t2, adc"):
+            in_order(Form({}, wrong), served)
