@@ -179,7 +179,7 @@ def test_a_corrected_label_map_becomes_a_case_that_can_be_trained_on(server: Ser
     job = server.ended(server.send(tmp_path / "scan.nii.gz", model="test")["id"])
     address = f"/v1/jobs/{job['id']}/correction"
     predicted = nib.Nifti1Image.from_bytes(gzip.decompress(server.result(job["id"])))
-    array = np.array(predicted.dataobj)
+    array = np.asarray(predicted.dataobj).copy()
     array[0, 0, 0] = 255
 
     def sent(values: Any, affine: Any = predicted.affine) -> Any:
@@ -188,10 +188,10 @@ def test_a_corrected_label_map_becomes_a_case_that_can_be_trained_on(server: Ser
     assert server.client.get(address).status_code == 404
     assert sent(array).json() == {"id": job["id"], "corrected": True}
     assert np.array_equal(array_in(server.client.get(address).content), array)
-    from segpipe.dataset.load import load_data_set
+    from segpipe.dataset.load import load_dataset
     from segpipe.settings import DatasetSettings
 
-    found = load_data_set(DatasetSettings(root=str(server.data.parent / "corrections")))
+    found = load_dataset(DatasetSettings(root=str(server.data.parent / "corrections")))
     assert [case.name for case in found.cases] == [job["id"]]
     moved = predicted.affine.copy()
     moved[0, 3] += 1.0
