@@ -206,7 +206,8 @@ def _check_before(offered: Pulled, latest: bool) -> None:
     for pulled in before:
         if order_of(pulled.version) == order_of(offered.version) and pulled.sha256 != offered.sha256:
             what = f"{label} is not what it was when it was pulled before (SHA-256 {offered.sha256[:12]}, before {pulled.sha256[:12]})"
-            raise ModelError(f"{offered.hub}: refused: {what}, and versions never change: do not use it, ask who keeps the hub")
+            cure = f"do not use it, ask who keeps the hub; if you made it anew yourself, remove {pulled.note}"
+            raise ModelError(f"{offered.hub}: refused: {what}, and versions never change: {cure}")
         if latest and order_of(pulled.version) > order_of(offered.version):
             what = f"its latest is {label}, though {pulled.name}@{pulled.version} was pulled before"
             raise ModelError(f"{offered.hub}: refused: {what}: ask who keeps the hub, or name the version that you want")

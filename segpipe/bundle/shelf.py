@@ -42,6 +42,12 @@ class Pulled:
         """Where the cache keeps it."""
         return cache_folder() / "archives" / f"{self.sha256}.zip"
 
+    @property
+    def note(self) -> Path:
+        """Where it is noted."""
+        where = hashlib.sha256(self.hub.encode()).hexdigest()[:16]
+        return cache_folder() / _FOLDER / f"{self.name}-{self.version}-{where}.json"
+
 
 def order_of(version: str) -> tuple[int, ...]:
     """Of versions: 1.10 is later than 1.9, and 1 the same as 1.0."""
@@ -55,8 +61,8 @@ def note(pulled: Pulled) -> None:
     Raises:
         ConfigError: the cache cannot be written.
     """
-    where = hashlib.sha256(pulled.hub.encode()).hexdigest()[:16]
-    write_text(own_folder(_FOLDER) / f"{pulled.name}-{pulled.version}-{where}.json", json.dumps(asdict(pulled), indent=2) + "\n")
+    own_folder(_FOLDER)
+    write_text(pulled.note, json.dumps(asdict(pulled), indent=2) + "\n")
 
 
 def notes(name: str) -> list[Pulled]:
