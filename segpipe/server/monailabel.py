@@ -154,7 +154,7 @@ def _answer(service: Service, images: Images, job: Job, params: dict[str, Any], 
 
 
 def _check_bytes(job: Job, params: dict[str, Any]) -> None:
-    """Refuse what OHIF's plugin, which alone asks so, would show as another label: it reads voxels as text in UTF-8."""
+    """Refuse what older plugins of OHIF, which alone ask so, would show as another label: they read voxels as text in UTF-8."""
     if params.get("result_extension") != NRRD or params.get("result_compress", True):
         return
     high = [one for one in job.volumes if one["voxels"] and int(one["value"]) >= _TEXT_ENDS]

@@ -235,7 +235,7 @@ def test_a_label_map_on_another_grid_is_not_kept(slicer: Slicer, scan: Path, tmp
 
 
 def ohif(port: int, image: str, **params: Any) -> Any:
-    """The request of the plugin for OHIF: a form without files."""
+    """The request of the plugin for OHIF as it was until 2024: a form without files, and both parts wanted."""
     import requests
 
     where = f"http://127.0.0.1:{port}/infer/{MODEL}?{urlencode({'image': image, 'output': 'all'})}"
@@ -278,6 +278,22 @@ def test_voxels_that_ohif_would_show_as_another_label_are_not_given_to_it(slicer
     slicer.put("1.2.840.2", scan)
     answer = ohif(slicer.port, "1.2.840.2")
     assert (answer.status_code, "tumour has the value 255" in answer.json()["error"]) == (400, True)
+
+
+def test_ohif_of_today_asks_for_the_file_alone(slicer: Slicer, scan: Path, made: Path, tmp_path: Path) -> None:
+    """As in MONAI Label 0.8.5: bytes, which it sorts by the values that `/info/` tells."""
+    import requests
+
+    slicer.put("1.2.840.3", scan)
+    where = f"http://127.0.0.1:{slicer.port}/infer/{MODEL}?{urlencode({'image': '1.2.840.3', 'output': 'image'})}"
+    asked = {"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False, "restore_label_idx": False}
+    answer = requests.post(where, files={"params": (None, json.dumps(asked))}, timeout=120)
+    assert answer.status_code == 200, answer.text
+    head, _, voxels = answer.content.partition(b"\n\n")
+    assert b"encoding: raw" in head
+    expected = expected_of(made / "folder").array[0]
+    assert np.frombuffer(voxels, np.uint8).tolist() == expected.ravel(order="F").tolist()
+    assert {ORGAN, TUMOUR} <= set(voxels)
 
 
 def test_the_outputs_of_infer(slicer: Slicer, scan: Path, tmp_path: Path) -> None:
