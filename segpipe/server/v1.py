@@ -192,7 +192,7 @@ def _add_results(routes: APIRouter, service: Service) -> None:
 
 
 def _add_corrections(routes: APIRouter, service: Service) -> None:
-    body = {"required": True, "content": {_NIFTI: {"schema": {"type": "string", "format": "binary"}}}}
+    body = {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 
     @routes.put(
         "/jobs/{id}/correction",
