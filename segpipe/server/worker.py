@@ -42,6 +42,8 @@ def main() -> None:
     """Segment what the server orders, until it closes the pipe."""
     from segpipe.inference.worker import converse
 
+    with contextlib.suppress(OSError):  # Linux: where memory is short, rather this process ends than the server
+        Path("/proc/self/oom_score_adj").write_text("800", encoding="ascii")
     converse(_serve)
 
 
