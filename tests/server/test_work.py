@@ -33,7 +33,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("work")
-    server = Server([write_model(folder / "model.ts")], folder / "data", folder / "log", "--timeout", "20")
+    server = Server([write_model(folder / "model.ts")], folder / "data", folder / "log", "--timeout", "12")
     yield server
     assert server.stop() == 0, server.log.read_text()
 
@@ -66,7 +66,7 @@ def test_a_job_that_takes_too_long_fails_and_the_next_one_is_done(server: Server
     id, behind = server.send(scans / "large.nii.gz")["id"], server.send(scans / "small.nii.gz")["id"]
     job = server.ended(id)
     assert job["state"] == "failed"
-    assert "was not done after 20 s" in job["error"]
+    assert "was not done after 12 s" in job["error"]
     assert server.ended(behind)["state"] == "done"
 
 
