@@ -268,7 +268,7 @@ def _volumes(segmenter: Segmenter, row: Row, path: Path) -> list[dict[str, Any]]
     for value, name in segmenter.task.facts.labels[1:]:
         ml = row.volumes_ml.get(name)
         voxels = row.pixels.get(name, 0.0) if ml is None else ml / voxel_ml
-        found.append({"value": value, "name": name, "ml": ml, "voxels": round(voxels)})
+        found.append({"value": value, "name": name, "ml": None if ml is None else round(ml, 6), "voxels": round(voxels)})
     return found
 
 
