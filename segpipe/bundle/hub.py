@@ -26,12 +26,14 @@ from segpipe.bundle.shelf import Pulled, note, notes, order_of
 from segpipe.errors import ConfigError, ModelError
 from segpipe.inference.lock import locked
 from segpipe.io.atomic import check_folder, replacing, sweep, write_bytes, write_text
+from segpipe.progress import board
 
 log = logging.getLogger(__name__)
 
 INDEX = "index.json"
 _FORMAT = "segpipe-hub"
 _PACKAGES = "packages"
+_MB = 1_000_000
 _WORD = Text(longest=300)
 _ENTRY = Fields(
     {
@@ -242,11 +244,13 @@ def _fetch(hub: str, entry: Entry, place: Path) -> None:
     """Into the cache, once it is what the index says and no package that is refused."""
     digest, size = hashlib.sha256(), 0
     with replacing(place) as temporary:
-        with temporary.open("wb") as file:
+        with temporary.open("wb") as file, board(f"fetching {entry.label}", 1) as shown:
+            told = shown.parts(f"MB of {entry.label}")
             for piece in pieces(hub, entry.file, entry.bytes):
                 digest.update(piece)
                 size += len(piece)
                 file.write(piece)
+                told(size // _MB, -(-entry.bytes // _MB))
         if size != entry.bytes or digest.hexdigest() != entry.sha256:
             raise ModelError(f"{hub}: refused: {entry.file} is not what its {INDEX} says: try again, or ask who keeps the hub")
         try:
