@@ -48,7 +48,8 @@ def in_small(script: str) -> str:
 def run_story(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
     start = f'set -eu\npython() {{ {shlex.quote(sys.executable)} "$@"; }}\nsegpipe() {{ python -m segpipe "$@"; }}\n'
     script = start + in_small("\n".join(bash_blocks(WORKFLOWS / name)))
-    return subprocess.run(["bash", "-c", script], cwd=folder, env=environment(), capture_output=True, text=True, timeout=900)
+    own = {**environment(), "SEGPIPE_CACHE": str(folder / "cache")}  # which remembers what was pulled
+    return subprocess.run(["bash", "-c", script], cwd=folder, env=own, capture_output=True, text=True, timeout=900)
 
 
 def told(done: subprocess.CompletedProcess[str]) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from segpipe.bundle.layout import ALLOWED, DOCUMENT, FOLDERS, MOST_BYTES, MOST_FILES, MOST_RATIO, SMALL, most_bytes
+from segpipe.bundle.layout import ALLOWED, DOCUMENT, FOLDERS, MOST_BYTES, MOST_FILES, SMALL, most_bytes, most_ratio
 from segpipe.errors import ModelError
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError)
@@ -203,7 +203,7 @@ def _check_records(records: list[zipfile.ZipInfo], path: Path, directory: int) -
             raise refusal(path, f"{shown(name)} is a link or a device, not a file")
         if record.is_dir() and record.file_size:
             raise refusal(path, f"{shown(name)} is a folder with content")
-        if record.file_size > max(SMALL, MOST_RATIO * record.compress_size):
+        if record.file_size > max(SMALL, most_ratio(name) * record.compress_size):
             raise refusal(path, f"{shown(name)} unpacks to {record.file_size} bytes from {record.compress_size}")
         if record.header_offset < end or (not end and record.header_offset):
             raise refusal(path, f"{shown(name)} lies over another record, or after hidden bytes")

@@ -148,6 +148,8 @@ def read_document(data: bytes) -> dict[str, Any]:
     for name in named:
         if name not in document["files"]:
             raise ModelError(f"{DOCUMENT} names {name}, which is not among its files")
+    if len({name.lower() for name in document["files"]}) != len(document["files"]):
+        raise ModelError(f"{DOCUMENT}.files has one name twice, but for capitals, which are one file on many disks")
     for name, told in document["files"].items():
         if ALLOWED.fullmatch(name) is None or name == DOCUMENT:
             raise ModelError(f"{DOCUMENT}.files names {name[:80]!a}, which is no part of a package")

@@ -1,36 +1,39 @@
 """A hub: a folder, or the same folder on a web server, of packages that never change, with an `index.json`.
 
 `index.json` lists name, version, SHA-256 and size of each; a package lies at `packages/NAME-VERSION.zip`, so that no path is ever taken
-from an index. What is fetched is checked by size and SHA-256, then looked through as any other package.
+from an index, and its signature, where there is one, beside it. What is fetched is checked by size and SHA-256, then looked through as any
+other package.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import shutil
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
 
+from segpipe.bundle.cache import own_folder
+from segpipe.bundle.fetch import MissingError, hub_name, pieces
 from segpipe.bundle.layout import LONGEST_NAME, MOST_BYTES, MOST_OF_TEXT, NAME, VERSION
+from segpipe.bundle.minisign import ENDING, MOST_OF_SIGNATURE, PublicKey, SecretKey, check_signature, sign
 from segpipe.bundle.open import Package, open_package
 from segpipe.bundle.pack import write_archive
 from segpipe.bundle.plain import Fields, ListOf, Number, Text, check, read_json
-from segpipe.bundle.unpack import cache_folder
+from segpipe.bundle.shelf import Pulled, note, notes, order_of
 from segpipe.errors import ConfigError, ModelError
-from segpipe.io.atomic import check_folder, replacing, write_text
+from segpipe.inference.lock import locked
+from segpipe.io.atomic import check_folder, replacing, sweep, write_bytes, write_text
+from segpipe.progress import board
+
+log = logging.getLogger(__name__)
 
 INDEX = "index.json"
 _FORMAT = "segpipe-hub"
-_WEB = ("http://", "https://")
-_SECONDS = 30.0
-"""Without an answer."""
-_CHUNK = 1 << 20
+_PACKAGES = "packages"
+_MB = 1_000_000
 _WORD = Text(longest=300)
 _ENTRY = Fields(
     {
@@ -72,13 +75,12 @@ class Entry:
     @property
     def file(self) -> str:
         """Its place in the hub."""
-        return f"packages/{self.name}-{self.version}.zip"
+        return f"{_PACKAGES}/{self.name}-{self.version}.zip"
 
     @property
     def order(self) -> tuple[int, ...]:
-        """Of versions: 1.10 is later than 1.9, and 1 the same as 1.0."""
-        numbers = [int(part) for part in self.version.split(".")]
-        return tuple(numbers + [0] * (3 - len(numbers)))
+        """See `order_of`."""
+        return order_of(self.version)
 
 
 def entries(hub: str) -> list[Entry]:
@@ -91,7 +93,7 @@ def entries(hub: str) -> list[Entry]:
         ConfigError: there is no hub.
         ModelError: its index cannot be understood.
     """
-    data = b"".join(_pieces(hub, INDEX, MOST_OF_TEXT))
+    data = b"".join(pieces(hub, INDEX, MOST_OF_TEXT))
     try:
         index = read_json(data, INDEX)
         check(index, _SCHEMA, INDEX)
@@ -103,53 +105,129 @@ def entries(hub: str) -> list[Entry]:
     return found
 
 
-def add(hub: Path, path: Path) -> Entry:
-    """Put a package into a hub that is a folder, which is made where it is not there.
+def add(hub: Path, path: Path, key: SecretKey | None = None) -> Entry:
+    """Put a package into a hub that is a folder, which is made where it is not there; several may at once.
+
+    Its index is written last: a package that is not in it yet is not there.
+
+    Args:
+        key: signs the archive; None: a signature that lies beside `path` goes with it.
 
     Raises:
         ModelError: the package is refused.
-        ConfigError: the hub has this version, which is never replaced; or cannot be written.
+        ConfigError: the hub has this version, which is never replaced; is an address; or cannot be written.
     """
+    if "://" in str(hub) or str(hub).startswith(("http:/", "https:/", "s3:/")):
+        raise ConfigError(f"{hub}: is an address, to which nothing can be added; must be the folder behind it: add there, then copy it")
     package = open_package(path)
     check_folder(hub)
-    there = entries(str(hub)) if (hub / INDEX).exists() else []
-    document = package.document
+    (hub / _PACKAGES).mkdir(parents=True, exist_ok=True)
+    with locked(hub):
+        sweep([hub, hub / _PACKAGES])
+        there = entries(str(hub)) if (hub / INDEX).exists() else []
+        entry = _put(hub, package, there, key)
+        every = sorted([*there, entry], key=lambda entry: (entry.name, entry.order))
+        index = {"format": _FORMAT, "format_version": 1, "packages": [asdict(entry) for entry in every]}
+        write_text(hub / INDEX, json.dumps(index, indent=2) + "\n")
+    return entry
+
+
+def _put(hub: Path, package: Package, there: list[Entry], key: SecretKey | None) -> Entry:
+    """Copy a package to its place. What is judged is the copy, which nobody else changes any more."""
+    document, path = package.document, package.path
     card, version = document["card"], document["version"]
     told = {"title": card["title"][:300], "modality": card["modality"][:300], "body_part": card["body_part"][:300]}
     draft = Entry(document["name"], version, **told, licence=document["licences"]["weights"]["id"], sha256="", bytes=0)
     if any((entry.name, entry.order) == (draft.name, draft.order) for entry in there):
         raise ConfigError(f"{hub}: has {draft.label} already; must be a new version: packages that others may use are not replaced")
     place = hub / draft.file
+    signature = _signature_beside(path) if key is None else None
     with replacing(place) as temporary:
         if package.contents.archive:
             shutil.copyfile(path, temporary)
         else:
             write_archive(path, temporary)
-    entry = Entry(**{**asdict(draft), "sha256": _sha256(place), "bytes": place.stat().st_size})
-    every = sorted([*there, entry], key=lambda entry: (entry.name, entry.order))
-    index = {"format": _FORMAT, "format_version": 1, "packages": [asdict(entry) for entry in every]}
-    write_text(hub / INDEX, json.dumps(index, indent=2) + "\n")
+        if open_package(temporary).sha256 != package.sha256:
+            raise ModelError(f"{path}: refused: it has changed while it was copied: try again")
+        if key is not None:
+            signature = sign(temporary, key, f"segpipe {draft.label}").encode()
+        entry = Entry(**{**asdict(draft), "sha256": sha256_of(temporary), "bytes": temporary.stat().st_size})
+    if signature is not None:
+        write_bytes(place.with_name(place.name + ENDING), signature)
     return entry
 
 
-def pull(hub: str, wanted: str) -> Package:
+def _signature_beside(path: Path) -> bytes | None:
+    """Of an archive; taken as it is, because only those who pull know by which key it must be."""
+    place = path.with_name(path.name + ENDING)
+    if path.is_dir() or not place.is_file():
+        return None
+    if place.stat().st_size > MOST_OF_SIGNATURE:
+        raise ConfigError(f"{place}: is too long for a signature; must be one of minisign: remove it, or sign again")
+    return place.read_bytes()
+
+
+def pull(hub: str, wanted: str, key: PublicKey | None = None) -> Package:
     """A package of a hub, from the cache where it was fetched before; checked in any case.
 
     Args:
         wanted: `NAME`, of which the latest version is taken, or `NAME@VERSION`.
+        key: by which it must be signed; None: signatures are not looked at.
 
     Raises:
         ConfigError: no such hub or package, or the cache cannot be written.
-        ModelError: what the hub gives is not what its index says, or is refused.
+        ModelError: what the hub gives is not what its index says, is not signed by `key`, is another content than was pulled under this
+            version before, is older than the latest that was, or is refused.
     """
+    if hub.startswith("http://") and key is None:
+        log.warning("%s: anybody on the way can change what plain http brings: give an https address, or --key", hub)
     entry = _find(entries(hub), wanted, hub)
-    place = cache_folder() / "archives" / f"{entry.sha256}.zip"
-    if not place.is_file() or _sha256(place) != entry.sha256:
+    pulled = Pulled(hub_name(hub), entry.name, entry.version, entry.sha256)
+    _check_before(pulled, latest="@" not in wanted)
+    archives = own_folder("archives")
+    place = archives / pulled.archive.name
+    if not place.is_file() or sha256_of(place) != entry.sha256:
         _fetch(hub, entry, place)
     package = open_package(place)
     if package.label != entry.label:
         raise ModelError(f"{hub}: refused: {entry.file} is {package.label}, not {entry.label}: ask who keeps the hub")
+    if key is not None:
+        _check_signed(hub, entry, place, key)
+    note(pulled)
     return package
+
+
+def _check_before(offered: Pulled, latest: bool) -> None:
+    """Refuse what a hub gave otherwise before.
+
+    Args:
+        latest: the user named no version, and gets what the hub says is the latest.
+    """
+    before = [pulled for pulled in notes(offered.name) if pulled.hub == offered.hub]
+    label = f"{offered.name}@{offered.version}"
+    for pulled in before:
+        if order_of(pulled.version) == order_of(offered.version) and pulled.sha256 != offered.sha256:
+            what = f"{label} is not what it was when it was pulled before (SHA-256 {offered.sha256[:12]}, before {pulled.sha256[:12]})"
+            cure = f"do not use it, ask who keeps the hub; if you made it anew yourself, remove {pulled.note}"
+            raise ModelError(f"{offered.hub}: refused: {what}, and versions never change: {cure}")
+        if latest and order_of(pulled.version) > order_of(offered.version):
+            what = f"its latest is {label}, though {pulled.name}@{pulled.version} was pulled before"
+            raise ModelError(f"{offered.hub}: refused: {what}: ask who keeps the hub, or name the version that you want")
+
+
+def _check_signed(hub: str, entry: Entry, place: Path, key: PublicKey) -> None:
+    """Fetch the signature of an archive each time, as it is small, and refuse the archive where it is none of `key`."""
+    try:
+        signature = b"".join(pieces(hub, entry.file + ENDING, MOST_OF_SIGNATURE))
+    except MissingError as error:
+        raise ModelError(
+            f"{hub}: refused: {entry.label} is not signed: do not use it, ask who keeps the hub, or leave out --key"
+        ) from error
+    try:
+        check_signature(place, signature, key)
+    except ModelError as error:
+        raise ModelError(f"{hub}: {entry.label}{str(error).removeprefix(str(place))}") from error
+    write_bytes(place.with_name(place.name + ENDING), signature)
 
 
 def _find(there: list[Entry], wanted: str, hub: str) -> Entry:
@@ -163,49 +241,25 @@ def _find(there: list[Entry], wanted: str, hub: str) -> Entry:
 
 
 def _fetch(hub: str, entry: Entry, place: Path) -> None:
+    """Into the cache, once it is what the index says and no package that is refused."""
     digest, size = hashlib.sha256(), 0
-    with replacing(place) as temporary, temporary.open("wb") as file:
-        for piece in _pieces(hub, entry.file, entry.bytes):
-            digest.update(piece)
-            size += len(piece)
-            file.write(piece)
+    with replacing(place) as temporary:
+        with temporary.open("wb") as file, board(f"fetching {entry.label}", 1) as shown:
+            told = shown.parts(f"MB of {entry.label}")
+            for piece in pieces(hub, entry.file, entry.bytes):
+                digest.update(piece)
+                size += len(piece)
+                file.write(piece)
+                told(size // _MB, -(-entry.bytes // _MB))
         if size != entry.bytes or digest.hexdigest() != entry.sha256:
             raise ModelError(f"{hub}: refused: {entry.file} is not what its {INDEX} says: try again, or ask who keeps the hub")
+        try:
+            open_package(temporary)
+        except ModelError as error:
+            raise ModelError(f"{hub}: {entry.file}{str(error).removeprefix(str(temporary))}") from error
 
 
-def _pieces(hub: str, name: str, most: int) -> Iterator[bytes]:
-    """A file of a hub.
-
-    Raises:
-        ConfigError: it cannot be had.
-        ModelError: it is longer than `most` bytes.
-    """
-    total = 0
-    try:
-        with _open(hub, name) as file:
-            while piece := file.read(_CHUNK):
-                total += len(piece)
-                if total > most:
-                    raise ModelError(f"{hub}: refused: {name} is longer than the {most} bytes that it may have: ask who keeps the hub")
-                yield piece
-    except (OSError, urllib.error.URLError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or error
-        raise ConfigError(f"{hub}: {name} cannot be had ({str(reason)[:120]!a}); must be a hub: a folder or an http address") from error
-
-
-def _open(hub: str, name: str) -> IO[bytes]:
-    if not hub.startswith(_WEB):
-        return (Path(hub) / name).open("rb")
-    opener = urllib.request.OpenerDirector()  # without the handlers of files and FTP, to which an answer could lead
-    for handler in (
-        *(urllib.request.ProxyHandler, urllib.request.HTTPHandler, urllib.request.HTTPSHandler),
-        *(urllib.request.HTTPDefaultErrorHandler, urllib.request.HTTPErrorProcessor),
-    ):
-        opener.add_handler(handler())
-    found: IO[bytes] = opener.open(f"{hub.rstrip('/')}/{name}", timeout=_SECONDS)
-    return found
-
-
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Of a file, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,7 +20,7 @@ FOLDERS = ("configs", "docs", "licences", "models", "samples", IMAGES, LABELS)
 MODELS = (MODEL, "models/model.pt2", "models/model.onnx")
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){0,2}")
+VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){0,2}", re.ASCII)
 SAMPLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 LONGEST_NAME = 64
 
@@ -43,6 +43,9 @@ MOST_OF_SAMPLE = GB
 MOST_RATIO = 100
 """Of a file's size to what it takes in the archive; what is smaller than `SMALL` may shrink as it likes."""
 SMALL = 1 << 20
+_PACKED_RATIO = 4
+"""Of models and samples, which hardly shrink: a small archive would else fill a disk."""
+_PACKED = (".ts", ".pt2", ".onnx", ".gz", ".png")
 
 
 def is_text(name: str) -> bool:
@@ -55,3 +58,8 @@ def most_bytes(name: str) -> int:
     if is_text(name):
         return MOST_OF_TEXT
     return MOST_OF_SAMPLE if name.startswith("samples/") else MOST_BYTES
+
+
+def most_ratio(name: str) -> int:
+    """Of a file's size to what it takes in the archive."""
+    return _PACKED_RATIO if name.lower().endswith(_PACKED) else MOST_RATIO

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,20 @@ from typing import Any
 
 from segpipe.bundle.contents import Contents, list_contents, refusal
 from segpipe.bundle.document import read_document
-from segpipe.bundle.layout import CARD, DOCUMENT, INFERENCE, METADATA, MODELHUB, MOST_OF_SAMPLE, MOST_OF_TEXT, PAGE
+from segpipe.bundle.layout import (
+    CARD,
+    DOCUMENT,
+    INFERENCE,
+    LICENCES,
+    METADATA,
+    MODEL,
+    MODELHUB,
+    MOST_BYTES,
+    MOST_OF_SAMPLE,
+    MOST_OF_TEXT,
+    PAGE,
+    is_text,
+)
 from segpipe.bundle.monai import inference_text
 from segpipe.bundle.page_check import check_markdown, check_page
 from segpipe.bundle.plain import read_json
@@ -27,10 +41,12 @@ class Package:
     Attributes:
         contents: its files.
         document: its `segpipe.json`.
+        sha256: of the bytes of that document, which holds the SHA-256 of every other file: the package's identity.
     """
 
     contents: Contents
     document: dict[str, Any]
+    sha256: str
 
     @property
     def label(self) -> str:
@@ -41,6 +57,12 @@ class Package:
     def path(self) -> Path:
         return self.contents.path
 
+    @property
+    def model_sha256(self) -> str:
+        """Of its model file."""
+        digest: str = self.document["files"][MODEL]["sha256"]
+        return digest
+
 
 def open_package(path: Path) -> Package:
     """Look a package through: names, sizes, document, checksums, licences, pages; nothing is unpacked to disk and nothing loaded.
@@ -50,22 +72,20 @@ def open_package(path: Path) -> Package:
     """
     contents = list_contents(path)
     try:
-        document = read_document(contents.read(DOCUMENT))
+        text = contents.read(DOCUMENT)
+        document = read_document(text)
         _check_files(contents, document)
-        for name in _MUST:
-            _check_text(name, contents.read(name))
-        for licence in document["licences"].values():
-            _check_licence(licence["file"], contents.read(licence["file"]))
+        left = MOST_BYTES
         for name in document["files"]:
             if name.endswith(".nii.gz"):
-                _check_gzip(contents, name)
+                left -= _check_gzip(contents, name, left)
     except ModelError as error:
         raise error if str(path) in str(error) else refusal(path, str(error)) from error
-    return Package(contents, document)
+    return Package(contents, document, hashlib.sha256(text).hexdigest())
 
 
 def _check_files(contents: Contents, document: dict[str, Any]) -> None:
-    """Refuse files that are not listed, are missing, or are not what their checksum says."""
+    """Refuse files that are not listed, are missing, or are not what their checksum says, and texts that hold what none may."""
     listed = document["files"]
     for name in contents.sizes:
         if name not in listed and name != DOCUMENT:
@@ -76,13 +96,21 @@ def _check_files(contents: Contents, document: dict[str, Any]) -> None:
     for name, told in listed.items():
         if name not in contents.sizes:
             raise ModelError(f"{name} is missing")
-        if contents.sizes[name] != told["bytes"] or contents.sha256(name) != told["sha256"]:
+        if contents.sizes[name] != told["bytes"]:
+            raise ModelError(f"{name} is not what its checksum says: it has another size")
+        data = contents.read(name) if is_text(name) else None  # read once: what is judged is what was hashed
+        digest = contents.sha256(name) if data is None else hashlib.sha256(data).hexdigest()
+        if digest != told["sha256"]:
             raise ModelError(f"{name} is not what its checksum says")
+        if data is not None:
+            _check_text(name, data)
 
 
 def _check_text(name: str, data: bytes) -> None:
     if name == PAGE:
         check_page(_decoded(name, data))
+    elif name in LICENCES.values():
+        _check_licence(name, data)
     elif name == CARD:
         check_markdown(_decoded(name, data))
     elif name == INFERENCE:
@@ -109,8 +137,8 @@ def _decoded(name: str, data: bytes) -> str:
     return text
 
 
-def _check_gzip(contents: Contents, name: str) -> None:
-    """Refuse a sample that unpacks to more than one may have: read in pieces, kept nowhere."""
+def _check_gzip(contents: Contents, name: str, left: int) -> int:
+    """Refuse a sample that unpacks to more than one may have, or all together may: read in pieces, kept nowhere; returns its bytes."""
     total = 0
     try:
         with contents.open(name) as packed, gzip.GzipFile(fileobj=packed) as file:
@@ -118,5 +146,8 @@ def _check_gzip(contents: Contents, name: str) -> None:
                 total += len(piece)
                 if total > MOST_OF_SAMPLE:
                     raise ModelError(f"{name} unpacks to more than {MOST_OF_SAMPLE} bytes")
+                if total > left:
+                    raise ModelError(f"its samples unpack to more than {MOST_BYTES} bytes")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ModelError(f"{name} is damaged") from error
+    return total

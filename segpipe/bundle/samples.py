@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpipe.bundle.layout import IMAGES, LABELS
+from segpipe.bundle.verdict import Difference
 from segpipe.errors import DataError
 from segpipe.geometry.grid import CORNER_TOLERANCE_MM, Grid
 from segpipe.inference.gather import Kinds, gather
@@ -22,28 +22,6 @@ from segpipe.plan.plan import Plan
 TOLERANCE = {"dice": 0.99, "voxels": 4}
 """Of each label: the least Dice, or, of small ones, the most voxels that may differ. In fp32 on one machine nothing differs; sums in
 another order turn a voxel here and there on the border of two labels."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How one label of a sample compares.
-
-    Attributes:
-        dice: 1 where both have none.
-        voxels: that only one of the two has.
-        expected, found: voxels in each.
-    """
-
-    label: str
-    dice: float
-    voxels: int
-    expected: int
-    found: int
-    fits: bool
-
-    def __str__(self) -> str:
-        counts = f"{self.voxels} voxel(s) differ, {self.expected} expected, {self.found} found"
-        return f"{self.label}: Dice {self.dice:.4f}, {counts}"
 
 
 def add_samples(source: Path, root: Path, predictor: Predictor) -> list[dict[str, Any]]:

@@ -2,117 +2,82 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from importlib import metadata as installed
+import contextlib
+import logging
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import psutil
 
 from segpipe.bundle.open import Package, open_package
-from segpipe.bundle.samples import Difference, compare_sample
-from segpipe.bundle.unpack import unpacked
-from segpipe.errors import ModelError, SegpipeError
-from segpipe.inference.api import load_model
-from segpipe.inference.predictor import Predictor
-from segpipe.package.extra import installed as is_installed
-from segpipe.package.runtime import Runtime
-from segpipe.plan.plan import Plan
+from segpipe.bundle.unpack import folder_of
+from segpipe.bundle.verdict import Proof, Verdict, versions_here
+from segpipe.bundle.verify_worker import VerifyOrder
+from segpipe.errors import ModelError
+from segpipe.inference.crew import Crew, crew_of, how_it_ended
+from segpipe.inference.messages import error_from_json
+
+_PROGRAM = "segpipe.bundle.verify_worker"
+_LOOK_SECONDS = 0.05
+"""Between two looks at the worker's memory: it takes about a tenth of a gigabyte in that time at most."""
+_FREE_SHARE = 0.9
+_GB = 1 << 30
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One sample, segmented here by one of the model files."""
-
-    model: str
-    sample: str
-    labels: list[Difference]
-
-    @property
-    def fits(self) -> bool:
-        return all(label.fits for label in self.labels)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What came of a package.
+class Limits:
+    """Of all that the networks of a package do.
 
     Attributes:
-        package: looked through.
-        compared: each sample by each model file.
-        skipped: model files that cannot be run here, and why.
-        here: versions of this machine, by name.
+        seconds: from the start of the process.
+        memory_gb: of the process, with the libraries; 0: nine tenths of what is free at the beginning.
     """
 
-    package: Package
-    device: str
-    compared: list[Compared]
-    skipped: list[str] = field(default_factory=list)
-    here: dict[str, str] = field(default_factory=dict)
+    seconds: float = 1800.0
+    memory_gb: float = 0.0
 
     @property
-    def passed(self) -> bool:
-        return bool(self.compared) and all(one.fits for one in self.compared)
-
-    @property
-    def other_versions(self) -> list[str]:
-        """What differs between the machine that made it and this one: `torch 2.12.0, here 2.13.0`."""
-        made = self.package.document["made_with"]
-        return [f"{name} {made[name]}, here {version}" for name, version in self.here.items() if made.get(name, version) != version]
+    def memory(self) -> int:
+        """In bytes."""
+        return int(self.memory_gb * _GB) or int(psutil.virtual_memory().available * _FREE_SHARE)
 
 
-def verify(path: Path, device: str = "auto") -> Verdict:
+def verify(path: Path, device: str = "auto", limits: Limits | None = None) -> Verdict:
     """Look a package through, then segment its samples on this machine and compare.
 
-    Nothing of it is executed but the graphs of its networks.
+    Nothing of it is executed but the graphs of its networks, in a process of their own that is ended when it takes too long or too much.
 
     Raises:
-        ModelError: the package is refused, or a model in it cannot be read or says other than the package.
+        ModelError: the package is refused, a model in it cannot be read or says other than the package, or a limit was reached.
         ConfigError: no such device, or no room to unpack it.
         DataError: a sample cannot be segmented.
     """
     package = open_package(path)
-    compared: list[Compared] = []
-    skipped: list[str] = []
-    where = ""
-    with unpacked(package) as root:
-        for name in package.document["models"]:
-            if name.endswith(".onnx") and not is_installed("onnx", "openvino"):
-                skipped.append(f"{name}: onnx and openvino are not installed: pip install 'segpipe[cpu]'")
-                continue
-            predictor = _load(root / name, "cpu" if name.endswith(".onnx") else device, package)
-            where = where or predictor.device.type
-            compared += _samples(package, root, name, predictor)
-    return Verdict(package, where, compared, skipped, _here(where))
+    level = logging.getLogger("segpipe").getEffectiveLevel()
+    order = VerifyOrder(str(folder_of(package).absolute()), package.sha256, str(path), device, level)
+    with crew_of(order, 1, _PROGRAM) as crew:
+        proof = _heard(crew, package, limits or Limits())
+    return Verdict(package, proof.device, proof.compared, proof.skipped, versions_here(proof.device))
 
 
-def _load(path: Path, device: str, package: Package) -> Predictor:
-    runtime: Runtime = "auto" if path.suffix == ".onnx" else "torch"
-    try:
-        predictor = load_model(path, device, precision="fp32", runtime=runtime)
-    except ModelError as error:
-        raise ModelError(f"{package.path}: {str(error).replace(f'{path.parent.parent}/', '')}") from error
-    _check_told(predictor.plan, package)
-    return predictor
-
-
-def _check_told(plan: Plan, package: Package) -> None:
-    """Refuse a package that tells other labels or channels than its model has."""
-    document = package.document
-    told: list[Any] = [[(one["value"], one["name"]) for one in document["labels"]], [one["channel"] for one in document["inputs"]]]
-    real = [[(label.value, label.name) for label in plan.labels], [channel.name for channel in plan.channels]]
-    if told != real:
-        raise ModelError(f"{package.path}: refused: its segpipe.json tells other labels or channels than its model: ask who made it")
-
-
-def _samples(package: Package, root: Path, name: str, predictor: Predictor) -> Iterator[Compared]:
-    for sample in package.document["samples"]:
-        try:
-            yield Compared(name, sample["name"], compare_sample(sample, root, predictor))
-        except SegpipeError as error:
-            raise type(error)(f"{package.path}: {str(error).replace(f'{root}/', '')}") from error
-
-
-def _here(device: str) -> dict[str, str]:
-    versions = {name: installed.version(name) for name in ("torch", "numpy", "monai")}
-    return {"python": platform.python_version(), "device": device, **versions}
+def _heard(crew: Crew, package: Package, limits: Limits) -> Proof:
+    """What the worker says, while it stays within the limits."""
+    end, most = time.monotonic() + limits.seconds, limits.memory
+    process = psutil.Process(crew.workers[0].pid)
+    while True:
+        event = crew.event(_LOOK_SECONDS)
+        if event is not None:
+            worker, message = event
+            if message is None:
+                raise ModelError(f"{package.path}: refused: the process that ran its network {how_it_ended(worker.code())}")
+            if "refused" in message:
+                raise error_from_json(message["refused"])
+            return Proof.of(message["proof"])
+        if time.monotonic() > end:
+            cure = "do not use it, ask who made it, or give --timeout SECONDS on a slow machine"
+            raise ModelError(f"{package.path}: refused: its samples take more than {limits.seconds:g} s: {cure}")
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.memory_info().rss > most:
+                cure = "do not use it, ask who made it, or give --memory-gb"
+                raise ModelError(f"{package.path}: refused: its network takes more than {most / _GB:.1f} GB for a sample: {cure}")

@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
+from segpipe.cli.option_values import in_range
 from segpipe.cli.output import guarded
 from segpipe.commands.outcome import Outcome
 
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:1.")]
+
+Signer = Annotated[str, typer.Option(metavar="KEY", help="Public key of minisign, or its file: refuse what it has not signed.")]
 
 
 def package(
@@ -36,6 +39,9 @@ def package(
 def verify(
     path: Annotated[Path, typer.Argument(metavar="PACKAGE", help="Folder or .zip.")],
     device: Device = "auto",
+    key: Signer = "",
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Refuse a network that takes longer for its samples.")] = 1800.0,
+    memory_gb: Annotated[float, typer.Option(metavar="GB", help="Refuse one that takes more memory; 0: what is free now.")] = 0.0,
 ) -> Outcome:
     """Check a package, then segment its samples on this machine and compare: PASS, or what differs.
 
@@ -43,11 +49,15 @@ def verify(
     segpipe verify prostate-vnet-1.2.zip
     segpipe verify prostate-vnet-1.2.zip --device cuda
 
-    Exit code 5 when it is refused or differs. Nothing of it is run but the graph of its network.
+    segpipe verify prostate-vnet-1.2.zip --key RWTnoIY8uGDSYTW7MqR6BSIcYikcMRW0bk9Q9CHGZCvNmrDYFNF264MP
+
+    Exit code 5 when it is refused or differs. Nothing of it is run but the graph of its network, in a process of its own.
     """
     from segpipe.commands.package import verify as run
 
-    return run(path, device)
+    in_range("--timeout", timeout, 1.0, 1e7)
+    in_range("--memory-gb", memory_gb, 0.0, 1e5)
+    return run(path, device, key, timeout, memory_gb)
 
 
 def describe(path: Annotated[Path, typer.Argument(metavar="PACKAGE", help="Folder or .zip.")]) -> Outcome:
@@ -87,15 +97,19 @@ def hub_list(where: Hub) -> Outcome:
 def hub_add(
     where: Annotated[Path, typer.Argument(metavar="HUB", help="Folder, made where it is not there.")],
     path: Annotated[Path, typer.Argument(metavar="PACKAGE", help="Folder or .zip.")],
+    sign: Annotated[Path | None, typer.Option(metavar="FILE", help="Secret key of minisign to sign it with.")] = None,
 ) -> Outcome:
     """Put a package into a hub; a version that is there is never replaced.
 
     \b
     segpipe hub add hub/ prostate-vnet-1.2.zip
+    segpipe hub add hub/ prostate-vnet-1.2.zip --sign ~/.minisign/minisign.key
+
+    A signature that lies beside PACKAGE (minisign -Sm PACKAGE) goes with it.
     """
     from segpipe.commands.hub import hub_add as run
 
-    return run(where, path)
+    return run(where, path, sign)
 
 
 @hub.command("pull")
@@ -104,12 +118,15 @@ def hub_pull(
     where: Hub,
     wanted: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="Without a version: the latest.")],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help=".zip to write.", show_default="NAME-VERSION.zip")] = None,
+    key: Signer = "",
 ) -> Outcome:
-    """Fetch a package, checked by its SHA-256 and looked through.
+    """Fetch a package, checked by its SHA-256 and looked through; from then on it is known by NAME@VERSION.
 
     \b
     segpipe hub pull https://models.hospital.org/hub prostate-vnet@1.2
+    segpipe hub pull https://models.hospital.org/hub prostate-vnet --key minisign.pub
+    segpipe predict prostate-vnet@1.2 scans/ out/
     """
     from segpipe.commands.hub import hub_pull as run
 
-    return run(where, wanted, out)
+    return run(where, wanted, out, key)

@@ -11,7 +11,7 @@ import yaml
 from torch import nn
 
 from segpipe.bundle.contents import is_package
-from segpipe.bundle.unpack import model_in
+from segpipe.bundle.load import find_model, is_label
 from segpipe.commands.outcome import Outcome
 from segpipe.config.check import to_settings
 from segpipe.dataset.load import load_dataset
@@ -49,12 +49,12 @@ def export(source: Path, out: Path | None, kinds: Sequence[Kind] = ("ts",)) -> O
         ConfigError: no run folder, or a file cannot be written.
         ModelError: no checkpoint, weights that do not fit the plan, a file that differs from the network, or a package is missing.
     """
-    if not source.exists():
+    if not source.exists() and not is_label(source):
         raise ConfigError(f"{source}: no such file or folder; give the folder of a run that segpipe train made, or a model file")
-    if is_package(source):
+    if is_package(source) or is_label(source):
         if out is None:
             raise ConfigError(f"{source} is a package, to which nothing can be added; must say where to write: --out model.{kinds[0]}")
-        source = model_in(source)
+        source = find_model(source).path
     name = (RunFolder(source).model if source.is_dir() else source).with_suffix(f".{kinds[0]}")
     paths = paths_of(kinds, out or name)
     for path in paths.values():

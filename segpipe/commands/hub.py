@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import shutil
+import sys
 from pathlib import Path
 
 from rich.table import Table
 
 from segpipe.bundle import hub
+from segpipe.bundle.minisign import ENDING, read_public_key, read_secret_key
 from segpipe.commands.outcome import Outcome
 from segpipe.errors import ConfigError
 from segpipe.io.atomic import replacing
+
+_PASSWORD = "SEGPIPE_SIGN_PASSWORD"
 
 
 def hub_list(where: str) -> Outcome:
@@ -26,30 +32,52 @@ def hub_list(where: str) -> Outcome:
     return Outcome([table] if found else [f"{where} is empty: segpipe hub add {where} PACKAGE"])
 
 
-def hub_add(where: Path, package: Path) -> Outcome:
+def hub_add(where: Path, package: Path, key: Path | None = None) -> Outcome:
     """Put a package into a hub.
 
+    Args:
+        key: secret key of minisign that signs it; its password is asked for, or comes from `SEGPIPE_SIGN_PASSWORD`.
+
     Raises:
-        ConfigError, ModelError: see `hub.add`.
+        ConfigError, ModelError: see `hub.add`, `read_secret_key`.
     """
-    entry = hub.add(where, package)
-    return Outcome([f"added    {entry.label} as {where / entry.file}", f"next     segpipe hub pull {where} {entry.label}"])
+    secret = read_secret_key(key, lambda: _password(key)) if key is not None else None
+    entry = hub.add(where, package, secret)
+    signed = (where / (entry.file + ENDING)).is_file()
+    return Outcome(
+        [
+            f"added    {entry.label} as {where / entry.file}{', signed' if signed else ''}",
+            f"next     segpipe hub pull {where} {entry.label}",
+        ]
+    )
 
 
-def hub_pull(where: str, wanted: str, out: Path | None) -> Outcome:
+def _password(key: Path) -> str:
+    given = os.environ.get(_PASSWORD)
+    if given is not None:
+        return given
+    if not sys.stdin.isatty():
+        raise ConfigError(f"{key}: has a password, and nobody can be asked for it here; must be in {_PASSWORD}, or the call in a terminal")
+    return getpass.getpass(f"Password of {key}: ")
+
+
+def hub_pull(where: str, wanted: str, out: Path | None, key: str = "") -> Outcome:
     """Fetch a package, and put it where it can be seen.
 
     Args:
         out: file to write; None: `NAME-VERSION.zip` here.
+        key: public key of minisign by which it must be signed, or its file; empty: signatures are not looked at.
 
     Raises:
         ConfigError: `out` is there already; or see `hub.pull`.
         ModelError: see `hub.pull`.
     """
-    package = hub.pull(where, wanted)
+    public = read_public_key(key) if key else None
+    package = hub.pull(where, wanted, public)
     place = out or Path(f"{package.document['name']}-{package.document['version']}.zip")
     if place.exists():
         raise ConfigError(f"{place}: is there already; must be a new file: give --out, or remove it")
     with replacing(place) as temporary:
         shutil.copyfile(package.path, temporary)
-    return Outcome([f"pulled   {package.label} to {place}", f"next     segpipe verify {place}"])
+    signed = f", signed by {public.name}" if public is not None else ""
+    return Outcome([f"pulled   {package.label} to {place}{signed}", f"next     segpipe verify {place}"])

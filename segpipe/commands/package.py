@@ -10,13 +10,15 @@ from rich.table import Table
 
 from segpipe.bundle.card import read_card
 from segpipe.bundle.guide import missing
-from segpipe.bundle.open import Package, open_package
+from segpipe.bundle.load import named_package
+from segpipe.bundle.minisign import check_beside, read_public_key
+from segpipe.bundle.open import Package
 from segpipe.bundle.page import tables
 from segpipe.commands.outcome import Outcome
 from segpipe.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
-    from segpipe.bundle.verify import Verdict
+    from segpipe.bundle.verdict import Verdict
 
 log = logging.getLogger(__name__)
 
@@ -55,17 +57,26 @@ def package(source: Path, card: Path, samples: Path, out: Path | None, device: s
     return Outcome([*shown, f"next     segpipe verify {place}"])
 
 
-def verify(path: Path, device: str = "auto") -> Outcome:
+def verify(path: Path, device: str = "auto", key: str = "", timeout: float = 1800.0, memory_gb: float = 0.0) -> Outcome:
     """Look a package through and run its samples; exit code 5 when one differs.
+
+    Args:
+        path: of the package, or its `NAME@VERSION`.
+        key: public key of minisign by which it must be signed, or its file; empty: no signature is looked at.
+        timeout, memory_gb: see `Limits`.
 
     Raises:
         ModelError: the package is refused.
     """
-    open_package(path)  # before torch is loaded: what is refused is refused at once
+    package = named_package(path)
+    signed = check_beside(package.path, read_public_key(key)) if key else ""
+    from segpipe.bundle.verify import Limits
     from segpipe.bundle.verify import verify as run
 
-    verdict = run(path, device)
+    verdict = run(package.path, device, Limits(timeout, memory_gb))
     shown: list[Any] = [_table(verdict), *(f"skipped  {line}" for line in verdict.skipped)]
+    if signed:
+        shown.append(f"signed   by {read_public_key(key).name}: {signed}")
     other = verdict.other_versions
     if verdict.passed:
         told = f" (made with {'; '.join(other)})" if other else ""
@@ -84,7 +95,7 @@ def describe(path: Path) -> Outcome:
     Raises:
         ModelError: the package is refused.
     """
-    found = open_package(path)
+    found = named_package(path)
     document = found.document
     card = document["card"]
     shown: list[Any] = [f"{found.label}  {card['title']}", card["summary"], f"intended use: {card['intended_use']}"]

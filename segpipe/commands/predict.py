@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from segpipe.bundle.contents import is_package
-from segpipe.bundle.unpack import model_in
+from segpipe.bundle.load import find_model, is_label
 from segpipe.commands.outcome import Outcome
 from segpipe.dicom.channels import parse_wanted
 from segpipe.dicom.policy import parse_policy
@@ -101,7 +101,7 @@ def predict(models: list[Path], source: Path | None, out: Path, options: Predict
     """Segment `source` into the folder `out`; several models are an ensemble.
 
     Args:
-        models: model files, packages, or run folders that hold a `model.ts`.
+        models: model files, packages, `NAME@VERSION` of packages, or run folders that hold a `model.ts`.
         source: None: what `options.exchange` fetches.
 
     Returns:
@@ -170,8 +170,10 @@ def engine_of(models: list[Path], out: Path, options: PredictOptions) -> Iterato
 
 
 def _order(models: list[Path], out: Path, options: PredictOptions) -> Order:
+    found = [find_model(path) for path in models]
     return Order(
-        models=tuple(str(_model_file(path)) for path in models),
+        models=tuple(str(one.path) for one in found),
+        hashes=tuple(one.sha256 for one in found),
         out=str(out),
         device=options.device,
         overlap=options.overlap,
@@ -190,13 +192,6 @@ def _order(models: list[Path], out: Path, options: PredictOptions) -> Order:
     )
 
 
-def _model_file(path: Path) -> Path:
-    """The file itself, that of a run folder, or that of a package, which is looked through first."""
-    if is_package(path):
-        return model_in(path)
-    return path / _MODEL if path.is_dir() else path
-
-
 def _check_order(models: list[Path], source: Path, out: Path) -> None:
     """Refuse IN MODEL OUT."""
     if len(models) == 1 and _is_model(source) and models[0].exists() and not _is_model(models[0]):
@@ -206,4 +201,4 @@ def _check_order(models: list[Path], source: Path, out: Path) -> None:
 
 
 def _is_model(path: Path) -> bool:
-    return is_package(path) or (path / _MODEL).is_file() or (path.is_file() and path.suffix in _ENDINGS)
+    return is_label(path) or is_package(path) or (path / _MODEL).is_file() or (path.is_file() and path.suffix in _ENDINGS)

@@ -46,11 +46,12 @@ def load_model(
     memory_gb: float = 0.0,
     threads: int = 0,
     compile: bool = False,
+    sha256: Sequence[str] = (),
 ) -> Predictor:
     """A model that is ready to segment, or an ensemble of several.
 
     Args:
-        paths: model file, or a list of files.
+        paths: model file, or a list of files; packages are known to `segpipe.load_model`.
         device: auto (a GPU where there is one), cpu, cuda or cuda:N.
         overlap: of neighbouring windows, as a share of the window, 0 to below 1.
         batch: windows a forward pass; 0: by the size of the window.
@@ -60,6 +61,7 @@ def load_model(
         memory_gb: most memory of the process; 0: no limit.
         threads: of OpenVINO; 0: as many as torch has.
         compile: by torch.compile where that gives the same; takes about a minute, and a C++ compiler.
+        sha256: that each file must have, empty: any; none: all may have any.
 
     Raises:
         ModelError, ConfigError: see `load_models`, `choose_device`, `Predictor`, `choose_computing`.
@@ -68,7 +70,8 @@ def load_model(
         raise ConfigError(f"device is {device}, a file; must be auto, cpu, cuda or cuda:N: several model files are given as one list")
     where = choose_device(str(device))
     each = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    models = [model for path in each for model in load_models(Path(path), where)]
+    hashes = tuple(sha256) or ("",) * len(each)
+    models = [model for path, digest in zip(each, hashes, strict=True) for model in load_models(Path(path), where, digest)]
     if tta and not any(mirrorings(model.plan) for model in models):
         log.warning("nothing is mirrored: the plan of the model allows it along no axis, because left and right differ or by its settings")
     made = partial(Predictor, device=where, overlap=overlap, batch=batch, flips=tta, memory_gb=memory_gb)

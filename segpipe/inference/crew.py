@@ -14,10 +14,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from segpipe.inference.held import Hands
-from segpipe.inference.messages import Message, Order, send
+from segpipe.inference.messages import Message, send
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +37,7 @@ class Worker:
         hands: the scans that it has.
     """
 
-    def __init__(self, order: Order, events: queue.Queue[_Event], program: str = WORKER) -> None:
+    def __init__(self, order: DataclassInstance, events: queue.Queue[_Event], program: str = WORKER) -> None:
         self.ready = False
         self.hands = Hands()
         self._events = events
@@ -104,7 +107,7 @@ class Crew:
         ahead: whether a worker may have the next scan while it is at one, as the workers say.
     """
 
-    def __init__(self, order: Order, most: int, program: str = WORKER) -> None:
+    def __init__(self, order: DataclassInstance, most: int, program: str = WORKER) -> None:
         self._order = order
         self._program = program
         self.most = most
@@ -168,7 +171,7 @@ class Crew:
 
 
 @contextlib.contextmanager
-def crew_of(order: Order, most: int, program: str = WORKER) -> Iterator[Crew]:
+def crew_of(order: DataclassInstance, most: int, program: str = WORKER) -> Iterator[Crew]:
     """A crew whose first worker starts at once, and of whom none is left behind; see `Crew`."""
     crew = Crew(order, most, program)
     try:

@@ -28,6 +28,7 @@ class Order:
 
     Attributes:
         models: model files.
+        hashes: SHA-256 that each of them must have, empty: any; none: all may have any.
         device, overlap, batch, tta, memory_gb: see `Predictor` and `choose_device`.
         runtime, precision, compile: see `choose_computing`.
         threads: processor threads, 0: as many as torch takes.
@@ -60,6 +61,7 @@ class Order:
     series_number: int = 0
     level: int = 20
     side_by_side: bool | None = None
+    hashes: tuple[str, ...] = ()
     parent: int = 0
 
 

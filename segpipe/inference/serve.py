@@ -37,6 +37,7 @@ def make_segmenter(order: Order) -> tuple[Segmenter, Message]:
         memory_gb=order.memory_gb,
         threads=order.threads,
         compile=order.compile,
+        sha256=order.hashes,
     )
     suffix = format_suffix(order.format)
     check_format(suffix, predictor.plan.pictures)

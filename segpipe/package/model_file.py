@@ -73,16 +73,22 @@ class Model:
     head: Head | None = None
 
 
-def load_models(path: Path, device: torch.device | str = "cpu") -> tuple[Model, ...]:
+def load_models(path: Path, device: torch.device | str = "cpu", sha256: str = "") -> tuple[Model, ...]:
     """Read a model file, checked from end to end: its network, or its networks where it was made of several plans.
 
     Which kind of file it is (TorchScript, torch.export's `.pt2`, ONNX), its content says. Networks of an ONNX file run in OpenVINO.
 
+    Args:
+        sha256: that its bytes must have, because they were checked before; empty: any.
+
     Raises:
-        ModelError: no such file, not a model file, cut off or damaged, another format version, a plan that does not fit, a package or a
-            device that the kind needs is missing.
+        ModelError: no such file, not a model file, not the one of `sha256`, cut off or damaged, another format version, a plan that does
+            not fit, a package or a device that the kind needs is missing.
     """
     data = _read(path)
+    found = hashlib.sha256(data).hexdigest()
+    if sha256 and found != sha256:
+        raise ModelError(f"{path}: is not the file that was checked, it has changed since: start again, and let nobody write there")
     content = content_of(data, path)
     document = _document(content.text, path)
     try:
@@ -91,9 +97,8 @@ def load_models(path: Path, device: torch.device | str = "cpu") -> tuple[Model, 
         networks = parts_of(module, len(plans)) if document["format_version"] == FORMAT_OF_PARTS else [network]
     except ModelError as error:
         raise error if str(path) in str(error) else ModelError(f"{path}: {error}") from error
-    sha256 = hashlib.sha256(data).hexdigest()
     parts = enumerate(zip(plans, networks, strict=True))
-    return tuple(Model(plan, document, own, sha256, path, part, content.kind, RUNTIME_OF[content.kind]) for part, (plan, own) in parts)
+    return tuple(Model(plan, document, own, found, path, part, content.kind, RUNTIME_OF[content.kind]) for part, (plan, own) in parts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,8 +20,9 @@ import torch
 from torch import nn
 
 from segpipe.bundle.layout import CARD, DOCUMENT, INFERENCE, LICENCES, METADATA, MODEL, MODELHUB, PAGE
+from segpipe.bundle.open import open_package
+from segpipe.bundle.prove import prove
 from segpipe.bundle.unpack import model_in
-from segpipe.bundle.verify import verify
 from segpipe.errors import ConfigError, SegpipeError
 from tests.bundle.conftest import change_document, put
 
@@ -216,6 +217,11 @@ FOLDERS: dict[str, tuple[Attack, str]] = {
     "no sample": (told(lambda d: d.update(samples=[])), "samples"),
     "a tolerance that lets anything pass": (told(lambda d: d["samples"][0]["tolerance"].update(dice=0.0)), "tolerance.dice"),
     "voxels that let anything pass": (told(lambda d: d["samples"][0]["tolerance"].update(voxels=10**6)), "tolerance.voxels"),
+    "two files that are one where capitals do not count": (
+        told(lambda d: d["files"].update({EXPECTED.replace("sample", "Sample"): d["files"][EXPECTED]})),
+        "but for capitals",
+    ),
+    "a version in digits of another script": (told(lambda d: d.update(version="\u0661.\u0662")), "version"),
     "a label twice": (told(lambda d: d["labels"].append(d["labels"][0])), "twice"),
     "no licence of the weights": (told(lambda d: d["licences"].pop("weights")), "weights"),
     "a licence that is none": (told(lambda d: d["licences"]["weights"].update(id="free")), "SPDX"),
@@ -278,7 +284,8 @@ def test_a_hostile_folder_is_refused_in_one_line(attack: str, folder: Path, tmp_
 
 def refused(path: Path, word: str) -> None:
     with pytest.raises(SegpipeError) as caught:
-        verify(path, "cpu")
+        package = open_package(path)
+        prove(package, path, "cpu")
     text = str(caught.value)
     assert word in text
     assert str(path) in text
@@ -342,6 +349,14 @@ def deflated_zeros(path: Path) -> None:
         target.writestr(record, bytes(64 << 20))
 
 
+def hollow_model(path: Path) -> None:
+    """Weights that shrink to a twentieth: a hundredth would be allowed to a text."""
+    record = zipfile.ZipInfo("models/model.pt2")
+    record.compress_type = zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(path, "a") as target:
+        target.writestr(record, os.urandom(1 << 18) + bytes(19 << 18))
+
+
 def quine(path: Path) -> None:
     """Two records of the table share one place in the file, as in the bombs of Fifield (2019)."""
     data = bytearray(path.read_bytes())
@@ -368,6 +383,7 @@ ARCHIVES: dict[str, tuple[Attack, str]] = {
     "a name twice in other case": (more("MODELS/model.ts"), "twice"),
     "a folder with content": (more("docs/", b"x"), "folder with content"),
     "a bomb": (deflated_zeros, "unpacks to"),
+    "a model that is hollow": (hollow_model, "unpacks to"),
     "records that overlap": (quine, "lies over another"),
     "a record that is encrypted": (in_table(8, struct.pack("<H", 1)), "encrypted"),
     "a packing that nobody uses": (in_table(10, struct.pack("<H", 93)), "packed by a method"),
