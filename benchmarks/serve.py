@@ -45,7 +45,8 @@ def storm(folder: Path, requests: int, clients: int, kills: int) -> dict[str, An
         "accepted": len(set(count.accepted.values())),
         "kept": {state: count.kept.count(state) for state in set(count.kept)},
     }
-    return told | {"server_mb": _ends(count.server_mb), "worker_mb": _ends(count.worker_mb)}
+    each = {"server_mb_each": [round(value) for value in count.server_mb], "worker_mb_each": [round(value) for value in count.worker_mb]}
+    return told | each | {"server_mb": _ends(count.server_mb), "worker_mb": _ends(count.worker_mb)}
 
 
 def _ends(values: list[float]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import threading
 import time
@@ -104,9 +105,11 @@ class Drill:
         return [job["state"] for job in self.server.client.get("/v1/jobs").json()["jobs"]]
 
     def _weigh(self) -> None:
-        process = psutil.Process(self.server.process.pid)
-        self.count.server_mb.append(process.memory_info().rss / 2**20)
-        self.count.worker_mb.append(sum(child.memory_info().rss for child in process.children()) / 2**20)
+        with contextlib.suppress(psutil.Error):  # it has just been killed
+            process = psutil.Process(self.server.process.pid)
+            own, workers = process.memory_info().rss, sum(child.memory_info().rss for child in process.children())
+            self.count.server_mb.append(own / 2**20)
+            self.count.worker_mb.append(workers / 2**20)
 
     def _send(self) -> None:
         with httpx.Client(timeout=30.0, trust_env=False) as client:
@@ -129,6 +132,8 @@ class Drill:
         with self._lock:
             if answer.status_code == 202:
                 self.count.accepted[number] = answer.json()["id"]
+                if number % 10 == 0:
+                    self._weigh()
             else:
                 assert answer.status_code == 429, answer.text
                 self.count.refused += 1
