@@ -14,6 +14,7 @@ from segpipe.cli.node import listen
 from segpipe.cli.option_values import in_range, named_label, one_of
 from segpipe.cli.output import guarded, set_up
 from segpipe.cli.packages import describe, hub, package, verify
+from segpipe.cli.server import serve
 from segpipe.cli.usage import NodeCommand, PathsCommand, SettingsCommand
 from segpipe.commands.outcome import Outcome
 from segpipe.errors import ConfigError
@@ -212,6 +213,7 @@ def predict(
 
 
 app.command(cls=NodeCommand)(guarded(listen))
+app.command()(guarded(serve))
 
 
 @app.command()

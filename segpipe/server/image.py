@@ -1,0 +1,70 @@
+"""The scan of a job as NIfTI, for a viewer: as it was sent where it is NIfTI, else converted once it is known to be readable."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from segpipe.dicom.channels import Wanted
+from segpipe.errors import SegpipeError
+from segpipe.geometry.grid import Volume
+from segpipe.inference.source import open_scan
+from segpipe.io.find import NIFTI, split_name
+from segpipe.io.nifti import count_channels
+from segpipe.io.read import read_volume
+from segpipe.io.write import write_volume
+from segpipe.server.archive import series_in
+from segpipe.server.faults import missing, not_now
+from segpipe.server.models import Served
+from segpipe.server.service import Service
+from segpipe.server.store import Job
+from segpipe.server.upload import ARCHIVE
+
+_ONE = threading.Lock()
+"""One conversion at a time: each takes the memory of a scan."""
+
+
+def image_of(service: Service, job: Job, channel: int) -> Path:
+    """A file with one channel of a job's scan.
+
+    Args:
+        channel: its number in the model's order.
+
+    Raises:
+        RequestError: there is no such channel (404); or the scan is not NIfTI, and the job is not done (409): only then is it known that
+            it can be read.
+    """
+    files = service.scan(job)
+    several = len(files) > 1
+    if channel < 0 or (several and channel >= len(files)):
+        raise missing(f"channel: there is no such one; must be 0 to {max(1, len(files)) - 1}")
+    path = files[channel] if several else files[0]
+    if split_name(path)[1] in NIFTI and (several or not channel) and _is_one(path):
+        return path
+    made = service.folder(job) / "result" / f"image_{channel:02d}.nii.gz"
+    if job.state != "done":
+        raise not_now(f"the image is converted once the job is done; it is {job.state}")
+    with _ONE:
+        if not made.exists():
+            _convert(path, 0 if several else channel, made, service.model(job.model))
+    return made
+
+
+def _is_one(path: Path) -> bool:
+    try:
+        return count_channels(path) == 1
+    except (SegpipeError, OSError, EOFError):  # what cannot be read is given back as it is
+        return True
+
+
+def _convert(path: Path, channel: int, made: Path, model: Served) -> None:
+    volume = _series(path, model) if path.suffix == ARCHIVE else read_volume(path)
+    if channel >= volume.channels:
+        raise missing(f"channel: there is no such one; must be 0 to {volume.channels - 1}")
+    write_volume(made, Volume(volume.array[channel : channel + 1], volume.grid))
+
+
+def _series(path: Path, model: Served) -> Volume:
+    """The series in an archive, all its channels on the first one's grid."""
+    scan = series_in(path, model.channels, tuple(Wanted(name, which) for name, which in model.series))
+    return open_scan(scan)[0]

@@ -1,0 +1,297 @@
+"""What a server does, whatever the words are in which it is asked: takes scans, has them segmented one after the other, gives results.
+
+    DATA/jobs.sqlite            every job
+    DATA/incoming/<id>/         a request that is coming; nothing of it counts
+    DATA/jobs/<id>/0000.nii.gz  the scan of a job, once it is taken
+    DATA/jobs/<id>/result/      its label map, and what was made of it
+
+A job is taken when its files and its line in the list are on disk, and only then its sender is told so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segpipe.io.atomic import check_folder, flush_folder
+from segpipe.server.faults import RequestError, is_no_room, missing, no_room, not_now, refused
+from segpipe.server.look import check_files
+from segpipe.server.models import NOT_FOR_DIAGNOSIS, Sample, Served, read_models
+from segpipe.server.settings import ServerSettings
+from segpipe.server.store import Job, Store
+from segpipe.server.upload import ARCHIVE, Sent
+from segpipe.server.work import Progress, Workshop
+
+log = logging.getLogger(__name__)
+
+INCOMING, KEPT, TRASH = "incoming", "jobs", ".removed"
+_OURS = 0o700
+_MOST_LISTED = 1000
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A request whose files are coming.
+
+    Attributes:
+        folder: of its own, for its files.
+    """
+
+    id: str
+    folder: Path
+
+
+class Service:
+    """Threads and requests share it.
+
+    Raises:
+        ModelError, ConfigError: see `read_models`, `Store`; the folder cannot be written.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self.settings = settings
+        self._models = read_models(settings.models)
+        data = settings.data
+        check_folder(data)
+        for name in (INCOMING, KEPT):
+            (data / name).mkdir(_OURS, parents=True, exist_ok=True)
+            (data / name).chmod(_OURS)
+        self.store = Store(data)
+        self._tidy_up()
+        self._changed = threading.Condition()
+        self._taking = threading.Lock()
+        self.workshop = Workshop(settings, self._models, self.store, data / KEPT, self._told)
+
+    def start(self) -> None:
+        """Begin to work on what waits."""
+        self.workshop.start()
+
+    def close(self) -> None:
+        """End; what is in hand waits for the next start."""
+        self.workshop.close()
+        self.store.close()
+
+    def _tidy_up(self) -> None:
+        """What a server before has left half done: requests that were coming, folders without a job."""
+        data = self.settings.data
+        known = self.store.ids()
+        shutil.rmtree(data / TRASH, ignore_errors=True)
+        left = [*(data / INCOMING).iterdir(), *(path for path in (data / KEPT).iterdir() if path.name not in known)]
+        for path in left:
+            shutil.rmtree(path, ignore_errors=True)
+
+    # ---- models
+
+    def models(self) -> list[Served]:
+        """In the order in which they were given."""
+        return list(self._models.values())
+
+    def model(self, id: str = "") -> Served:
+        """A model by its id; without one, the only one.
+
+        Raises:
+            RequestError: there is none of that id (404), or several and none is named (400).
+        """
+        if not id and len(self._models) == 1:
+            return next(iter(self._models.values()))
+        names = ", ".join(self._models)
+        if not id:
+            raise refused(f"model: is missing; must be one of {names}")
+        if id not in self._models:
+            raise missing(f"there is no such model; must be one of {names}")
+        return self._models[id]
+
+    # ---- taking scans
+
+    @contextlib.contextmanager
+    def draft(self) -> Iterator[Draft]:
+        """A folder for the files of one request, of which nothing is left afterwards unless `submit` has taken it.
+
+        Raises:
+            RequestError: too many jobs wait (429), or the disk is full (507).
+        """
+        self._check_queue()
+        id = uuid.uuid4().hex
+        folder = self.settings.data / INCOMING / id
+        try:
+            folder.mkdir(_OURS)
+        except OSError as error:
+            raise no_room() if is_no_room(error) else error from error
+        try:
+            yield Draft(id, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def submit(self, draft: Draft, model: Served, files: list[Sent], tta: bool = False, name: str = "") -> Job:
+        """Take the scan in `draft` for `model`; when this returns, the job is on disk, whatever happens next. Waits for the disk.
+
+        Args:
+            files: one a channel in the model's order, or one with all channels, or one zip archive of DICOM; all in `draft.folder`.
+            name: for people; empty: that of the first file.
+
+        Raises:
+            RequestError: not what the model takes (400), too many jobs wait (429), or the disk is full (507).
+        """
+        check_files(files, model, self.settings.limits)
+        job = Job(draft.id, model.id, model.version, name or files[0].name, tuple(sent.path.name for sent in files), tta)
+        place = self.settings.data / KEPT / job.id
+        try:
+            for sent in files:
+                _flush(sent.path)
+            flush_folder(draft.folder)
+            with self._taking:
+                self._check_queue()
+                draft.folder.rename(place)
+                flush_folder(place.parent)
+                self.store.add(job)
+        except OSError as error:
+            shutil.rmtree(place, ignore_errors=True)
+            raise no_room() if is_no_room(error) else error from error
+        self._told(job.id)
+        self.workshop.wake()
+        return job
+
+    def submit_sample(self, model: Served, name: str, tta: bool = False) -> Job:
+        """Take a sample of a package as if it had been sent.
+
+        Raises:
+            RequestError: there is no such sample (404), or as `submit`.
+        """
+        sample = self.sample(model, name)
+        with self.draft() as draft:
+            files = []
+            for number, path in enumerate(sample.files):
+                target = draft.folder / f"{number:04d}{''.join(path.suffixes)}"
+                shutil.copyfile(path, target)
+                files.append(Sent("sample", path.name, target))
+            return self.submit(draft, model, files, tta, sample.name)
+
+    def sample(self, model: Served, name: str) -> Sample:
+        """A sample of a package.
+
+        Raises:
+            RequestError: there is none of that name (404).
+        """
+        found = next((sample for sample in model.samples if sample.name == name), None)
+        if found is None:
+            known = ", ".join(sample.name for sample in model.samples) or "none"
+            raise missing(f"{model.id} has no such sample; must be one of: {known}")
+        return found
+
+    def _check_queue(self) -> None:
+        waiting, most = self.store.counts()["queued"], self.settings.limits.queue
+        if waiting >= most:
+            raise RequestError(429, f"{waiting} jobs wait already, and {most} may (--max-queue): send the scan again later")
+
+    # ---- jobs
+
+    def job(self, id: str) -> Job:
+        """Raises:
+        RequestError: there is none, or none any more (404).
+        """
+        found = self.store.get(id)
+        if found is None:
+            raise missing("there is no such job; it may have been removed: GET /v1/jobs lists those that there are")
+        return found
+
+    def jobs(self) -> list[Job]:
+        """The newest first."""
+        return self.store.newest(_MOST_LISTED)
+
+    def progress(self, job: Job) -> Progress:
+        """How far a job is, from what its worker says."""
+        return self.workshop.progress(job)
+
+    def position(self, job: Job) -> int:
+        """Of a job that waits: 1 is the next; else 0."""
+        return self.store.position(job.id)
+
+    def wait(self, id: str, seconds: float) -> Job:
+        """The job once it is over, or as it is after so many seconds; holds up the thread that asks.
+
+        Raises:
+            RequestError: see `job`.
+        """
+        end = time.monotonic() + seconds
+        with self._changed:
+            while not (job := self.job(id)).over and (left := end - time.monotonic()) > 0:
+                self._changed.wait(min(left, 1.0))
+            return job
+
+    def _told(self, id: str) -> None:
+        """Something has become of a job."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def cancel(self, id: str) -> Job | None:
+        """Do without a job that waits or runs; remove one that has ended, with its files: None then.
+
+        Raises:
+            RequestError: see `job`.
+        """
+        job = self.job(id)
+        if job.over:
+            self._remove(id)
+            return None
+        if self.store.cancel(id):
+            self._told(id)
+        else:
+            self.workshop.cancel(id)
+        return self.job(id)
+
+    def _remove(self, id: str) -> None:
+        self.workshop.remove(id)
+
+    # ---- results
+
+    def folder(self, job: Job) -> Path:
+        """Where the files of a job lie."""
+        return self.settings.data / KEPT / job.id
+
+    def scan(self, job: Job) -> list[Path]:
+        """The files of its scan, as they were sent."""
+        return [self.folder(job) / name for name in job.files]
+
+    def result(self, id: str, format: str) -> Path:
+        """A file that was made of a job: nifti, dicom-seg, rtstruct or sr.
+
+        Raises:
+            RequestError: it has not ended well (409), or has no such result (404).
+        """
+        job = self.job(id)
+        if job.state != "done":
+            why = job.error or f"it is {job.state}"
+            raise not_now(f"the job has no results: {why}")
+        if format not in job.results:
+            of_series = "" if job.files[0].endswith(ARCHIVE) else "; DICOM results are made of DICOM series alone"
+            raise missing(f"the job has no such result; must be one of json, {', '.join(job.results)}{of_series}")
+        return self.folder(job) / job.results[format]
+
+    def summary(self, job: Job) -> dict[str, Any]:
+        """The result `json` of a job that is done: volumes, and what made them."""
+        served = self._models.get(job.model)
+        return {
+            "id": job.id,
+            "name": job.name,
+            "model": job.model,
+            "version": job.version,
+            "model_sha256": served.sha256 if served is not None and served.version == job.version else None,
+            "tta": job.tta,
+            "volumes": list(job.volumes),
+            "warnings": list(job.warnings),
+            "not_for_diagnosis": NOT_FOR_DIAGNOSIS,
+        }
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,230 @@
+"""`jobs.sqlite`: every job of a server and what became of it; held by one server at a time, and whole whenever a process ends.
+
+A job is `queued` once its files are on disk, then `running`, then `done`, `failed` or `cancelled`. What was running when a server ended is
+queued again, in its old place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from segpipe.errors import ConfigError
+from segpipe.inference.journal import explain
+
+JOBS = "jobs.sqlite"
+State = Literal["queued", "running", "done", "failed", "cancelled"]
+STATES: tuple[State, ...] = ("queued", "running", "done", "failed", "cancelled")
+ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
+_VERSION = 1
+_WAIT_SECONDS = 1.0
+_JSON = ("files", "warnings", "volumes", "results")
+_SCHEMA = """CREATE TABLE jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, model TEXT NOT NULL, version TEXT NOT NULL, name TEXT NOT NULL,
+    files TEXT NOT NULL, tta INTEGER NOT NULL, state TEXT NOT NULL, created REAL NOT NULL, started REAL, ended REAL, tries INTEGER NOT NULL,
+    error TEXT NOT NULL, warnings TEXT NOT NULL, volumes TEXT NOT NULL, results TEXT NOT NULL)"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Attributes:
+    id: random, names its folder; whoever knows it may have its results.
+    model, version: which is to segment it.
+    name: of the input as people may read it; no path.
+    files: of the scan in its folder, one a channel in the model's order, or one zip archive of DICOM.
+    tta: whether mirrorings are averaged.
+    created, started, ended: seconds since 1970.
+    tries: how often a worker began with it.
+    error: why it has failed, one line; else empty.
+    warnings: how the scan is unlike those of the training, and what was repaired or could not be written.
+    volumes: of each label but the background: value, name, colour, ml (None for pictures), voxels.
+    results: format -> file in the job's folder.
+    """
+
+    id: str
+    model: str
+    version: str
+    name: str
+    files: tuple[str, ...]
+    tta: bool = False
+    state: State = "queued"
+    created: float = field(default_factory=time.time)
+    started: float | None = None
+    ended: float | None = None
+    tries: int = 0
+    error: str = ""
+    warnings: tuple[str, ...] = ()
+    volumes: tuple[dict[str, Any], ...] = ()
+    results: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more becomes of it."""
+        return self.state in ENDED
+
+
+_COLUMNS = tuple(one.name for one in fields(Job))
+
+
+class Store:
+    """Threads may share it. Every change is on disk when its method returns.
+
+    Args:
+        folder: of the server.
+
+    Raises:
+        ConfigError: another server holds it, it is damaged, or cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / JOBS
+        self._lock = threading.RLock()
+        with self._explained():
+            self._connection = sqlite3.connect(self._path, _WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+            try:
+                self._set_up()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _set_up(self) -> None:
+        connection = self._connection
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # until this process ends, however it ends
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN EXCLUSIVE")
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version > _VERSION:
+            raise ConfigError(f"{self._path}: is of a newer segpipe (format {version}): use that one, or choose another --data folder")
+        if version == 0:
+            connection.execute(_SCHEMA)
+            connection.execute("CREATE INDEX by_state ON jobs (state, number)")
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("UPDATE jobs SET state = 'queued', started = NULL WHERE state = 'running'")
+
+    def close(self) -> None:
+        """Let another server have it."""
+        with self._lock:
+            self._connection.close()
+
+    def add(self, job: Job) -> None:
+        """A job from now on, behind all others."""
+        values = _to_record(job)
+        sql = f"INSERT INTO jobs ({', '.join(values)}) VALUES ({', '.join(f':{name}' for name in values)})"
+        with self._explained():
+            self._connection.execute(sql, values)
+
+    def get(self, id: str) -> Job | None:
+        """A job; None: there is none."""
+        found = self._jobs("WHERE id = ?", id)
+        return found[0] if found else None
+
+    def newest(self, most: int) -> list[Job]:
+        """The newest first."""
+        return self._jobs("ORDER BY number DESC LIMIT ?", most)
+
+    def next(self) -> Job | None:
+        """The job that has waited longest."""
+        found = self._jobs("WHERE state = 'queued' ORDER BY number LIMIT 1")
+        return found[0] if found else None
+
+    def position(self, id: str) -> int:
+        """Of a job that waits: 1 is the next; 0: it does not wait."""
+        sql = (
+            """SELECT count(*) FROM jobs WHERE state = 'queued' AND number <= (SELECT number FROM jobs WHERE id = ? AND state = 'queued')"""
+        )
+        with self._explained():
+            return int(self._connection.execute(sql, (id,)).fetchone()[0])
+
+    def counts(self) -> dict[State, int]:
+        """Jobs in each state."""
+        with self._explained():
+            found = dict(self._connection.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall())
+        return {state: int(found.get(state, 0)) for state in STATES}
+
+    def start(self, id: str) -> bool:
+        """A worker begins; False: it does not wait any more."""
+        sql = "UPDATE jobs SET state = 'running', started = ?, tries = tries + 1 WHERE id = ? AND state = 'queued'"
+        return self._change(sql, time.time(), id)
+
+    def back(self, id: str) -> None:
+        """A worker has let go of a job, which waits in its old place."""
+        self._change("UPDATE jobs SET state = 'queued', started = NULL WHERE id = ? AND state = 'running'", id)
+
+    def cancel(self, id: str) -> bool:
+        """A job that waits is done without; False: it does not wait."""
+        return self._change("UPDATE jobs SET state = 'cancelled', ended = ? WHERE id = ? AND state = 'queued'", time.time(), id)
+
+    def end(self, job: Job) -> bool:
+        """What became of a running job: state, error, warnings, volumes and results; False: it does not run."""
+        values = _to_record(job) | {"ended": time.time()}
+        names = ("state", "ended", "error", "warnings", "volumes", "results")
+        sql = f"UPDATE jobs SET {', '.join(f'{name} = :{name}' for name in names)} WHERE id = :id AND state = 'running'"
+        with self._explained():
+            return self._connection.execute(sql, {name: values[name] for name in (*names, "id")}).rowcount == 1
+
+    def remove(self, id: str) -> bool:
+        """Forget a job that has ended; False: it has not, or is not there."""
+        return self._change("DELETE FROM jobs WHERE id = ? AND state IN ('done', 'failed', 'cancelled')", id)
+
+    def ended_before(self, when: float) -> list[str]:
+        """Those that ended before `when`, seconds since 1970."""
+        with self._explained():
+            rows = self._connection.execute("SELECT id FROM jobs WHERE ended < ? ORDER BY ended", (when,)).fetchall()
+        return [str(row[0]) for row in rows]
+
+    def too_many(self, most: int) -> list[str]:
+        """Those that must go so that `most` are left, the oldest that have ended."""
+        sql = """SELECT id FROM jobs WHERE state IN ('done', 'failed', 'cancelled') ORDER BY ended
+            LIMIT max(0, (SELECT count(*) FROM jobs) - ?)"""
+        with self._explained():
+            return [str(row[0]) for row in self._connection.execute(sql, (most,)).fetchall()]
+
+    def ids(self) -> set[str]:
+        """Of all jobs."""
+        with self._explained():
+            return {str(row[0]) for row in self._connection.execute("SELECT id FROM jobs").fetchall()}
+
+    def _change(self, sql: str, *values: Any) -> bool:
+        with self._explained():
+            return self._connection.execute(sql, values).rowcount == 1
+
+    def _jobs(self, where: str, *values: Any) -> list[Job]:
+        with self._explained():
+            rows = self._connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM jobs {where}", values).fetchall()
+        return [_from_record(dict(zip(_COLUMNS, row, strict=True))) for row in rows]
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            with self._lock:
+                yield
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", "")
+            if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                raise ConfigError(f"{self._path}: another segpipe serve has it: choose another --data folder") from error
+            if name.startswith("SQLITE_FULL"):
+                raise OSError(28, "the disk is full") from error  # told to a client as such
+            if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
+                raise ConfigError(f"{self._path}: is damaged or no list of jobs ({error}): choose another --data folder") from error
+            raise ConfigError(explain(self._path, error, _WAIT_SECONDS)) from error
+
+
+def _to_record(job: Job) -> dict[str, Any]:
+    values = asdict(job)
+    return values | {name: json.dumps(values[name]) for name in _JSON} | {"tta": int(job.tta)}
+
+
+def _from_record(record: dict[str, Any]) -> Job:
+    values = record | {name: json.loads(record[name]) for name in _JSON}
+    for name in ("files", "warnings", "volumes"):
+        values[name] = tuple(values[name])
+    return Job(**values | {"tta": bool(record["tta"])})

@@ -1,0 +1,194 @@
+"""The server's own words under `/v1`: models, jobs, results."""
+
+from __future__ import annotations
+
+import mimetypes
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi import Path as InPath
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse
+from pydantic import BaseModel
+
+from segpipe.server import examples
+from segpipe.server.channels import in_order
+from segpipe.server.faults import missing, refused
+from segpipe.server.image import image_of
+from segpipe.server.models import NOT_FOR_DIAGNOSIS
+from segpipe.server.service import Draft, Service
+from segpipe.server.store import Job
+from segpipe.server.upload import Form, receive
+
+Id = Annotated[str, InPath(pattern="^[0-9a-f]{32}$", description="Of a job.")]
+Name = Annotated[str, InPath(max_length=128, description="Of a model.")]
+_NIFTI = "application/gzip"
+_DICOM = "application/dicom"
+_ENDINGS = {"nifti": "nii.gz", "dicom-seg": "dcm", "rtstruct": "dcm", "sr": "dcm"}
+
+
+class ErrorLine(BaseModel):
+    """What went wrong: what is, what must be, what to do."""
+
+    error: str
+
+
+def faults(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Errors of an address, for its description."""
+    return {status: {"model": ErrorLine, "description": examples.STATUS[status]} for status in (401, 403, 421, *statuses)}
+
+
+def job_to_json(service: Service, job: Job) -> dict[str, Any]:
+    """A job as clients are told of it."""
+    progress = service.progress(job)
+    address = f"/v1/jobs/{job.id}"
+    results = {format: f"{address}/results/{format}" for format in ("nifti", "json", *job.results)} if job.state == "done" else {}
+    end = job.ended if job.ended is not None else datetime.now(UTC).timestamp()
+    return {
+        "id": job.id,
+        "model": job.model,
+        "version": job.version,
+        "name": job.name,
+        "state": job.state,
+        "position": service.position(job) if job.state == "queued" else None,
+        "progress": round(progress.share, 4),
+        "stage": progress.stage,
+        "tta": job.tta,
+        "created": _time(job.created),
+        "started": _time(job.started),
+        "ended": _time(job.ended),
+        "seconds": round(max(0.0, end - job.started), 3) if job.started is not None else None,
+        "error": job.error or None,
+        "warnings": list(job.warnings),
+        "volumes": list(job.volumes),
+        "results": results,
+        "image": f"{address}/image",
+        "not_for_diagnosis": NOT_FOR_DIAGNOSIS,
+    }
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def router(service: Service) -> APIRouter:
+    """Every address under `/v1`."""
+    routes = APIRouter(prefix="/v1")
+    _add_models(routes, service)
+    _add_jobs(routes, service)
+    _add_results(routes, service)
+    return routes
+
+
+def _add_models(routes: APIRouter, service: Service) -> None:
+    @routes.get("/models", tags=["models"], responses={200: examples.of({"models": [examples.MODEL]}), **faults()})
+    def models() -> dict[str, Any]:
+        """The models that are served."""
+        return {"models": [served.to_json() for served in service.models()]}
+
+    @routes.get("/models/{id}", tags=["models"], responses={200: examples.of(examples.MODEL), **faults(404, 422)})
+    def model(id: Name) -> dict[str, Any]:
+        """One model: what it takes, what it finds, what it knows."""
+        return service.model(id).to_json()
+
+    @routes.get(
+        "/models/{id}/card", tags=["models"], response_class=Response, responses={200: {"content": {"text/html": {}}}, **faults(404, 422)}
+    )
+    def card(id: Name) -> Response:
+        """The card of a package, a page that holds nothing of others and runs nothing."""
+        place = service.model(id).card
+        if place is None:
+            raise missing(f"{id} has no card: it is served as a bare model file, not as a package")
+        policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:"}
+        return Response(place.read_bytes(), media_type="text/html; charset=utf-8", headers=policy)
+
+    @routes.get(
+        "/models/{id}/samples/{file}",
+        tags=["models"],
+        response_class=FileResponse,
+        responses={200: {"content": {_NIFTI: {}, "image/png": {}}}, **faults(404, 422)},
+    )
+    def sample(id: Name, file: Annotated[str, InPath(max_length=128)]) -> FileResponse:
+        """A scan that comes with a package."""
+        found = {path.name: path for sample in service.model(id).samples for path in sample.files}
+        if file not in found:
+            raise missing(f"{id} has no such sample; must be one of: {', '.join(found) or 'none'}")
+        return FileResponse(found[file], media_type=_media(found[file]))
+
+
+def _add_jobs(routes: APIRouter, service: Service) -> None:
+    @routes.post(
+        "/jobs",
+        status_code=202,
+        tags=["jobs"],
+        openapi_extra={"requestBody": examples.JOB_BODY},
+        responses={202: examples.of(examples.JOB), **faults(400, 404, 413, 422, 429, 507)},
+    )
+    async def submit(request: Request) -> dict[str, Any]:
+        """Take a scan. The answer comes when the job is on disk; what was answered so is done, whatever happens to the server."""
+        with service.draft() as draft:
+            form = await receive(request, draft.folder, service.settings.limits)
+            job = await run_in_threadpool(_submitted, service, draft, form)
+        return await run_in_threadpool(job_to_json, service, job)
+
+    @routes.get("/jobs", tags=["jobs"], responses={200: examples.of({"jobs": [examples.JOB]}), **faults()})
+    def jobs() -> dict[str, Any]:
+        """The jobs that are kept, the newest first."""
+        return {"jobs": [job_to_json(service, job) for job in service.jobs()]}
+
+    @routes.get("/jobs/{id}", tags=["jobs"], responses={200: examples.of(examples.JOB), **faults(404, 422)})
+    def job(id: Id) -> dict[str, Any]:
+        """How far a job is, or what became of it."""
+        return job_to_json(service, service.job(id))
+
+    @routes.delete("/jobs/{id}", tags=["jobs"], responses={200: examples.of(examples.JOB), **faults(404, 422)})
+    def cancel(id: Id) -> dict[str, Any]:
+        """Cancel a job that waits or runs; remove one that has ended, with its files."""
+        before = service.job(id)
+        left = service.cancel(id)
+        return {"removed": before.id} if left is None else job_to_json(service, left)
+
+
+def _submitted(service: Service, draft: Draft, form: Form) -> Job:
+    model, tta = service.model(form.fields.get("model", "")), form.flag("tta")
+    sample = form.fields.get("sample", "")
+    if sample and form.files:
+        raise refused("sample: is given beside files; must be one of the two")
+    if sample:
+        return service.submit_sample(model, sample, tta)
+    return service.submit(draft, model, in_order(form, model), tta)
+
+
+def _add_results(routes: APIRouter, service: Service) -> None:
+    @routes.get(
+        "/jobs/{id}/results/{format}",
+        tags=["results"],
+        response_class=Response,
+        responses={200: {"content": {_NIFTI: {}, _DICOM: {}, "application/json": {}}}, **faults(404, 409, 422)},
+    )
+    def result(id: Id, format: Annotated[str, InPath(max_length=32)]) -> Any:
+        """`nifti`: the label map on the scan's grid; `json`: volumes; of a DICOM series also `dicom-seg`, `rtstruct`, `sr`."""
+        if format == "json":
+            service.result(id, "nifti")
+            return service.summary(service.job(id))
+        path = service.result(id, format)
+        kind = _DICOM if path.suffix == ".dcm" else _NIFTI
+        return FileResponse(path, media_type=kind, filename=f"{id}_{format}.{_ENDINGS[format]}")
+
+    @routes.get(
+        "/jobs/{id}/image",
+        tags=["results"],
+        response_class=FileResponse,
+        responses={200: {"content": {_NIFTI: {}}}, **faults(404, 409, 422)},
+    )
+    def image(id: Id, channel: int = 0) -> FileResponse:
+        """The scan, or one channel of it, as NIfTI for a viewer, on the grid of the label map."""
+        path = image_of(service, service.job(id), channel)
+        packed = path.name.endswith(".gz")
+        return FileResponse(path, media_type=_NIFTI if packed else "application/octet-stream", filename=f"{id}.nii{'.gz' * packed}")
+
+
+def _media(path: Path) -> str:
+    return _NIFTI if path.name.endswith(".gz") else mimetypes.guess_type(path.name)[0] or "application/octet-stream"
