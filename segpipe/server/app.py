@@ -11,14 +11,14 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from segpipe import __version__
-from segpipe.server import v1
+from segpipe.server import site, v1
 from segpipe.server.access import Guard, check_access
 from segpipe.server.faults import RequestError, add_faults
 from segpipe.server.metrics import Metrics
 from segpipe.server.service import Service
 from segpipe.server.settings import ServerSettings
 
-_ROUTERS = (v1.router,)
+_ROUTERS = (v1.router, site.router)
 """Each is given the service."""
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store", "X-Frame-Options": "DENY"}
 

@@ -11,6 +11,8 @@ from importlib.resources.abc import Traversable
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from segpipe.server.service import Service
+
 POLICY = "; ".join(
     [
         "default-src 'none'",
@@ -58,7 +60,7 @@ class _File:
         return gzip.compress(self.content, 6, mtime=0)
 
 
-def router(service: object) -> APIRouter:
+def router(service: Service) -> APIRouter:
     """`GET /` and `GET /static/...`; the page asks the service for all else over `/v1` and so needs nothing of it here."""
     pages, known = APIRouter(include_in_schema=False), _known(files("segpipe.server") / "static")
 
