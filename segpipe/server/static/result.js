@@ -85,7 +85,8 @@ export class Result {
       const bytes = await Promise.all([api.bytes(this.imageUrl()), map ?? api.bytes(job.results.nifti)]);
       if (this.job !== job && this.job?.id !== job.id) return;
       await this.viewer.open(...bytes, this.labels);
-      this.viewer.setOpacity(at("opacity").value / 100);
+      this.viewer.setOpacity(at("opacity").value / 100); // a browser may have kept what was chosen before
+      this.viewer.setRadiological(at("convention").value === "radiological");
       this.volumes(this.viewer.counts());
       this.pen.offer(job, this.labels);
     } catch (error) {

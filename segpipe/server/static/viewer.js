@@ -80,10 +80,12 @@ export class Viewer {
     this.nv = new Niivue({
       dragAndDropEnabled: false, isOrientationTextVisible: false, isRadiologicalConvention: true, isNearestInterpolation: true,
       backColor: [0, 0, 0, 1], crosshairColor: [0.35, 0.75, 0.8, 0.9], crosshairWidth: 0.3, crosshairWidthUnit: "percent", show3Dcrosshair: false, isOrientCube: false,
-      multiplanarShowRender: 1, multiplanarPadPixels: 4, maxDrawUndoBitmaps: 16, viewModeHotKey: "", clipPlaneHotKey: "", cycleClipPlaneHotKey: "",
+      multiplanarShowRender: 0, multiplanarPadPixels: 4, maxDrawUndoBitmaps: 16, viewModeHotKey: "", clipPlaneHotKey: "", cycleClipPlaneHotKey: "",
       loadingText: "", logLevel: "error", isAlphaClipDark: true,
     });
     await this.nv.attachToCanvas(this.canvas, false);
+    this.solid = !drawsWithProcessor(this.nv.gl);
+    this.showSolid();
     this.nv.onLocationChange = () => this.moved();
     this.nv.onMouseUp = () => this.letters();
     this.nv.onDrawingChanged = (action) => { if (action === "draw") this.drew(); };
@@ -257,9 +259,12 @@ export class Viewer {
     this.nv.opts.penSize = size;
     this.nv.setPenValue(label, false);
     this.nv.setDrawingEnabled(on);
-    this.nv.opts.multiplanarShowRender = on ? 0 : 1; // while drawing, the solid would be drawn anew with each stroke
+    this.showSolid();
     this.nv.drawScene();
   }
+
+  // The solid beside the planes is drawn anew with each step and stroke: not for a pen, nor where the processor draws it.
+  showSolid() { this.nv.opts.multiplanarShowRender = this.solid && !this.pen.on ? 1 : 0; }
 
   /** Draw at the crosshair, in the plane in hand: the pen for those who use no mouse. */
   dab() {
@@ -282,6 +287,11 @@ export class Viewer {
     this.nv.drawUndo();
     this.on.drawn();
   }
+}
+
+function drawsWithProcessor(gl) {
+  const told = gl.getExtension("WEBGL_debug_renderer_info");
+  return /swiftshader|llvmpipe|softpipe|software/i.test(String(gl.getParameter(told ? told.UNMASKED_RENDERER_WEBGL : gl.RENDERER)));
 }
 
 function side(mm) {

@@ -132,7 +132,7 @@ def test_the_mouse_draws_where_it_is_and_the_sides_can_be_changed(page: Page, se
     nib.save(stored("LPS"), path)
     page.open(server)
     page.segment(path)
-    page.run("viewer.goTo([17, 13, 10]); at('views').querySelector('[data-view=axial]').click(); at('pen-on').click()")
+    page.run("viewer.goTo([17, 13, 10]); at('pen-on').click()")
     page.run("at('convention').value = 'neurological'; at('convention').dispatchEvent(new Event('change')); viewer.setOpacity(1)")
     sides = page.sides("axial")
     assert [sides[name][0] for name in ("left", "right", "top", "bottom")] == ["L", "R", "A", "P"]
