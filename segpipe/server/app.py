@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from segpipe import __version__
 from segpipe.server import site, v1
 from segpipe.server.access import Guard, check_access
-from segpipe.server.faults import RequestError, add_faults
+from segpipe.server.faults import add_faults, broken
 from segpipe.server.metrics import Metrics
 from segpipe.server.service import Service
 from segpipe.server.settings import ServerSettings
@@ -60,7 +60,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
     def health() -> dict[str, Any]:
         """Whether the server works, and what it serves; needs no token."""
         if service.workshop.fault:
-            raise RequestError(503, service.workshop.fault)
+            raise broken(service.workshop.fault)
         models = [served.id for served in service.models()]
         return {"status": "ok", "version": __version__, "models": models, "queue": service.store.counts()["queued"]}
 

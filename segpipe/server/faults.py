@@ -52,6 +52,11 @@ def not_now(text: str) -> RequestError:
     return RequestError(409, text)
 
 
+def broken(text: str) -> RequestError:
+    """The server does not work (503)."""
+    return RequestError(503, text)
+
+
 def no_room() -> RequestError:
     """The disk is full (507)."""
     return RequestError(507, "the server's disk is full: nothing was taken; tell who runs it, and send the scan again later")

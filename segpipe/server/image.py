@@ -5,20 +5,16 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from segpipe.dicom.channels import Wanted
 from segpipe.errors import SegpipeError
 from segpipe.geometry.grid import Volume
-from segpipe.inference.source import open_scan
 from segpipe.io.find import NIFTI, split_name
 from segpipe.io.nifti import count_channels
-from segpipe.io.read import read_volume
 from segpipe.io.write import write_volume
-from segpipe.server.archive import series_in
 from segpipe.server.faults import missing, not_now
 from segpipe.server.models import Served
+from segpipe.server.scan import volume_of
 from segpipe.server.service import Service
 from segpipe.server.store import Job
-from segpipe.server.upload import ARCHIVE
 
 _ONE = threading.Lock()
 """One conversion at a time: each takes the memory of a scan."""
@@ -58,13 +54,7 @@ def _is_one(path: Path) -> bool:
 
 
 def _convert(path: Path, channel: int, made: Path, model: Served) -> None:
-    volume = _series(path, model) if path.suffix == ARCHIVE else read_volume(path)
+    volume = volume_of([path], model)
     if channel >= volume.channels:
         raise missing(f"channel: there is no such one; must be 0 to {volume.channels - 1}")
     write_volume(made, Volume(volume.array[channel : channel + 1], volume.grid))
-
-
-def _series(path: Path, model: Served) -> Volume:
-    """The series in an archive, all its channels on the first one's grid."""
-    scan = series_in(path, model.channels, tuple(Wanted(name, which) for name, which in model.series))
-    return open_scan(scan)[0]

@@ -23,9 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from segpipe.io.atomic import check_folder, flush_folder
-from segpipe.server.faults import RequestError, is_no_room, missing, no_room, not_now, refused
+from segpipe.server.corrections import keep, label_path
+from segpipe.server.faults import RequestError, broken, is_no_room, missing, no_room, not_now, refused
 from segpipe.server.look import check_files
 from segpipe.server.models import NOT_FOR_DIAGNOSIS, Sample, Served, read_models
+from segpipe.server.scan import volume_of
 from segpipe.server.settings import ServerSettings
 from segpipe.server.store import Job, Store
 from segpipe.server.upload import ARCHIVE, Sent
@@ -188,6 +190,8 @@ class Service:
         return found
 
     def _check_queue(self) -> None:
+        if self.workshop.fault:
+            raise broken(self.workshop.fault)
         waiting, most = self.store.counts()["queued"], self.settings.limits.queue
         if waiting >= most:
             raise RequestError(429, f"{waiting} jobs wait already, and {most} may (--max-queue): send the scan again later")
@@ -275,6 +279,37 @@ class Service:
             of_series = "" if job.files[0].endswith(ARCHIVE) else "; DICOM results are made of DICOM series alone"
             raise missing(f"the job has no such result; must be one of json, {', '.join(job.results)}{of_series}")
         return self.folder(job) / job.results[format]
+
+    def save_correction(self, id: str, path: Path) -> None:
+        """Keep what somebody has made of a job's label map, with the scan, in the data set of corrections.
+
+        Args:
+            path: a NIfTI file.
+
+        Raises:
+            RequestError: see `corrections.keep`; no folder was given, or the job is not done (409).
+        """
+        predicted, job = self.result(id, "nifti"), self.job(id)
+        model = self.model(job.model)
+        folder = self._corrections()
+        keep(folder, job.id, model, volume_of(self.scan(job), model), predicted, path)
+        log.info("job %s: its label map was corrected", id)
+
+    def correction(self, id: str) -> Path:
+        """The corrected label map of a job.
+
+        Raises:
+            RequestError: there is none (404), or no folder was given (409).
+        """
+        path = label_path(self._corrections(), self.job(id).id)
+        if not path.is_file():
+            raise missing("the label map of this job was not corrected")
+        return path
+
+    def _corrections(self) -> Path:
+        if self.settings.corrections is None:
+            raise not_now("this server keeps no corrections; it must be started with --corrections DIR")
+        return self.settings.corrections
 
     def summary(self, job: Job) -> dict[str, Any]:
         """The result `json` of a job that is done: volumes, and what made them."""

@@ -29,7 +29,8 @@ _JSON = ("files", "warnings", "volumes", "results")
 _SCHEMA = """CREATE TABLE jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, model TEXT NOT NULL, version TEXT NOT NULL, name TEXT NOT NULL,
     files TEXT NOT NULL, tta INTEGER NOT NULL, state TEXT NOT NULL, created REAL NOT NULL, started REAL, ended REAL, tries INTEGER NOT NULL,
-    error TEXT NOT NULL, warnings TEXT NOT NULL, volumes TEXT NOT NULL, results TEXT NOT NULL)"""
+    error TEXT NOT NULL, warnings TEXT NOT NULL, volumes TEXT NOT NULL, results TEXT NOT NULL,
+    unwanted INTEGER NOT NULL DEFAULT 0)"""
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ class Store:
         connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("COMMIT")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("UPDATE jobs SET state = 'cancelled', ended = ? WHERE state = 'running' AND unwanted", (time.time(),))
         connection.execute("UPDATE jobs SET state = 'queued', started = NULL WHERE state = 'running'")
 
     def close(self) -> None:
@@ -155,13 +157,17 @@ class Store:
         sql = "UPDATE jobs SET state = 'running', started = ?, tries = tries + 1 WHERE id = ? AND state = 'queued'"
         return self._change(sql, time.time(), id)
 
-    def back(self, id: str) -> None:
+    def back(self, id: str) -> bool:
         """A worker has let go of a job, which waits in its old place."""
-        self._change("UPDATE jobs SET state = 'queued', started = NULL WHERE id = ? AND state = 'running'", id)
+        return self._change("UPDATE jobs SET state = 'queued', started = NULL, tries = tries - 1 WHERE id = ? AND state = 'running'", id)
 
     def cancel(self, id: str) -> bool:
         """A job that waits is done without; False: it does not wait."""
         return self._change("UPDATE jobs SET state = 'cancelled', ended = ? WHERE id = ? AND state = 'queued'", time.time(), id)
+
+    def unwanted(self, id: str) -> bool:
+        """A running job is not to be gone on with; False: it does not run."""
+        return self._change("UPDATE jobs SET unwanted = 1 WHERE id = ? AND state = 'running'", id)
 
     def end(self, job: Job) -> bool:
         """What became of a running job: state, error, warnings, volumes and results; False: it does not run."""

@@ -121,6 +121,13 @@ async def receive_body(request: Request, path: Path, limits: Limits) -> None:
         raise refused("the body is empty; must be the file: curl -T labels.nii.gz ADDRESS")
 
 
+def named_nifti(path: Path) -> Path:
+    """A file without a name, that is to be NIfTI, with the ending that its content has."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return path.rename(path.with_name(f"{path.name}.nii{'.gz' * packed}"))
+
+
 class _Counter:
     """Bytes of a request, and the room for them."""
 

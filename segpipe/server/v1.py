@@ -20,7 +20,7 @@ from segpipe.server.image import image_of
 from segpipe.server.models import NOT_FOR_DIAGNOSIS
 from segpipe.server.service import Draft, Service
 from segpipe.server.store import Job
-from segpipe.server.upload import Form, receive
+from segpipe.server.upload import Form, named_nifti, receive, receive_body
 
 Id = Annotated[str, InPath(pattern="^[0-9a-f]{32}$", description="Of a job.")]
 Name = Annotated[str, InPath(max_length=128, description="Of a model.")]
@@ -79,6 +79,7 @@ def router(service: Service) -> APIRouter:
     _add_models(routes, service)
     _add_jobs(routes, service)
     _add_results(routes, service)
+    _add_corrections(routes, service)
     return routes
 
 
@@ -188,6 +189,34 @@ def _add_results(routes: APIRouter, service: Service) -> None:
         path = image_of(service, service.job(id), channel)
         packed = path.name.endswith(".gz")
         return FileResponse(path, media_type=_NIFTI if packed else "application/octet-stream", filename=f"{id}.nii{'.gz' * packed}")
+
+
+def _add_corrections(routes: APIRouter, service: Service) -> None:
+    body = {"required": True, "content": {_NIFTI: {"schema": {"type": "string", "format": "binary"}}}}
+
+    @routes.put(
+        "/jobs/{id}/correction",
+        tags=["results"],
+        openapi_extra={"requestBody": body},
+        responses={200: examples.of({"id": examples.JOB["id"], "corrected": True}), **faults(400, 404, 409, 413, 422, 429, 507)},
+    )
+    async def correct(id: Id, request: Request) -> dict[str, Any]:
+        """Keep a label map that somebody has corrected, with its scan, in the server's data set; the body is a NIfTI file."""
+        with service.draft() as draft:
+            path = draft.folder / "corrected"
+            await receive_body(request, path, service.settings.limits)
+            await run_in_threadpool(service.save_correction, id, named_nifti(path))
+        return {"id": id, "corrected": True}
+
+    @routes.get(
+        "/jobs/{id}/correction",
+        tags=["results"],
+        response_class=FileResponse,
+        responses={200: {"content": {_NIFTI: {}}}, **faults(404, 409, 422)},
+    )
+    def corrected(id: Id) -> FileResponse:
+        """The corrected label map."""
+        return FileResponse(service.correction(id), media_type=_NIFTI, filename=f"{id}_corrected.nii.gz")
 
 
 def _media(path: Path) -> str:

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import shutil
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from segpipe.errors import ConfigError, SegpipeError
 from segpipe.inference.crew import Crew, Worker, how_it_ended
-from segpipe.inference.messages import Message, Order, error_from_json
+from segpipe.inference.messages import Message, error_from_json
 from segpipe.server.models import Served
 from segpipe.server.settings import ServerSettings
 from segpipe.server.store import Job, Store
+from segpipe.server.warm import Warm
 
 log = logging.getLogger(__name__)
 
-PROGRAM = "segpipe.server.worker"
 _POLL_SECONDS = 0.1
 _IDLE_SECONDS = 5.0
 """Between looks for what is to be removed."""
 _WARM_SECONDS = 600.0
 _TRIES = 2
 """Workers that may end over one job."""
+_STARTS = 5
+"""Servers that may end over one job: each starts its jobs again, and one scan must not keep all others from being done."""
 _PATIENCE_SECONDS = 5.0
 """For a worker to let go of a job that is cancelled; then it is ended."""
 
@@ -73,7 +72,7 @@ class Workshop:
         self, settings: ServerSettings, models: Mapping[str, Served], store: Store, jobs: Path, told: Callable[[str], None]
     ) -> None:
         self._settings, self._models, self._store, self._jobs, self._told = settings, models, store, jobs, told
-        self._crews: OrderedDict[str, Crew] = OrderedDict()
+        self._warm = Warm(settings, jobs)
         self._thread = threading.Thread(target=self._work, name="workshop", daemon=True)
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -101,9 +100,10 @@ class Workshop:
         self._wake.set()
 
     def cancel(self, id: str) -> None:
-        """Let go of a job that runs, soon."""
-        with self._lock:
-            self._cancelled.add(id)
+        """Let go of a job that runs, soon; if the server ends before, it is not begun again."""
+        if self._store.unwanted(id):
+            with self._lock:
+                self._cancelled.add(id)
 
     def remove(self, id: str) -> None:
         """Forget a job that has ended, then its files, which are renamed first: half a job is never found."""
@@ -126,14 +126,7 @@ class Workshop:
 
     def memory(self) -> int:
         """Bytes that the workers take."""
-        total = 0
-        for crew in list(self._crews.values()):
-            for worker in list(crew.workers):
-                try:
-                    total += int(psutil.Process(worker.pid).memory_info().rss)
-                except psutil.Error:  # it has just ended
-                    continue
-        return total
+        return self._warm.memory()
 
     def _work(self) -> None:
         try:
@@ -144,20 +137,19 @@ class Workshop:
                 if job is None:
                     self._wake.wait(_IDLE_SECONDS)
                     self._wake.clear()
-                elif self._store.start(job.id):
+                elif self._patiently(partial(self._store.start, job.id)):
                     self._told(job.id)
                     self._do(job)
         except Exception as error:  # the server says so at every request, rather than take what nobody works on
             self.fault = f"the server has stopped to work ({type(error).__name__}: {error}): start it again"
             log.exception("%s", self.fault)
         finally:
-            for crew in self._crews.values():
-                crew.close()
+            self._warm.close()
 
     def _warm_up(self) -> None:
         """Load the first model before somebody waits for it; what is wrong with it is told by the jobs that need it."""
         served = next(iter(self._models.values()))
-        crew = self._crew(served)
+        crew = self._warm.of(served)
         log.info("loading %s", served.id)
         deadline = time.monotonic() + _WARM_SECONDS
         while not self._stop.is_set() and self._store.next() is None and time.monotonic() < deadline:
@@ -169,7 +161,9 @@ class Workshop:
                 crew.welcome(worker, message)
                 log.info("%s is ready", served.id)
             else:
-                self._dismiss(served.id)
+                why = error_from_json(message["refused"]) if message is not None else f"its worker {how_it_ended(worker.code())}"
+                log.error("%s cannot be used: %s", served.id, why)
+                self._warm.dismiss(served.id)
             return
 
     def _tidy_up(self) -> None:
@@ -180,6 +174,8 @@ class Workshop:
 
     def _do(self, job: Job) -> None:
         log.info("job %s: begins", job.id)
+        with self._lock:
+            self._cancelled &= {job.id}
         start = time.monotonic()
         served = self._models.get(job.model)
         try:
@@ -189,7 +185,7 @@ class Workshop:
             ended = replace(job, state="done", **result)
         except _GoneError as gone:
             if gone.state == "queued":
-                self._store.back(job.id)
+                self._patiently(partial(self._store.back, job.id))
                 return
             ended = replace(job, state="cancelled" if gone.state == "cancelled" else "failed", error=str(gone))
         except SegpipeError as error:
@@ -197,7 +193,7 @@ class Workshop:
         self._finish(ended, time.monotonic() - start)
 
     def _finish(self, job: Job, seconds: float) -> None:
-        self._store.end(job)
+        self._patiently(partial(self._store.end, job))
         with self._lock:
             self._cancelled.discard(job.id)
             self._asked_to_cancel.pop(job.id, None)
@@ -207,6 +203,16 @@ class Workshop:
         log.info("job %s: %s after %.1f s", job.id, job.state, seconds)
         self._told(job.id)
 
+    def _patiently(self, change: Callable[[], bool]) -> bool:
+        """Have a change on disk, after waiting for room on it where there is none; False: it was not to be, or the server ends before."""
+        while True:
+            try:
+                return change()
+            except OSError as error:
+                log.warning("the list of jobs cannot be written (%s): free some space; the work waits for it", error.strerror)
+                if self._stop.wait(_IDLE_SECONDS):
+                    return False
+
     def _made(self, job: Job, served: Served, start: float) -> dict[str, Any]:
         """What becomes of a job: results, warnings and volumes.
 
@@ -214,12 +220,15 @@ class Workshop:
             SegpipeError: it has failed.
             _GoneError: it is not to be gone on with.
         """
-        for tries in range(job.tries + 1, _TRIES + 1):
+        if job.tries >= _STARTS:
+            raise ConfigError(f"{job.name}: the server has ended {job.tries} times while it was at this scan; it is not begun again")
+        why = ""
+        for tries in range(1, _TRIES + 1):
             self._progress[job.id] = Progress("loading")
             try:
                 return self._asked(job, served, start)
             except _DiedError as died:
-                self._dismiss(served.id)
+                self._warm.dismiss(served.id)
                 log.warning("job %s: its worker %s", job.id, died)
                 why = str(died)
                 if tries < _TRIES:
@@ -227,13 +236,13 @@ class Workshop:
         raise ConfigError(f"{job.name}: the worker that segmented it {why} (the {_TRIES}nd time)")
 
     def _asked(self, job: Job, served: Served, start: float) -> dict[str, Any]:
-        crew = self._crew(served)
+        crew = self._warm.of(served)
         while not any(worker.ready for worker in crew.workers):
             worker, message = self._heard(crew, job, start)
             if worker is not None and message is not None and "ready" in message:
                 crew.welcome(worker, message)
             elif message is not None and "refused" in message:
-                self._dismiss(served.id)
+                self._warm.dismiss(served.id)
                 raise error_from_json(message["refused"])
         limits = self._settings.limits
         wanted = {"id": job.id, "files": list(job.files), "tta": job.tta, "most_bytes": limits.unpacked_bytes}
@@ -279,7 +288,7 @@ class Workshop:
             raise _GoneError("queued")
         limit = self._settings.limits.timeout
         if limit and time.monotonic() - start > limit:
-            self._dismiss(job.model)
+            self._warm.dismiss(job.model)
             raise _GoneError("failed", f"was not done after {limit:g} s: it hangs or is large; the server's --timeout may be longer")
         with self._lock:
             cancelled = job.id in self._cancelled
@@ -290,7 +299,7 @@ class Workshop:
         self._progress[job.id] = Progress("cancelling")
         since = self._asked_to_cancel.setdefault(job.id, time.monotonic())
         if time.monotonic() - since > _PATIENCE_SECONDS or not any(worker.ready for worker in crew.workers):
-            self._dismiss(job.model)
+            self._warm.dismiss(job.model)
             raise _GoneError("cancelled")
 
     def _result(self, told: Message, job: Job, served: Served) -> dict[str, Any]:
@@ -304,27 +313,6 @@ class Workshop:
         for name in job.files:
             text = text.replace(str(self._jobs / job.id / name), job.name)
         return " ".join(text.replace(str(self._jobs / job.id), "the job").replace(str(self._jobs), "the server's folder").split())
-
-    def _crew(self, served: Served) -> Crew:
-        """The worker of a model, started if it is not there; the one whose model was not used for longest ends for it."""
-        crew = self._crews.get(served.id)
-        if crew is None:
-            while len(self._crews) >= self._settings.warm:
-                self._dismiss(next(iter(self._crews)))
-            crew = self._crews[served.id] = Crew(self._order(served), 1, PROGRAM)
-        self._crews.move_to_end(served.id)
-        crew.start(1)
-        return crew
-
-    def _dismiss(self, model: str) -> None:
-        crew = self._crews.pop(model, None)
-        if crew is not None:
-            crew.close()
-
-    def _order(self, served: Served) -> Order:
-        how = dataclasses.asdict(self._settings.computing)
-        level = logging.getLogger("segpipe").getEffectiveLevel()
-        return Order(models=(str(served.file),), out=str(self._jobs), format="nii.gz", level=level, **how)
 
 
 class _DiedError(Exception):
