@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.server.conftest import Server
 
-SECONDS = 60.0
+SECONDS = 120.0
 """For a browser or a server that has the machine not to itself."""
 
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
