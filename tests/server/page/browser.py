@@ -22,14 +22,21 @@ _WORDS = "headless=new no-sandbox use-gl=angle use-angle=swiftshader enable-unsa
 
 
 class Page:
-    """The page in a browser, and what a person does there."""
+    """The page in a browser, and what a person does there.
+
+    Attributes:
+        width, height: of the window, in CSS pixels.
+    """
+
+    width = 1360
+    height = 900
 
     def __init__(self, driver: Any) -> None:
         self.driver = driver
 
-    def open(self, server: Server, width: int = 1360, height: int = 900) -> None:
-        """Load the page anew, in a window of this size in CSS pixels."""
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    def open(self, server: Server) -> None:
+        """Load the page anew."""
+        size = {"width": self.width, "height": self.height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self.driver.get("about:blank")
         self.driver.get(f"http://127.0.0.1:{server.port}/")
