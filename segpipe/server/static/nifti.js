@@ -5,6 +5,10 @@ const KINDS = {
   2: Uint8Array, 4: Int16Array, 8: Int32Array, 16: Float32Array, 64: Float64Array,
   256: Int8Array, 512: Uint16Array, 768: Uint32Array, 1024: BigInt64Array, 1280: BigUint64Array,
 };
+const PUT = {
+  2: "setUint8", 4: "setInt16", 8: "setInt32", 16: "setFloat32", 64: "setFloat64",
+  256: "setInt8", 512: "setUint16", 768: "setUint32", 1024: "setBigInt64", 1280: "setBigUint64",
+};
 const COLOURS = 128; // three bytes a voxel
 const UNIT_MM = { 1: 1000, 3: 0.001 };
 const HEADER_BYTES = 352;
@@ -172,15 +176,9 @@ export function apart(a, b, dims) {
 
 /** The file with other voxels, every byte of its header as it was. `values` are in the file's own order. */
 export function withVoxels(file, values) {
-  const result = file.buffer.slice(0);
-  const view = new DataView(result), wide = { 1024: "setBigInt64", 1280: "setBigUint64" }[file.kind];
-  if (file.little && !wide) {
-    const kind = KINDS[file.kind], bytes = new Uint8Array(kind.from(values).buffer);
-    new Uint8Array(result, file.offset, bytes.length).set(bytes);
-    return result;
-  }
-  const put = wide ?? { 1: "setUint8", 2: file.kind === 4 ? "setInt16" : "setUint16", 4: file.kind === 8 ? "setInt32" : "setUint32" }[file.width];
-  values.forEach((value, v) => view[put](file.offset + v * file.width, wide ? BigInt(value) : value, file.little));
+  const result = file.buffer.slice(0), view = new DataView(result);
+  const put = view[PUT[file.kind]].bind(view), whole = file.kind === 1024 || file.kind === 1280;
+  values.forEach((value, v) => put(file.offset + v * file.width, whole ? BigInt(value) : value, file.little));
   return result;
 }
 

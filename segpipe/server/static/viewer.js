@@ -4,6 +4,7 @@
 import { apart, fromRas, orientation, parse, rasAffine, straight, toRas, TOLERANCE_MM, unpacked, voxelsOf, withVoxels, world } from "./nifti.js";
 
 const MOST_LABELS = 255; // a drawing has a byte a voxel
+const MOST_QUICK = 1024;
 const SIDES = [["L", "R"], ["P", "A"], ["I", "S"]];
 const OBLIQUE_SHARE = 0.2; // sine of about 12 degrees: from there on a side gets a second letter
 export const PLANES = ["axial", "coronal", "sagittal"];
@@ -19,13 +20,17 @@ function niivue() {
 
 /** Values of a label map as places in `labels` (0: nothing); what the list does not have is an error. */
 function places(values, labels) {
-  const place = new Map(labels.map((label, n) => [label.value, n]));
   if (labels.length > MOST_LABELS + 1) throw new Error(`${labels.length - 1} labels are more than a browser can show (${MOST_LABELS}); download them`);
-  return Uint8Array.from(values, (value) => {
-    const found = place.get(value);
-    if (found === undefined) throw new Error(`the label map has the value ${value}, which the model does not know; download it instead`);
-    return found;
-  });
+  const place = new Map(labels.map((label, n) => [label.value, n]));
+  const quick = new Int16Array(MOST_QUICK).fill(-1); // a scan has millions of voxels, and most values are small
+  for (const [value, n] of place) if (value >= 0 && value < MOST_QUICK) quick[value] = n;
+  const result = new Uint8Array(values.length);
+  for (let v = 0; v < values.length; v++) {
+    const value = values[v], n = quick[value] ?? place.get(value) ?? -1;
+    if (n < 0) throw new Error(`the label map has the value ${value}, which the model does not know; download it instead`);
+    result[v] = n;
+  }
+  return result;
 }
 
 export class Viewer {
@@ -131,7 +136,9 @@ export class Viewer {
   /** The label map as drawn: a NIfTI file like the one that was opened, header and all, in ArrayBuffer. */
   corrected() {
     const indices = fromRas(this.nv.drawBitmap, this.file.dims, this.turn);
-    return withVoxels(this.file, Array.from(indices, (index) => this.labels[index].value));
+    const values = new Float64Array(indices.length);
+    for (let v = 0; v < indices.length; v++) values[v] = this.labels[indices[v]].value;
+    return withVoxels(this.file, values);
   }
 
   /** Voxels of each label as drawn now, in the order of the labels. */
