@@ -83,8 +83,8 @@ export class Viewer {
     if (this.nv) return;
     const { Niivue } = await niivue();
     this.nv = new Niivue({
-      dragAndDropEnabled: false, isOrientationTextVisible: false, isRadiologicalConvention: true, isNearestInterpolation: true,
-      backColor: [0, 0, 0, 1], crosshairColor: [0.35, 0.75, 0.8, 0.9], crosshairWidth: 0.3, crosshairWidthUnit: "percent", show3Dcrosshair: false, isOrientCube: false,
+      dragAndDropEnabled: false, isOrientationTextVisible: false, isRadiologicalConvention: true, isNearestInterpolation: false,
+      backColor: [0, 0, 0, 1], crosshairColor: [0.35, 0.75, 0.8, 0.9], crosshairWidth: 0.3, crosshairWidthUnit: "percent", show3Dcrosshair: false, isOrientCube: true,
       multiplanarShowRender: 0, multiplanarPadPixels: 4, maxDrawUndoBitmaps: 16, viewModeHotKey: "", clipPlaneHotKey: "", cycleClipPlaneHotKey: "",
       loadingText: "", logLevel: "error", isAlphaClipDark: true,
     });
