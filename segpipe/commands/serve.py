@@ -23,6 +23,8 @@ INSTALL = "pip install 'segpipe[serve]'"
 _NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 _SECONDS = 10
 """For answers that are being sent when the server ends."""
+_KEEP_SECONDS = 65
+"""For which a connection stays open on which nothing is asked; longer than what stands before servers keeps theirs."""
 
 
 def check_installed() -> None:
@@ -53,7 +55,13 @@ def serve(settings: ServerSettings) -> Outcome:
         _tell(settings, int(listener.getsockname()[1]), [served.id for served in app.state.service.models()])
         # no log of requests: addresses name jobs, and whoever may read a log need not know of them
         config = uvicorn.Config(
-            app, log_config=None, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=_SECONDS
+            app,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_SECONDS,
+            timeout_keep_alive=_KEEP_SECONDS,
         )
         uvicorn.Server(config).run(sockets=[listener])
     return Outcome([f"no longer serving; jobs are kept in {settings.data}, and those that are not done wait for the next start"])

@@ -74,7 +74,7 @@ def cleaned(name: str) -> str:
     """A client's file name as people and pages may see it: no folders, no control characters, not long."""
     last = PureWindowsPath(name).name  # takes / and \\ for separators
     kept = "".join(letter if letter.isprintable() and letter not in "<>&\"'`" else "_" for letter in last).strip(" .")
-    return kept[:_LONGEST_NAME] or "scan"
+    return kept[-_LONGEST_NAME:] or "scan"  # with its ending
 
 
 def ending(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 from fastapi import Path as InPath
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel
 
 from segpipe.server import examples
@@ -169,11 +169,11 @@ def _add_results(routes: APIRouter, service: Service) -> None:
         response_class=Response,
         responses={200: {"content": {_NIFTI: {}, _DICOM: {}, "application/json": {}}}, **faults(404, 409, 422)},
     )
-    def result(id: Id, format: Annotated[str, InPath(max_length=32)]) -> Any:
+    def result(id: Id, format: Annotated[str, InPath(max_length=32)]) -> Response:
         """`nifti`: the label map on the scan's grid; `json`: volumes; of a DICOM series also `dicom-seg`, `rtstruct`, `sr`."""
         if format == "json":
             service.result(id, "nifti")
-            return service.summary(service.job(id))
+            return JSONResponse(service.summary(service.job(id)))
         path = service.result(id, format)
         kind = _DICOM if path.suffix == ".dcm" else _NIFTI
         return FileResponse(path, media_type=kind, filename=f"{id}_{format}.{_ENDINGS[format]}")

@@ -78,6 +78,7 @@ class Server:
         """As a power cut does."""
         self.process.kill()
         self.process.wait(_SECONDS)
+        self.client.close()
 
     def stop(self) -> int:
         """As a system does that ends it; its exit code."""

@@ -1,0 +1,67 @@
+"""A server that is killed, or told to end: what it has accepted is done, once, and is that of its own scan."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from tests.bundle.conftest import write_model
+from tests.server.conftest import Server, until
+from tests.server.drill import Drill, is_right, scan_of
+
+
+def test_every_accepted_job_is_delivered_once_and_right_though_the_server_is_killed(tmp_path: Path) -> None:
+    drill = Drill([write_model(tmp_path / "model.ts")], tmp_path, requests=24, clients=4, kills=1)
+    try:
+        count = drill.run()
+    finally:
+        code = drill.server.stop()
+    assert code == 0, drill.server.log.read_text()
+    assert len(count.accepted) == 24
+    assert len(set(count.accepted.values())) == 24
+    assert not count.wrong
+    assert set(count.kept) == {"done"}
+    assert 24 <= len(count.kept) <= 24 + count.broken  # those whose answer was lost may have been taken
+    folders = list((tmp_path / "data" / "jobs").iterdir())
+    assert len(folders) == len(count.kept)
+    assert not list((tmp_path / "data" / "incoming").iterdir())
+
+
+def test_a_server_that_is_told_to_end_goes_on_later(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model.ts")
+    first = Server([model], tmp_path / "data", tmp_path / "log")
+    ids = [first.client.post("/v1/jobs", files=[("files", (f"{number}.nii.gz", scan_of(number)))]).json()["id"] for number in range(6)]
+    assert first.stop() == 0
+    second = Server([model], tmp_path / "data", tmp_path / "log")
+    try:
+        assert all(is_right(number, second.result(second.ended(id)["id"])) for number, id in enumerate(ids))
+        third = Server.__new__(Server)
+        with pytest.raises(AssertionError, match="another segpipe serve has it"):
+            third.__init__([model], tmp_path / "data", tmp_path / "other")  # type: ignore[misc]
+        gone = tmp_path / "data" / "jobs" / ids[0]
+        assert second.client.delete(f"/v1/jobs/{ids[0]}").json() == {"removed": ids[0]}
+        assert not gone.exists()
+        assert second.client.get(f"/v1/jobs/{ids[0]}").status_code == 404
+    finally:
+        assert second.stop() == 0, second.log.read_text()
+
+
+def test_a_worker_that_dies_costs_nobody_a_job(tmp_path: Path) -> None:
+    import psutil
+
+    server = Server([write_model(tmp_path / "model.ts")], tmp_path / "data", tmp_path / "log")
+    try:
+        before = server.client.post("/v1/jobs", files=[("files", ("1.nii.gz", scan_of(1)))]).json()["id"]
+        server.ended(before)
+        [worker] = psutil.Process(server.process.pid).children()
+        worker.kill()
+        id = server.client.post("/v1/jobs", files=[("files", ("2.nii.gz", scan_of(2)))]).json()["id"]
+        assert is_right(2, server.result(server.ended(id)["id"]))
+        assert json.loads(server.result(id, "json"))["id"] == id
+        until(lambda: psutil.Process(server.process.pid).children()[0].pid != worker.pid)
+    finally:
+        assert server.stop() == 0, server.log.read_text()
