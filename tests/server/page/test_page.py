@@ -216,3 +216,27 @@ def test_a_server_with_a_token_asks_for_it_once(driver: Any, page: Page, thresho
     finally:
         page.driver.get("about:blank")
         assert server.stop() == 0, server.log.read_text()
+
+
+def test_a_package_has_a_card_and_a_sample_and_neither_runs_anything(
+    page: Page, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGPIPE_CACHE", str(tmp_path / "cache"))
+    server = Server([package], tmp_path / "data", tmp_path / "log")
+    try:
+        page.open(server)
+        page.run("at('card-open').click()")
+        text = page.wait("return at('card-body').querySelector('h2') && at('card-body').innerText")
+        assert "Not a medical device" in text
+        assert "Valid input" in text
+        assert page.run("return at('card-body').querySelectorAll('script, style, iframe, img, [style], [onclick]').length") == 0
+        page.run("at('card').close(); at('sample-list').querySelector('button').click()")
+        page.wait("return location.hash")
+        page.shown()
+        assert page.run("return at('labels').rows.length") == 2
+        page.run("at('pen-on').click(); at('undo').focus(); viewer.dab(); at('save').click()")
+        line = page.wait("return at('pen-error').textContent")
+        assert "--corrections" in line  # this server was given no folder for them
+    finally:
+        page.driver.get("about:blank")
+        assert server.stop() == 0, server.log.read_text()
