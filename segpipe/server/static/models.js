@@ -11,6 +11,7 @@ export class NewScan {
     this.opened = opened;
     this.models = [];
     this.files = [];
+    this.channels = new Map(); // of files, where the user has chosen one
     at("model").addEventListener("change", () => this.show());
     at("files").addEventListener("change", (event) => { this.take([...event.target.files]); event.target.value = ""; });
     at("new").addEventListener("submit", (event) => { event.preventDefault(); this.send(); });
@@ -53,9 +54,15 @@ export class NewScan {
     const channels = this.model.channels;
     at("chosen").replaceChildren(...this.files.map((file, n) => make("li", { class: "row" },
       make("span", { class: "file" }, file.name, make("span", { class: "muted" }, ` ${size(file.size)}`)),
-      ...(channels.length > 1 && this.files.length > 1 ? [channelOf(channels, n)] : []),
+      ...(channels.length > 1 && this.files.length > 1 ? [this.channelBox(file, n)] : []),
       make("button", { type: "button", class: "quiet", "aria-label": `Leave out ${file.name}`, onclick: () => { this.files.splice(n, 1); this.list(); } }, "×"))));
     at("send").disabled = this.files.length === 0 || (this.files.length > 1 && channels.length === 1);
+  }
+
+  channelBox(file, n) {
+    const names = this.model.channels, chosen = this.channels.get(file) ?? names[n];
+    return make("select", { "aria-label": `Channel of ${file.name}`, onchange: (event) => this.channels.set(file, event.target.value) },
+      ...names.map((name) => make("option", { value: name, selected: name === chosen }, name)));
   }
 
   fields(sample) {
@@ -110,10 +117,6 @@ export class NewScan {
     drop.addEventListener("drop", (event) => { event.preventDefault(); this.take([...event.dataTransfer.files]); });
     for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault()); // beside it, a file would replace the page
   }
-}
-
-function channelOf(channels, n) {
-  return make("select", { "aria-label": "Channel" }, ...channels.map((name, m) => make("option", { value: name, selected: m === n }, name)));
 }
 
 // The card's text, tables and web links alone: nothing of it may run or load, whoever wrote it.

@@ -33,9 +33,8 @@ def page(driver: Any) -> Page:
     return Page(driver)
 
 
-@pytest.fixture(scope="module")
-def thresholds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model file: 255 (tumour) above 1.5, 10 (organ) above 0.5, else 0."""
+def threshold_model(path: Path, *channels: str) -> Path:
+    """A model file: 255 (tumour) above 1.5 in the first channel, 10 (organ) above 0.5 in any, else 0."""
     from segpipe.package.export import export_model
     from segpipe.plan.plan import Channel, Label, NetworkPlan, Plan
     from tests.inference.conftest import Thresholds
@@ -44,7 +43,7 @@ def thresholds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plan = Plan(
         task="thresholds",
         dims=3,
-        channels=(Channel("T2", "none"),),
+        channels=tuple(Channel(name, "none") for name in channels),
         labels=labels,
         orient=True,
         axes=(0, 1, 2),
@@ -55,9 +54,13 @@ def thresholds(tmp_path_factory: pytest.TempPathFactory) -> Path:
         flips=(True, True, True),
         network=NetworkPlan("unet", (4,), ((3, 3, 3),), ((1, 1, 1),)),
     )
-    path = tmp_path_factory.mktemp("model") / "model.ts"
     export_model(Thresholds(), plan, {}, path)
     return path
+
+
+@pytest.fixture(scope="module")
+def thresholds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return threshold_model(tmp_path_factory.mktemp("model") / "model.ts", "T2")
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 
 from tests.server.conftest import Server, until
 from tests.server.page.browser import Page
+from tests.server.page.conftest import threshold_model
 from tests.server.page.test_page_sides import SHAPE, stored
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -240,3 +241,47 @@ def test_a_package_has_a_card_and_a_sample_and_neither_runs_anything(
     finally:
         page.driver.get("about:blank")
         assert server.stop() == 0, server.log.read_text()
+
+
+def test_each_file_goes_to_the_channel_that_the_user_names_and_can_be_looked_at(page: Page, tmp_path: Path) -> None:
+    image = stored("LPS")
+    dark = nib.Nifti1Image(np.where(image.get_fdata() > 1.5, 0, image.get_fdata()).astype(np.float32), image.affine)
+    nib.save(image, tmp_path / "b.nii.gz")
+    nib.save(dark, tmp_path / "a.nii.gz")
+    server = Server([threshold_model(tmp_path / "two.ts", "T2", "ADC")], tmp_path / "data", tmp_path / "log")
+    try:
+        page.open(server)
+        assert page.run("return at('drop-text').textContent") == "Drop 2 files here: T2, ADC"
+        page.choose(tmp_path / "a.nii.gz", tmp_path / "b.nii.gz")
+        select = """const box = at('chosen').querySelectorAll('select')[arguments[0]];
+            box.value = arguments[1]; box.dispatchEvent(new Event('change'));"""
+        page.run(select, 1, "T2")
+        page.run("at('send').click()")
+        assert page.wait("return at('new-error').textContent") == "two files have the same channel; give each its own"
+        page.run(select, 0, "ADC")  # what was chosen before the error is still chosen
+        page.run("at('send').click()")
+        page.wait("return location.hash")
+        page.shown()
+        counts = page.run("return viewer.counts()")
+        assert counts[2] == int((image.get_fdata() > 1.5).sum())
+        page.run("viewer.goTo([17, 13, 10])")
+        assert "value 2.0" in page.run("return at('where').textContent")
+        page.run("at('channel').value = 1; at('channel').dispatchEvent(new Event('change'))")
+        page.wait("viewer.goTo([17, 13, 10]); return at('where').textContent.includes('value 0.0')")
+        assert page.run("return viewer.counts()") == counts
+    finally:
+        page.driver.get("about:blank")
+        assert server.stop() == 0, server.log.read_text()
+
+
+def test_what_a_job_is_doing_is_told_in_words(page: Page, server: Server) -> None:
+    page.open(server)
+    jobs = [
+        {"state": "queued", "position": 3},
+        {"state": "queued", "position": 1},
+        {"state": "running", "stage": "network", "progress": 0.47},
+        {"state": "failed"},
+        {"state": "cancelled"},
+    ]
+    said = page.run("const { stateOf } = await import('/static/jobs.js'); return arguments[0].map(stateOf)", jobs)
+    assert said == ["Waiting, number 3 in the queue", "Waiting, next in the queue", "At work (network), 40 %", "Failed", "Cancelled"]
