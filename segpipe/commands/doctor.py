@@ -85,6 +85,7 @@ def features(facts: dict[str, Any]) -> list[Feature]:
         _extra(facts, "python-gdcm", "dicom", "series compressed as JPEG, JPEG-LS or JPEG 2000", "compressed dicom"),
         _extra(facts, "requests", "pacs", "--from and --to dicomweb://", "dicomweb"),
         _extra(facts, "pynetdicom", "pacs", "listen, and predict --to dicom://"),
+        _extra(facts, "fastapi", "serve", "models over HTTP"),
         _extra(facts, "submitit", "slurm", "launch.cluster=slurm"),
         _extra(facts, "ray", "ray", "predict --engine ray"),
         _extra(facts, "openvino", "cpu", "predict --runtime openvino", "openvino"),

@@ -25,8 +25,7 @@ from segpipe.package.precision import fast_bf16
 PACKAGES = (
     "torch", "monai", "pytorch-lightning", "nibabel", "SimpleITK", "hydra-core", "omegaconf", "typer", "rich",
     "scipy", "numpy", "matplotlib", "pillow", "psutil", "tensorboard", "mlflow-skinny", "pydicom", "highdicom", "pynetdicom", "requests",
-    "submitit",
-    "ray", "openvino", "onnx", "onnxscript", "python-gdcm", "pylibjpeg-openjpeg", "pyjpegls",
+    "fastapi", "submitit", "ray", "openvino", "onnx", "onnxscript", "python-gdcm", "pylibjpeg-openjpeg", "pyjpegls",
 )  # fmt: skip
 
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")

@@ -1,8 +1,8 @@
 """Who may ask: this machine alone, or whoever shows the token; never a web page of somebody else's.
 
 Without a token the server listens at loopback, and only names of this machine are taken as its host: a page elsewhere whose name is made
-to lead here (DNS rebinding) names itself. A request that a browser sends for another page says so in its `Origin`, and is refused unless
-`--allow-origin` names that.
+to lead here (DNS rebinding) names itself. With one, what stands before the server may call it by a name of its own. A request that a
+browser sends for another page says so in its `Origin`, and is refused unless `--allow-origin` names that.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: Headers) -> App | None:
         host = headers.get("host", "")
-        if self._settings.loopback and _name_of(host) not in _HERE:
+        if not self._token and _name_of(host) not in _HERE:
             return answer(421, "the host that was asked for is not this machine; ask http://127.0.0.1 or http://localhost")
         if not self._is_ours(headers, host, scope["method"]):
             return answer(403, "a page of another server may not use this one; its --allow-origin can name that page's server")

@@ -9,6 +9,7 @@ STATUS = {
     401: "The token is missing or wrong.",
     403: "A page of another server asks.",
     404: "There is no such thing.",
+    408: "Nothing came for too long.",
     409: "It is not the moment for it.",
     413: "More than this server takes.",
     421: "Another host is asked for.",

@@ -16,6 +16,10 @@ from segpipe.errors import SegpipeError
 log = logging.getLogger(__name__)
 
 _LONGEST = 600
+_HEADERS: dict[int, dict[str, str]] = {
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
+    HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": "10"},
+}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -70,7 +74,7 @@ def is_no_room(error: OSError) -> bool:
 def answer(status: int, text: str) -> JSONResponse:
     """One line as it is sent."""
     line = " ".join(text.split())
-    headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else None
+    headers = _HEADERS.get(status)
     return JSONResponse({"error": line if len(line) <= _LONGEST else line[:_LONGEST] + " ..."}, status, headers)
 
 

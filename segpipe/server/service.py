@@ -278,7 +278,10 @@ class Service:
         if format not in job.results:
             of_series = "" if job.files[0].endswith(ARCHIVE) else "; DICOM results are made of DICOM series alone"
             raise missing(f"the job has no such result; must be one of json, {', '.join(job.results)}{of_series}")
-        return self.folder(job) / job.results[format]
+        path = self.folder(job) / job.results[format]
+        if not path.is_file():
+            raise missing("the file of this result is gone: somebody has removed it; send the scan again")
+        return path
 
     def save_correction(self, id: str, path: Path) -> None:
         """Keep what somebody has made of a job's label map, with the scan, in the data set of corrections.

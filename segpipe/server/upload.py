@@ -5,6 +5,7 @@ A file lies in the folder of its request as `0000.nii.gz`, `0001.zip` and so on:
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -17,7 +18,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from segpipe.io.find import SUFFIXES, split_name
-from segpipe.server.faults import is_no_room, no_room, refused, too_large
+from segpipe.server.faults import RequestError, is_no_room, no_room, refused, too_large
 from segpipe.server.settings import Limits
 
 ARCHIVE = ".zip"
@@ -27,6 +28,8 @@ FREE_BYTES = 1 << 29
 """Left on the disk for results and for everybody else."""
 _LOOK_BYTES = 16 << 20
 """Between looks at the disk's free space."""
+_IDLE_SECONDS = 60.0
+"""For which a sender may send nothing: its folder is not kept for longer."""
 _MOST_FIELDS = 32
 _LONGEST_FIELD = 1 << 14
 _LONGEST_NAME = 120
@@ -156,12 +159,15 @@ class _Counter:
 async def _chunks(request: Request, folder: Path, limits: Limits) -> AsyncIterator[bytes]:
     declared = request.headers.get("content-length", "0")
     counter = _Counter(folder, limits, int(declared) if declared.isdecimal() else 0)
+    stream = aiter(request.stream())
     try:
-        async for chunk in request.stream():
+        while (chunk := await asyncio.wait_for(anext(stream, None), _IDLE_SECONDS)) is not None:
             counter.add(len(chunk))
             yield chunk
     except ClientDisconnect as error:
         raise refused("the request was cut off") from error
+    except TimeoutError as error:
+        raise RequestError(408, f"nothing came for {_IDLE_SECONDS:g} s: send it again") from error
 
 
 @contextlib.contextmanager

@@ -125,7 +125,7 @@ def _add_jobs(routes: APIRouter, service: Service) -> None:
         status_code=202,
         tags=["jobs"],
         openapi_extra={"requestBody": examples.JOB_BODY},
-        responses={202: examples.of(examples.JOB), **faults(400, 404, 413, 422, 429, 507)},
+        responses={202: examples.of(examples.JOB), **faults(400, 404, 408, 413, 422, 429, 507)},
     )
     async def submit(request: Request) -> dict[str, Any]:
         """Take a scan. The answer comes when the job is on disk; what was answered so is done, whatever happens to the server."""
@@ -192,13 +192,13 @@ def _add_results(routes: APIRouter, service: Service) -> None:
 
 
 def _add_corrections(routes: APIRouter, service: Service) -> None:
-    body = {"required": True, "content": {_NIFTI: {"schema": {"type": "string", "format": "binary"}}}}
+    body = {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 
     @routes.put(
         "/jobs/{id}/correction",
         tags=["results"],
         openapi_extra={"requestBody": body},
-        responses={200: examples.of({"id": examples.JOB["id"], "corrected": True}), **faults(400, 404, 409, 413, 422, 429, 507)},
+        responses={200: examples.of({"id": examples.JOB["id"], "corrected": True}), **faults(400, 404, 408, 409, 413, 422, 429, 507)},
     )
     async def correct(id: Id, request: Request) -> dict[str, Any]:
         """Keep a label map that somebody has corrected, with its scan, in the server's data set; the body is a NIfTI file."""

@@ -78,6 +78,7 @@ class Workshop:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._cancelled: set[str] = set()
+        self._began: float | None = None  # with the scan in hand; None: its model is being loaded
         self._asked_to_cancel: dict[str, float] = {}
         self._progress: dict[str, Progress] = {}
         self._trash = jobs.parent / ".removed"
@@ -181,7 +182,7 @@ class Workshop:
         try:
             if served is None or served.version != job.version:
                 raise ConfigError(f"the model {job.model} {job.version} is not served any more: send the scan again")
-            result = self._made(job, served, start)
+            result = self._made(job, served)
             ended = replace(job, state="done", **result)
         except _GoneError as gone:
             if gone.state == "queued":
@@ -213,7 +214,7 @@ class Workshop:
                 if self._stop.wait(_IDLE_SECONDS):
                     return False
 
-    def _made(self, job: Job, served: Served, start: float) -> dict[str, Any]:
+    def _made(self, job: Job, served: Served) -> dict[str, Any]:
         """What becomes of a job: results, warnings and volumes.
 
         Raises:
@@ -226,7 +227,7 @@ class Workshop:
         for tries in range(1, _TRIES + 1):
             self._progress[job.id] = Progress("loading")
             try:
-                return self._asked(job, served, start)
+                return self._asked(job, served)
             except _DiedError as died:
                 self._warm.dismiss(served.id)
                 log.warning("job %s: its worker %s", job.id, died)
@@ -235,10 +236,11 @@ class Workshop:
                     log.info("job %s: is tried once more", job.id)
         raise ConfigError(f"{job.name}: the worker that segmented it {why} (the {_TRIES}nd time)")
 
-    def _asked(self, job: Job, served: Served, start: float) -> dict[str, Any]:
+    def _asked(self, job: Job, served: Served) -> dict[str, Any]:
+        self._began = None
         crew = self._warm.of(served)
         while not any(worker.ready for worker in crew.workers):
-            worker, message = self._heard(crew, job, start)
+            worker, message = self._heard(crew, job)
             if worker is not None and message is not None and "ready" in message:
                 crew.welcome(worker, message)
             elif message is not None and "refused" in message:
@@ -246,9 +248,10 @@ class Workshop:
                 raise error_from_json(message["refused"])
         limits = self._settings.limits
         wanted = {"id": job.id, "files": list(job.files), "tta": job.tta, "most_bytes": limits.unpacked_bytes}
+        self._began = time.monotonic()
         crew.workers[0].send({"segment": wanted})
         while True:
-            _, message = self._heard(crew, job, start)
+            _, message = self._heard(crew, job)
             if message is None:
                 continue
             [(word, (id, *values))] = message.items()
@@ -270,7 +273,7 @@ class Workshop:
             done, total = values
             self._progress[id] = Progress("network", 0.1 + 0.85 * done / max(1, total))
 
-    def _heard(self, crew: Crew, job: Job, start: float) -> tuple[Worker | None, Message | None]:
+    def _heard(self, crew: Crew, job: Job) -> tuple[Worker | None, Message | None]:
         """What the worker says within a moment.
 
         Raises:
@@ -280,14 +283,14 @@ class Workshop:
         event = crew.event(_POLL_SECONDS)
         if event is not None and event[1] is None:
             raise _DiedError(how_it_ended(event[0].code()))
-        self._check(crew, job, start)
+        self._check(crew, job)
         return event if event is not None else (None, None)
 
-    def _check(self, crew: Crew, job: Job, start: float) -> None:
+    def _check(self, crew: Crew, job: Job) -> None:
         if self._stop.is_set():
             raise _GoneError("queued")
         limit = self._settings.limits.timeout
-        if limit and time.monotonic() - start > limit:
+        if limit and self._began is not None and time.monotonic() - self._began > limit:
             self._warm.dismiss(job.model)
             raise _GoneError("failed", f"was not done after {limit:g} s: it hangs or is large; the server's --timeout may be longer")
         with self._lock:

@@ -42,6 +42,8 @@ def main() -> None:
     """Segment what the server orders, until it closes the pipe."""
     from segpipe.inference.worker import converse
 
+    with contextlib.suppress(OSError):  # Linux: where memory is short, rather this process ends than the server
+        Path("/proc/self/oom_score_adj").write_text("800", encoding="ascii")
     converse(_serve)
 
 
@@ -266,7 +268,7 @@ def _volumes(segmenter: Segmenter, row: Row, path: Path) -> list[dict[str, Any]]
     for value, name in segmenter.task.facts.labels[1:]:
         ml = row.volumes_ml.get(name)
         voxels = row.pixels.get(name, 0.0) if ml is None else ml / voxel_ml
-        found.append({"value": value, "name": name, "ml": ml, "voxels": round(voxels)})
+        found.append({"value": value, "name": name, "ml": None if ml is None else round(ml, 6), "voxels": round(voxels)})
     return found
 
 

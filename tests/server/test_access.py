@@ -92,7 +92,7 @@ def test_with_a_token_nothing_but_health_is_told_without_it(ask: Ask) -> None:
 
 
 def test_a_browser_gets_a_cookie_for_the_token_in_its_address(ask: Ask) -> None:
-    client = ask(token=TOKEN)
+    client = ask("http://a-name-of-its-own", token=TOKEN)
     answer = client.get("/", params={"token": TOKEN})
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
     assert {"httponly", "samesite=strict"} <= {word.strip().lower() for word in answer.headers["set-cookie"].split(";")}

@@ -177,7 +177,13 @@ export function apart(a, b, dims) {
 /** The file with other voxels, every byte of its header as it was. `values` are in the file's own order. */
 export function withVoxels(file, values) {
   const result = file.buffer.slice(0), view = new DataView(result);
-  const put = view[PUT[file.kind]].bind(view), whole = file.kind === 1024 || file.kind === 1280;
+  const whole = file.kind === 1024 || file.kind === 1280;
+  if (file.little && !whole) {
+    const bytes = new Uint8Array(new KINDS[file.kind](values).buffer);
+    new Uint8Array(result, file.offset, bytes.length).set(bytes);
+    return result;
+  }
+  const put = view[PUT[file.kind]].bind(view);
   values.forEach((value, v) => put(file.offset + v * file.width, whole ? BigInt(value) : value, file.little));
   return result;
 }

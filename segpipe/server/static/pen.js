@@ -5,11 +5,12 @@ import { at, lineOf, make, say, swatch } from "./dom.js";
 import { packed } from "./nifti.js";
 
 const WIDEST = 25;
+const COUNTED_MS = 250;
 
 export class Pen {
   /** changed(voxels of each label) after each stroke. */
   constructor(viewer, changed) {
-    Object.assign(this, { viewer, changed, job: null, labels: [], unsaved: false });
+    Object.assign(this, { viewer, changed, job: null, labels: [], unsaved: false, counting: 0 });
     at("pen-on").addEventListener("click", () => this.toggle());
     at("brush").addEventListener("input", (event) => this.widen(Number(event.target.value) - this.viewer.pen.size));
     at("undo").addEventListener("click", () => this.undo());
@@ -28,6 +29,7 @@ export class Pen {
   }
 
   putAway() {
+    clearTimeout(this.counting);
     this.unsaved = false;
     at("pen-tools").hidden = true;
     at("pen-on").setAttribute("aria-pressed", "false");
@@ -68,7 +70,8 @@ export class Pen {
     at("undo").disabled = this.viewer.strokes === 0;
     at("save").disabled = false;
     say(at("pen-said"), "Not saved yet.");
-    this.changed(this.viewer.counts());
+    clearTimeout(this.counting);
+    this.counting = setTimeout(() => this.changed(this.viewer.counts()), COUNTED_MS); // not after each of many quick strokes
   }
 
   async save() {

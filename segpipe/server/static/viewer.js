@@ -130,7 +130,9 @@ export class Viewer {
   // What a correction would save must be the label map as it came, before anybody draws.
   prove(indices) {
     const back = fromRas(this.nv.drawBitmap, this.file.dims, this.turn);
-    if (back.some((index, v) => index !== indices[v])) throw new Error("the viewer changed the label map; do not use what it shows, and report this");
+    for (let v = 0; v < indices.length; v++) {
+      if (back[v] !== indices[v]) throw new Error("the viewer changed the label map; do not use what it shows, and report this");
+    }
   }
 
   /** The label map as drawn: a NIfTI file like the one that was opened, header and all, in ArrayBuffer. */
@@ -143,9 +145,9 @@ export class Viewer {
 
   /** Voxels of each label as drawn now, in the order of the labels. */
   counts() {
-    const found = new Array(this.labels.length).fill(0);
-    for (const index of this.nv.drawBitmap) found[index]++;
-    return found;
+    const found = new Float64Array(MOST_LABELS + 1), drawing = this.nv.drawBitmap;
+    for (let v = 0; v < drawing.length; v++) found[drawing[v]]++;
+    return [...found.subarray(0, this.labels.length)];
   }
 
   get voxelMl() {
@@ -242,16 +244,21 @@ export class Viewer {
     this.goTo(voxel);
   }
 
+  // The cross in the middle of all that is labelled.
   toMiddle(indices) {
-    const [I, J] = this.dims, sums = [0, 0, 0];
+    const [I, J, K] = this.dims, sums = [0, 0, 0];
     let count = 0;
-    indices.forEach((index, v) => {
-      if (index === 0) return;
-      sums[0] += v % I;
-      sums[1] += Math.floor(v / I) % J;
-      sums[2] += Math.floor(v / (I * J));
-      count++;
-    });
+    for (let k = 0, v = 0; k < K; k++) {
+      for (let j = 0; j < J; j++) {
+        for (let i = 0; i < I; i++, v++) {
+          if (indices[v] === 0) continue;
+          sums[0] += i;
+          sums[1] += j;
+          sums[2] += k;
+          count++;
+        }
+      }
+    }
     this.goTo(this.dims.map((size, axis) => Math.round(count ? sums[axis] / count : (size - 1) / 2)));
   }
 
