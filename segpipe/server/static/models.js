@@ -33,8 +33,8 @@ export class NewScan {
     const names = model.labels.filter((label) => label.name !== "background").map((label) => label.name);
     say(at("model-text"), [model.description, `Finds ${names.join(", ")}.`].filter(Boolean).join(" "));
     at("card-open").hidden = !model.card;
-    const several = model.channels.length > 1;
-    say(at("drop-text"), several ? `Drop ${model.channels.length} files here: ${model.channels.join(", ")}` : "Drop a scan here");
+    const several = model.channels.length > 1 && !model.pictures; // a picture has its colours in one file
+    say(at("drop-text"), several ? `Drop ${model.channels.length} files here: ${model.channels.join(", ")}` : `Drop a ${model.pictures ? "picture" : "scan"} here`);
     say(at("drop-what"), model.pictures ? "PNG, TIFF or JPEG" : "NIfTI, NRRD, MetaImage, or a zip of a DICOM series");
     at("samples").hidden = !model.samples?.length;
     at("sample-list").replaceChildren(...(model.samples ?? []).map((sample) =>

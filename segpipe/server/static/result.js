@@ -84,9 +84,12 @@ export class Result {
     try {
       const bytes = await Promise.all([api.bytes(this.imageUrl()), map ?? api.bytes(job.results.nifti)]);
       if (this.job !== job && this.job?.id !== job.id) return;
-      await this.viewer.open(...bytes, this.labels);
+      this.isPicture = Boolean(this.models().find((one) => one.id === job.model)?.pictures);
+      await this.viewer.open(...bytes, this.labels, this.isPicture);
       this.viewer.setOpacity(at("opacity").value / 100); // a browser may have kept what was chosen before
       this.viewer.setRadiological(at("convention").value === "radiological");
+      at("convention").parentElement.hidden = at("views").hidden = this.isPicture;
+      this.setView(this.viewer.onlyPlane ?? "all");
       this.volumes(this.viewer.counts());
       this.pen.offer(job, this.labels);
     } catch (error) {
@@ -119,7 +122,8 @@ export class Result {
 
   // The table of labels: of the file, and anew with each stroke of the pen.
   volumes(voxels) {
-    const ml = (count) => (count * this.viewer.voxelMl).toLocaleString("en", { maximumSignificantDigits: 4 });
+    say(at("unit"), this.isPicture ? "pixels" : "ml");
+    const ml = (count) => (this.isPicture ? String(count) : (count * this.viewer.voxelMl).toLocaleString("en", { maximumSignificantDigits: 4 }));
     const rows = this.labels.map((label, n) => ({ label, n })).slice(1);
     if (at("labels").children.length === rows.length && at("labels").dataset.job === this.job.id) {
       rows.forEach(({ n }) => say(at(`ml-${n}`), ml(voxels[n])));
@@ -135,7 +139,8 @@ export class Result {
   where({ voxel, mm, value, label }) {
     const [x, y, z] = mm.map((one, axis) => `${Math.abs(one).toFixed(1)} ${"LRPAIS"[2 * axis + (one >= 0 ? 1 : 0)]}`);
     const name = label && label !== this.labels[0] ? label.name : "no label";
-    say(at("where"), `${x}, ${y}, ${z} mm · value ${Number(value).toPrecision(4)} · ${name}`);
+    const place = this.isPicture ? `row ${this.viewer.dims[1] - 1 - voxel[1]}, column ${voxel[0]}` : `${x}, ${y}, ${z} mm`;
+    say(at("where"), `${place} · value ${Number(value).toPrecision(4)} · ${name}`);
     at("where").dataset.voxel = voxel.join(" ");
   }
 

@@ -8,6 +8,7 @@ const MOST_QUICK = 1024;
 const SIDES = [["L", "R"], ["P", "A"], ["I", "S"]];
 const OBLIQUE_SHARE = 0.2; // sine of about 12 degrees: from there on a side gets a second letter
 export const PLANES = ["axial", "coronal", "sagittal"];
+const PICTURE = { axes: [1, 0, 2], flips: [false, true, false] }; // rows downwards, columns to the right: no patient, so no sides
 const VIEWS = { axial: 0, coronal: 1, sagittal: 2, all: 3, solid: 4 };
 
 let library = null;
@@ -49,13 +50,17 @@ export class Viewer {
     canvas.viewer = this; // for scripts and tests
   }
 
-  /** Show a scan and its label map (NIfTI bytes, packed or not); `labels` as the model lists them, the background first. */
-  async open(scanBytes, mapBytes, labels) {
+  /**
+   * Show a scan and its label map (NIfTI bytes, packed or not); `labels` as the model lists them, the background first.
+   * picture: it was no scan of a patient; it is shown upright, without sides.
+   */
+  async open(scanBytes, mapBytes, labels, picture = false) {
     const [scan, map] = [parse(await unpacked(scanBytes)), parse(await unpacked(mapBytes))];
     this.check(scan, map);
     this.file = map;
     this.labels = labels;
-    this.turn = orientation(map.affine);
+    this.picture = picture;
+    this.turn = picture ? PICTURE : orientation(map.affine);
     this.affine = rasAffine(map.affine, map.dims, this.turn);
     const indices = places(voxelsOf(map), labels);
     const shown = toRas(indices, map.dims, this.turn);
@@ -177,7 +182,10 @@ export class Viewer {
     this.nv.updateGLVolume();
   }
 
-  setRadiological(yes) { this.nv.setRadiologicalConvention(yes); }
+  setRadiological(yes) { this.nv.setRadiologicalConvention(yes && !this.picture); }
+
+  /** The plane of a scan with a single slice; null where there are more. */
+  get onlyPlane() { return ["sagittal", "coronal", "axial"][this.dims.indexOf(1)] ?? null; }
 
   setView(name) {
     this.view = name;
@@ -189,7 +197,7 @@ export class Viewer {
   letters() {
     const box = this.canvas.parentElement, scale = this.canvas.width / Math.max(1, this.canvas.clientWidth);
     box.querySelectorAll(".side").forEach((letter) => letter.remove());
-    if (!this.affine || !this.nv.volumes.length) return;
+    if (!this.affine || this.picture || !this.nv.volumes.length) return;
     for (const slice of this.nv.screenSlices) {
       if (slice.axCorSag > 2) continue;
       const [left, top, width, height] = slice.leftTopWidthHeight;

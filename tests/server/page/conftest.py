@@ -33,7 +33,7 @@ def page(driver: Any) -> Page:
     return Page(driver)
 
 
-def threshold_model(path: Path, *channels: str) -> Path:
+def threshold_model(path: Path, *channels: str, pictures: bool = False) -> Path:
     """A model file: 255 (tumour) above 1.5 in the first channel, 10 (organ) above 0.5 in any, else 0."""
     from segpipe.package.export import export_model
     from segpipe.plan.plan import Channel, Label, NetworkPlan, Plan
@@ -42,19 +42,19 @@ def threshold_model(path: Path, *channels: str) -> Path:
     labels = (Label(0, 0, "background"), Label(1, 10, "organ"), Label(2, 255, "tumour"))
     plan = Plan(
         task="thresholds",
-        dims=3,
+        dims=2 if pictures else 3,
         channels=tuple(Channel(name, "none") for name in channels),
         labels=labels,
-        orient=True,
+        orient=not pictures,
         axes=(0, 1, 2),
         spacing_mm=None,
-        patch_size=(16, 16, 16),
+        patch_size=(16, 16, 1 if pictures else 16),
         batch_size=1,
         nonzero=False,
-        flips=(True, True, True),
-        network=NetworkPlan("unet", (4,), ((3, 3, 3),), ((1, 1, 1),)),
+        flips=(True, True, not pictures),
+        network=NetworkPlan("unet", (4,), ((3, 3, 1 if pictures else 3),), ((1, 1, 1),)),
     )
-    export_model(Thresholds(), plan, {}, path)
+    export_model(Thresholds(flat=pictures), plan, {}, path)
     return path
 
 

@@ -9,9 +9,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from tests.server.conftest import Server
 from tests.server.page.browser import Page
+from tests.server.page.conftest import threshold_model
 
 SHAPE = (22, 18, 14)
 """Of the phantom in RAS order, 2 x 2.5 x 3 mm."""
@@ -168,3 +170,31 @@ def test_a_scan_without_labels_on_its_grid_is_not_shown(page: Page, server: Serv
         new DataView(scan).setFloat32(280 + 12, new DataView(scan).getFloat32(280 + 12, true) + 1, true);
         try { await viewer.open(scan, map, viewer.labels); return "shown"; } catch (error) { return error.message; }"""
     assert page.run(script) == "the label map lies 1.0 mm beside the scan; do not use it, and report this"
+
+
+def test_a_picture_is_upright_and_has_no_sides(page: Page, tmp_path: Path) -> None:
+    pixels = np.zeros((40, 60), np.uint8)
+    pixels[2:30, 10:58] = 1
+    pixels[4:9, 40:56] = 2  # above, to the right
+    Image.fromarray(pixels).save(tmp_path / "cells.png")
+    server = Server([threshold_model(tmp_path / "flat.ts", "grey", pictures=True)], tmp_path / "data", tmp_path / "log")
+    try:
+        page.open(server)
+        page.segment(tmp_path / "cells.png")
+        page.run("viewer.setOpacity(1)")
+        shown = page.picture().astype(int)
+        organ, tumour = (np.abs(shown - label["colour"]).max(axis=-1) < 12 for label in page.run("return viewer.labels.slice(1)"))
+        rows, columns = np.nonzero(organ | tumour)
+        across, down = (np.ptp(columns) + 1) / 48, (np.ptp(rows) + 1) / 28  # screen pixels in one of the picture's
+        assert across == pytest.approx(down, rel=0.02)
+        y, x = np.nonzero(tumour)
+        found = [(y.min() - rows.min()) / down, (y.max() + 1 - rows.min()) / down]
+        found += [(x.min() - columns.min()) / across, (x.max() + 1 - columns.min()) / across]
+        assert found == pytest.approx([2, 7, 30, 46], abs=0.2)
+        assert page.sides("axial") == {}
+        assert page.run("return [...at('labels').rows].map((row) => row.cells[2].textContent)") == [str((pixels == 1).sum()), str(5 * 16)]
+        page.run("viewer.goTo([40, 40 - 1 - 4, 0])")
+        assert page.run("return at('where').textContent") == "row 4, column 40 · value 2.000 · tumour"
+    finally:
+        page.driver.get("about:blank")
+        assert server.stop() == 0, server.log.read_text()
