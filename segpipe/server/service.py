@@ -15,7 +15,6 @@ import logging
 import os
 import shutil
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,9 +68,8 @@ class Service:
             (data / name).chmod(_OURS)
         self.store = Store(data)
         self._tidy_up()
-        self._changed = threading.Condition()
         self._taking = threading.Lock()
-        self.workshop = Workshop(settings, self._models, self.store, data / KEPT, self._told)
+        self.workshop = Workshop(settings, self._models, self.store, data / KEPT)
 
     def start(self) -> None:
         """Begin to work on what waits."""
@@ -115,13 +113,17 @@ class Service:
     # ---- taking scans
 
     @contextlib.contextmanager
-    def draft(self) -> Iterator[Draft]:
+    def draft(self, job: bool = True) -> Iterator[Draft]:
         """A folder for the files of one request, of which nothing is left afterwards unless `submit` has taken it.
 
+        Args:
+            job: whether it is to be one, for which there must be room among those that wait.
+
         Raises:
-            RequestError: too many jobs wait (429), or the disk is full (507).
+            RequestError: too many jobs wait (429), nobody works any more (503), or the disk is full (507).
         """
-        self._check_queue()
+        if job:
+            self._check_queue()
         id = uuid.uuid4().hex
         folder = self.settings.data / INCOMING / id
         try:
@@ -158,7 +160,6 @@ class Service:
         except OSError as error:
             shutil.rmtree(place, ignore_errors=True)
             raise no_room() if is_no_room(error) else error from error
-        self._told(job.id)
         self.workshop.wake()
         return job
 
@@ -219,23 +220,6 @@ class Service:
         """Of a job that waits: 1 is the next; else 0."""
         return self.store.position(job.id)
 
-    def wait(self, id: str, seconds: float) -> Job:
-        """The job once it is over, or as it is after so many seconds; holds up the thread that asks.
-
-        Raises:
-            RequestError: see `job`.
-        """
-        end = time.monotonic() + seconds
-        with self._changed:
-            while not (job := self.job(id)).over and (left := end - time.monotonic()) > 0:
-                self._changed.wait(min(left, 1.0))
-            return job
-
-    def _told(self, id: str) -> None:
-        """Something has become of a job."""
-        with self._changed:
-            self._changed.notify_all()
-
     def cancel(self, id: str) -> Job | None:
         """Do without a job that waits or runs; remove one that has ended, with its files: None then.
 
@@ -246,9 +230,7 @@ class Service:
         if job.over:
             self._remove(id)
             return None
-        if self.store.cancel(id):
-            self._told(id)
-        else:
+        if not self.store.cancel(id):
             self.workshop.cancel(id)
         return self.job(id)
 

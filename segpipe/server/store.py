@@ -75,7 +75,7 @@ _COLUMNS = tuple(one.name for one in fields(Job))
 
 
 class Store:
-    """Threads may share it. Every change is on disk when its method returns.
+    """Threads may share it. What is added, cancelled or removed is on disk when its method returns.
 
     Args:
         folder: of the server.
@@ -155,7 +155,8 @@ class Store:
     def start(self, id: str) -> bool:
         """A worker begins; False: it does not wait any more."""
         sql = "UPDATE jobs SET state = 'running', started = ?, tries = tries + 1 WHERE id = ? AND state = 'queued'"
-        return self._change(sql, time.time(), id)
+        with self._in_passing():
+            return self._change(sql, time.time(), id)
 
     def back(self, id: str) -> bool:
         """A worker has let go of a job, which waits in its old place."""
@@ -174,7 +175,7 @@ class Store:
         values = _to_record(job) | {"ended": time.time()}
         names = ("state", "ended", "error", "warnings", "volumes", "results")
         sql = f"UPDATE jobs SET {', '.join(f'{name} = :{name}' for name in names)} WHERE id = :id AND state = 'running'"
-        with self._explained():
+        with self._in_passing():
             return self._connection.execute(sql, {name: values[name] for name in (*names, "id")}).rowcount == 1
 
     def remove(self, id: str) -> bool:
@@ -198,6 +199,16 @@ class Store:
         """Of all jobs."""
         with self._explained():
             return {str(row[0]) for row in self._connection.execute("SELECT id FROM jobs").fetchall()}
+
+    @contextlib.contextmanager
+    def _in_passing(self) -> Iterator[None]:
+        """Not waited for by the disk: after a power cut, not after a kill, a job may be back in its place and is done once more."""
+        with self._explained():
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            try:
+                yield
+            finally:
+                self._connection.execute("PRAGMA synchronous = FULL")
 
     def _change(self, sql: str, *values: Any) -> bool:
         with self._explained():

@@ -198,11 +198,11 @@ def _add_corrections(routes: APIRouter, service: Service) -> None:
         "/jobs/{id}/correction",
         tags=["results"],
         openapi_extra={"requestBody": body},
-        responses={200: examples.of({"id": examples.JOB["id"], "corrected": True}), **faults(400, 404, 408, 409, 413, 422, 429, 507)},
+        responses={200: examples.of({"id": examples.JOB["id"], "corrected": True}), **faults(400, 404, 408, 409, 413, 422, 507)},
     )
     async def correct(id: Id, request: Request) -> dict[str, Any]:
         """Keep a label map that somebody has corrected, with its scan, in the server's data set; the body is a NIfTI file."""
-        with service.draft() as draft:
+        with service.draft(job=False) as draft:
             path = draft.folder / "corrected"
             await receive_body(request, path, service.settings.limits)
             await run_in_threadpool(service.save_correction, id, named_nifti(path))

@@ -61,17 +61,14 @@ class Workshop:
     Args:
         models: by id.
         jobs: folder in which each job has its own.
-        told: called with the id of a job of which something has become; on the workshop's thread.
 
     Attributes:
         watchers: told the state and the seconds of each job that has ended; on the workshop's thread.
         fault: why it has stopped to work; empty: it has not.
     """
 
-    def __init__(
-        self, settings: ServerSettings, models: Mapping[str, Served], store: Store, jobs: Path, told: Callable[[str], None]
-    ) -> None:
-        self._settings, self._models, self._store, self._jobs, self._told = settings, models, store, jobs, told
+    def __init__(self, settings: ServerSettings, models: Mapping[str, Served], store: Store, jobs: Path) -> None:
+        self._settings, self._models, self._store, self._jobs = settings, models, store, jobs
         self._warm = Warm(settings, jobs)
         self._thread = threading.Thread(target=self._work, name="workshop", daemon=True)
         self._wake = threading.Event()
@@ -139,7 +136,6 @@ class Workshop:
                     self._wake.wait(_IDLE_SECONDS)
                     self._wake.clear()
                 elif self._patiently(partial(self._store.start, job.id)):
-                    self._told(job.id)
                     self._do(job)
         except Exception as error:  # the server says so at every request, rather than take what nobody works on
             self.fault = f"the server has stopped to work ({type(error).__name__}: {error}): start it again"
@@ -202,7 +198,6 @@ class Workshop:
         for watcher in self.watchers:
             watcher(job.state, seconds)
         log.info("job %s: %s after %.1f s", job.id, job.state, seconds)
-        self._told(job.id)
 
     def _patiently(self, change: Callable[[], bool]) -> bool:
         """Have a change on disk, after waiting for room on it where there is none; False: it was not to be, or the server ends before."""
