@@ -81,6 +81,9 @@ export function submit(fields, told) {
   return { done, stop: () => request.abort() };
 }
 
+/** Endings that a file made of a scan does not repeat. */
+export const SCAN_ENDING = /(\.(nii|nrrd|nhdr|mha|mhd|zip|png|tiff?|jpe?g|bmp))?(\.gz)?$/i;
+
 /** Save a file under a name. */
 export function keep(blob, name) {
   const link = document.createElement("a");

@@ -1,26 +1,28 @@
 // Correcting a label map by hand, and saving that.
 
-import { api } from "./api.js";
+import { api, keep, SCAN_ENDING } from "./api.js";
 import { at, lineOf, make, say, swatch } from "./dom.js";
 import { packed } from "./nifti.js";
 
 const WIDEST = 25;
+const NO_FOLDER = "This server keeps no corrections (--corrections): keep yours as a file.";
 const COUNTED_MS = 250;
 
 export class Pen {
   /** changed(voxels of each label) after each stroke. */
   constructor(viewer, changed) {
-    Object.assign(this, { viewer, changed, job: null, labels: [], unsaved: false, counting: 0 });
+    Object.assign(this, { viewer, changed, job: null, labels: [], unsaved: false, folder: true, counting: 0 });
     at("pen-on").addEventListener("click", () => this.toggle());
     at("brush").addEventListener("input", (event) => this.widen(Number(event.target.value) - this.viewer.pen.size));
     at("undo").addEventListener("click", () => this.undo());
     at("save").addEventListener("click", () => this.save());
+    at("keep").addEventListener("click", async () => keep(new Blob([await packed(this.viewer.corrected())]), `${this.job.name.replace(SCAN_ENDING, "")}_corrected.nii.gz`));
     window.addEventListener("beforeunload", (event) => { if (this.unsaved) event.preventDefault(); });
   }
 
-  /** A label map is shown that may be corrected. */
-  offer(job, labels) {
-    Object.assign(this, { job, labels });
+  /** A label map is shown that may be corrected; `folder`: the server has a data set that corrections go to. */
+  offer(job, labels, folder) {
+    Object.assign(this, { job, labels, folder });
     this.putAway();
     const pens = [...labels.keys()].slice(1).concat(0);
     at("pen-labels").replaceChildren(...pens.map((n) => make("label", {},
@@ -34,7 +36,7 @@ export class Pen {
     at("pen-tools").hidden = true;
     at("pen-on").setAttribute("aria-pressed", "false");
     say(at("pen-on"), "Take the pen");
-    at("save").disabled = at("undo").disabled = true;
+    at("save").disabled = at("keep").disabled = at("undo").disabled = true;
     for (const id of ["pen-said", "pen-error"]) say(at(id), "");
     if (this.viewer.nv) this.viewer.setPen({ on: false });
   }
@@ -45,7 +47,7 @@ export class Pen {
     at("pen-tools").hidden = !on;
     at("pen-on").setAttribute("aria-pressed", String(on));
     say(at("pen-on"), on ? "Put the pen away" : "Take the pen");
-    say(at("pen-said"), on ? "Draw on a slice, or with Space at the cross." : "");
+    say(at("pen-said"), on ? [this.folder ? "" : NO_FOLDER, "Draw on a slice, or with Space at the cross."].join(" ").trim() : "");
   }
 
   choose(n) {
@@ -66,10 +68,11 @@ export class Pen {
   undo() { this.viewer.undo(); }
 
   drawn() {
-    this.unsaved = this.viewer.strokes > 0;
+    this.unsaved = true; // after an undo, too: what was saved may have been undone
     at("undo").disabled = this.viewer.strokes === 0;
-    at("save").disabled = false;
-    say(at("pen-said"), "Not saved yet.");
+    at("save").disabled = !this.folder;
+    at("keep").disabled = false;
+    say(at("pen-said"), this.folder ? "Not saved yet." : NO_FOLDER);
     clearTimeout(this.counting);
     this.counting = setTimeout(() => this.changed(this.viewer.counts()), COUNTED_MS); // not after each of many quick strokes
   }

@@ -1,6 +1,6 @@
 // One job: how far it is, and what came out.
 
-import { api, keep, token } from "./api.js";
+import { api, keep, SCAN_ENDING, token } from "./api.js";
 import { at, lineOf, make, say, swatch } from "./dom.js";
 import { ended, stateOf } from "./jobs.js";
 import { Pen } from "./pen.js";
@@ -70,8 +70,10 @@ export class Result {
   // The correction of this job; null where there is none, or none can be.
   async correction(job) {
     try {
+      this.folder = true;
       return await api.correction(job.id);
     } catch (error) {
+      this.folder = error.status !== 409; // the server was given no folder for corrections
       if ([404, 409].includes(error.status)) return null;
       throw error;
     }
@@ -91,7 +93,7 @@ export class Result {
       at("convention").parentElement.hidden = at("views").hidden = this.isPicture;
       this.setView(this.viewer.onlyPlane ?? "all");
       this.volumes(this.viewer.counts());
-      this.pen.offer(job, this.labels);
+      this.pen.offer(job, this.labels, this.folder);
     } catch (error) {
       at("viewer").hidden = true;
       say(at("job-error"), `${job.name}: ${lineOf(error)}`);
@@ -106,7 +108,7 @@ export class Result {
   }
 
   download(format, url) {
-    const name = `${this.job.name.replace(/\.(nii|nrrd|mha|zip)(\.gz)?$/i, "") || "labels"}${ENDINGS[format] ?? ""}`;
+    const name = `${this.job.name.replace(SCAN_ENDING, "") || "labels"}${ENDINGS[format] ?? ""}`;
     const link = make("a", { class: "button", href: url, download: name }, FORMATS[format] ?? format);
     link.addEventListener("click", async (event) => {
       if (!token.get()) return; // a plain link does

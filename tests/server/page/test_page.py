@@ -154,6 +154,12 @@ def test_all_of_it_works_with_the_keyboard_alone(page: Page, server: Server, sca
     assert page.run("return at('pen-error').textContent") == ""
     assert page.run("return at('which').value") == "corrected"
     marked = "return getComputedStyle(document.activeElement).outlineStyle"
+    after = page.run("return viewer.counts()")
+    assert after != before
+    page.driver.refresh()
+    page.wait("return location.hash && at('which')?.value === 'corrected'")
+    page.shown()
+    assert page.run("return viewer.counts()") == after  # a correction is what is seen first afterwards
     tab_to("which")
     assert page.run(marked) != "none"
 
@@ -235,9 +241,10 @@ def test_a_package_has_a_card_and_a_sample_and_neither_runs_anything(
         page.wait("return location.hash")
         page.shown()
         assert page.run("return at('labels').rows.length") == 2
-        page.run("at('pen-on').click(); at('undo').focus(); viewer.dab(); at('save').click()")
-        line = page.wait("return at('pen-error').textContent")
-        assert "--corrections" in line  # this server was given no folder for them
+        page.run("at('pen-on').click()")
+        assert "--corrections" in page.run("return at('pen-said').textContent")  # before anybody draws for nothing
+        page.run("viewer.dab()")
+        assert page.run("return [at('save').disabled, at('keep').disabled]") == [True, False]
     finally:
         page.driver.get("about:blank")
         assert server.stop() == 0, server.log.read_text()
