@@ -41,6 +41,9 @@ export class Result {
   clear() {
     at("viewer").hidden = at("downloads").hidden = true;
     at("job-warnings").replaceChildren();
+    at("labels").replaceChildren();
+    at("labels").dataset.job = "";
+    this.viewer.hidden.clear();
     this.pen.putAway();
   }
 
@@ -63,6 +66,7 @@ export class Result {
     at("channel-box").hidden = (model?.channels.length ?? 1) < 2;
     at("which").replaceChildren(make("option", { value: "predicted" }, "as predicted"));
     const corrected = await this.correction(job);
+    if (this.job?.id !== job.id) return;
     if (corrected) at("which").append(make("option", { value: "corrected", selected: true }, "as corrected"));
     await this.picture(corrected);
   }
@@ -82,12 +86,14 @@ export class Result {
   async picture(map = null) {
     const job = this.job;
     at("viewer").hidden = false; // a canvas that is hidden has no size
-    at("viewer").setAttribute("aria-busy", "true");
+    at("viewer").setAttribute("aria-busy", "true"); // the picture of another job is not to be seen, nor drawn on, under this one's name
+    at("viewer").inert = true;
     try {
       const bytes = await Promise.all([api.bytes(this.imageUrl()), map ?? api.bytes(job.results.nifti)]);
-      if (this.job !== job && this.job?.id !== job.id) return;
+      if (this.job?.id !== job.id) return;
       this.isPicture = Boolean(this.models().find((one) => one.id === job.model)?.pictures);
       await this.viewer.open(...bytes, this.labels, this.isPicture);
+      if (this.job?.id !== job.id) return; // the other one is being opened now
       this.viewer.setOpacity(at("opacity").value / 100); // a browser may have kept what was chosen before
       this.viewer.setRadiological(at("convention").value === "radiological");
       at("convention").parentElement.hidden = at("views").hidden = this.isPicture;
@@ -95,10 +101,14 @@ export class Result {
       this.volumes(this.viewer.counts());
       this.pen.offer(job, this.labels, this.folder);
     } catch (error) {
+      if (this.job?.id !== job.id) return;
       at("viewer").hidden = true;
       say(at("job-error"), `${job.name}: ${lineOf(error)}`);
     } finally {
-      at("viewer").removeAttribute("aria-busy");
+      if (this.job?.id === job.id) {
+        at("viewer").removeAttribute("aria-busy");
+        at("viewer").inert = false;
+      }
     }
   }
 

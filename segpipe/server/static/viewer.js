@@ -46,6 +46,7 @@ export class Viewer {
     this.view = "all";
     this.hidden = new Set();
     this.strokes = 0;
+    this.before = Promise.resolve();
     this.pen = { on: false, label: 1, size: 1 };
     canvas.viewer = this; // for scripts and tests
   }
@@ -54,7 +55,19 @@ export class Viewer {
    * Show a scan and its label map (NIfTI bytes, packed or not); `labels` as the model lists them, the background first.
    * picture: it was no scan of a patient; it is shown upright, without sides.
    */
-  async open(scanBytes, mapBytes, labels, picture = false) {
+  open(...words) { return this.inTurn(() => this.show(...words)); }
+
+  /** Another channel of the same scan; the drawing stays. */
+  changeScan(bytes) { return this.inTurn(() => this.swap(bytes)); }
+
+  // One after the other: two at once could put the labels of one scan over another.
+  inTurn(what) {
+    const done = this.before.then(what);
+    this.before = done.catch(() => null); // who asked for it is told by `done`
+    return done;
+  }
+
+  async show(scanBytes, mapBytes, labels, picture = false) {
     const [scan, map] = [parse(await unpacked(scanBytes)), parse(await unpacked(mapBytes))];
     this.check(scan, map);
     this.file = map;
@@ -114,8 +127,7 @@ export class Viewer {
     this.range = { low: image.cal_min, high: image.cal_max, least: image.global_min, most: image.global_max };
   }
 
-  /** Another channel of the same scan; the drawing stays. */
-  async changeScan(bytes) {
+  async swap(bytes) {
     const scan = parse(await unpacked(bytes));
     this.check(scan, this.file);
     const drawing = this.nv.drawBitmap.slice();

@@ -172,6 +172,22 @@ def test_a_scan_without_labels_on_its_grid_is_not_shown(page: Page, server: Serv
     assert page.run(script) == "the label map lies 1.0 mm beside the scan; do not use it, and report this"
 
 
+def test_of_two_jobs_opened_at_once_the_last_one_is_seen_with_its_own_labels(page: Page, server: Server, tmp_path: Path) -> None:
+    page.open(server)
+    jobs = []
+    for codes in ("RAS", "LPS"):
+        image = stored(codes)
+        array = np.where(image.get_fdata() > 1.5, 1, image.get_fdata()) if codes == "LPS" else image.get_fdata()
+        nib.save(nib.Nifti1Image(array.astype(np.float32), image.affine), tmp_path / f"{codes}.nii.gz")
+        jobs.append(page.segment(tmp_path / f"{codes}.nii.gz"))
+    for first, last, tumours in ((*jobs, 0), (*jobs[::-1], int((phantom() == 2).sum()))):
+        page.run("location.hash = arguments[0]; await new Promise((go) => setTimeout(go, 5)); location.hash = arguments[1]", first, last)
+        page.shown()
+        assert page.run("return location.hash.slice(1)") == last
+        assert page.run("return viewer.counts()[2]") == tumours
+        assert page.run("return at('job-name').textContent") == ("RAS.nii.gz" if tumours else "LPS.nii.gz")
+
+
 def test_a_picture_is_upright_and_has_no_sides(page: Page, tmp_path: Path) -> None:
     pixels = np.zeros((40, 60), np.uint8)
     pixels[2:30, 10:58] = 1
