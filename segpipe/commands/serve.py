@@ -78,6 +78,7 @@ def _listener(settings: ServerSettings) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((settings.host, settings.port))
+        listener.listen()  # from here on it is ours; who asks before models are read waits for an answer
     except OSError as error:
         listener.close()
         cure = "choose another --port, or end the program that has it"

@@ -63,6 +63,7 @@ class Service:
         self._models = read_models(settings.models)
         data = settings.data
         check_folder(data)
+        data.mkdir(_OURS, parents=True, exist_ok=True)
         for name in (INCOMING, KEPT):
             (data / name).mkdir(_OURS, parents=True, exist_ok=True)
             (data / name).chmod(_OURS)

@@ -90,6 +90,7 @@ class Store:
         with self._explained():
             self._connection = sqlite3.connect(self._path, _WAIT_SECONDS, isolation_level=None, check_same_thread=False)
             try:
+                self._path.chmod(0o600)  # names of files may be names of patients
                 self._set_up()
             except BaseException:
                 self._connection.close()

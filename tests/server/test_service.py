@@ -198,3 +198,10 @@ def test_errors_are_one_line_of_json(make: Make) -> None:
     assert answer.status_code == 500
     assert answer.json()["error"].startswith("the server has a fault (RuntimeError)")
     assert "secret" not in answer.text
+
+
+def test_what_is_of_patients_is_ours_alone(make: Make, send: Any, tmp_path: Path) -> None:
+    client, _ = make()
+    send(client)
+    for path in [tmp_path / "data", *(tmp_path / "data").glob("*")]:
+        assert path.stat().st_mode & 0o077 == 0, path
