@@ -91,6 +91,8 @@ def wheel_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [wheel] = dist.glob("*.whl")
     shipped = set(zipfile.ZipFile(wheel).namelist())
     assert {f"segpipe/{path.relative_to(REPOSITORY)}" for path in (REPOSITORY / "conf").rglob("*.yaml")} <= shipped
+    page = (REPOSITORY / "segpipe" / "server" / "static").rglob("*.*")
+    assert {str(path.relative_to(REPOSITORY)) for path in page} <= shipped
     assert not [name for name in shipped if re.match(r"(tests|docs|data|benchmarks|workflows|conf)/", name)]
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target), str(wheel)]
     put = subprocess.run(install, capture_output=True, text=True, timeout=120)

@@ -24,8 +24,14 @@ from segpipe.server.faults import answer
 from segpipe.server.settings import ServerSettings
 
 COOKIE = "segpipe_token"
+<<<<<<< HEAD
 _OPEN = ("/health", "/auth/", "/auth/token")
 """Tell nothing of anybody: what watches over servers has no token, and clients of MONAI Label get theirs there, for it."""
+=======
+_OPEN = ("/health",)
+"""Tells nothing of anybody; what watches over servers has no token."""
+_PAGE = "/static/"
+>>>>>>> f4bf29866f2d5149c51f0fae438b86bbe5e432f2
 _HERE = ("localhost", "127.0.0.1", "::1")
 _SHORTEST, _LONGEST = 16, 256
 _SAFE = ("GET", "HEAD", "OPTIONS")
@@ -100,7 +106,7 @@ class Guard:
             return answer(421, "the host that was asked for is not this machine; ask http://127.0.0.1 or http://localhost")
         if not self._is_ours(headers, host, scope["method"]):
             return answer(403, "a page of another server may not use this one; its --allow-origin can name that page's server")
-        if self._token and scope["path"] not in _OPEN and not self._shows_token(scope, headers):
+        if self._token and not _is_open(scope) and not self._shows_token(scope, headers):
             return answer(
                 401, "the token is missing or wrong; must be shown as 'Authorization: Bearer TOKEN', in a browser by /?token=TOKEN"
             )
@@ -128,12 +134,18 @@ class Guard:
 
     def _entry(self, scope: Scope) -> App | None:
         """`/?token=TOKEN` leaves the token in a cookie, and not in the browser's address."""
-        if not self._token or scope["path"] != "/" or not _given(scope):
+        if not self._token or not _given(scope) or not self._fits(_given(scope)):
             return None
         reply = RedirectResponse("/", 303)
         secure = scope.get("scheme") == "https"
         reply.set_cookie(COOKIE, self._settings.token, httponly=True, samesite="strict", secure=secure)
         return reply
+
+
+def _is_open(scope: Scope) -> bool:
+    """What needs no token: the state, and the page itself, which holds nothing of anybody and asks for the token."""
+    path, reads = scope["path"], scope["method"] in ("GET", "HEAD")
+    return path in _OPEN or (reads and (path.startswith(_PAGE) or (path == "/" and not _given(scope))))
 
 
 def _name_of(host: str) -> str:
