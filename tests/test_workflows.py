@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from segpipe.config.compose import compose_settings
+from segpipe.io.read import read_volume
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WORKFLOWS = REPOSITORY / "workflows"
@@ -93,6 +94,24 @@ def test_the_quick_start_stops_where_a_command_fails(tmp_path: Path) -> None:
     assert "nonsense" in done.stderr
     assert "Traceback" not in done.stderr
     assert "=== 4" not in done.stdout
+
+
+@pytest.mark.timeout(900)
+def test_the_whole_way_leads_from_scans_to_a_label_map_in_the_page(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi")
+    arguments = ["--phantom", "--out", "way", "--steps", "2", "--cases", "5", "--size", "small", "--set", *TINY.split()[1:]]
+    command = [sys.executable, str(WORKFLOWS / "whole_way.py"), *arguments]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, told(done)
+    assert done.stdout.count("PASS") == 2, told(done)  # as packaged, and as pulled
+    assert "the same, voxel for voxel" in done.stdout
+    way = tmp_path / "way"
+    received = read_volume(way / "received.nii.gz")
+    assert received.array.shape == read_volume(next((way / "alone").iterdir())).array.shape
+    if "no browser to drive" not in done.stdout:
+        with Image.open(way / "page.png") as picture:
+            assert picture.size[0] > 1000
+            assert len(picture.convert("RGB").resize((64, 40)).getcolors(64 * 40) or ()) > 50
 
 
 @pytest.mark.timeout(900)
