@@ -24,14 +24,9 @@ from segpipe.server.faults import answer
 from segpipe.server.settings import ServerSettings
 
 COOKIE = "segpipe_token"
-<<<<<<< HEAD
 _OPEN = ("/health", "/auth/", "/auth/token")
 """Tell nothing of anybody: what watches over servers has no token, and clients of MONAI Label get theirs there, for it."""
-=======
-_OPEN = ("/health",)
-"""Tells nothing of anybody; what watches over servers has no token."""
 _PAGE = "/static/"
->>>>>>> f4bf29866f2d5149c51f0fae438b86bbe5e432f2
 _HERE = ("localhost", "127.0.0.1", "::1")
 _SHORTEST, _LONGEST = 16, 256
 _SAFE = ("GET", "HEAD", "OPTIONS")

@@ -11,22 +11,14 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from segpipe import __version__
-<<<<<<< HEAD
-from segpipe.server import modelhub, monailabel, v1
-=======
-from segpipe.server import site, v1
->>>>>>> f4bf29866f2d5149c51f0fae438b86bbe5e432f2
+from segpipe.server import modelhub, monailabel, site, v1
 from segpipe.server.access import Guard, check_access
 from segpipe.server.faults import add_faults, broken
 from segpipe.server.metrics import Metrics
 from segpipe.server.service import Service
 from segpipe.server.settings import ServerSettings
 
-<<<<<<< HEAD
-_ROUTERS = (v1.router, modelhub.router, monailabel.router)
-=======
-_ROUTERS = (v1.router, site.router)
->>>>>>> f4bf29866f2d5149c51f0fae438b86bbe5e432f2
+_ROUTERS = (v1.router, modelhub.router, monailabel.router, site.router)
 """Each is given the service."""
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store", "X-Frame-Options": "DENY"}
 

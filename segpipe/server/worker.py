@@ -167,11 +167,11 @@ class _Bench:
         row = self._row(segmenter, scan, id)
         self._talk.send({"stage": [id, "writing"]})
         results, faults = {"nifti": f"result/{LABEL_MAP}"}, list[str]()
+        warnings = [part for part in row.warning.split("; ") if part]
         if scan.slices is not None:
-            objects, faults = _objects(segmenter, scan, out / row.output)
+            objects, faults = _objects(segmenter, scan, out / row.output, warnings)
             results |= {kind: f"result/{path.name}" for kind, path in objects.items()}
-        warnings = [part for part in row.warning.split("; ") if part] + faults
-        return {"results": results, "warnings": warnings, "volumes": _volumes(segmenter, row, out / row.output)}
+        return {"results": results, "warnings": warnings + faults, "volumes": _volumes(segmenter, row, out / row.output)}
 
     def _of(self, tta: bool) -> Segmenter:
         if tta not in self._segmenters:
@@ -272,11 +272,12 @@ def _volumes(segmenter: Segmenter, row: Row, path: Path) -> list[dict[str, Any]]
     return found
 
 
-def _objects(segmenter: Segmenter, scan: Examination, path: Path) -> tuple[dict[str, Path], list[str]]:
+def _objects(segmenter: Segmenter, scan: Examination, path: Path, warnings: list[str]) -> tuple[dict[str, Path], list[str]]:
     """The DICOM objects of a series beside its label map, by kind; and why some are not there.
 
     Args:
         path: of the label map, which is written already.
+        warnings: of the scan, which each object repeats.
     """
     from segpipe.dicom.writing.wanted import KINDS, result_files
     from segpipe.inference.objects import check_series, write_objects
@@ -290,7 +291,7 @@ def _objects(segmenter: Segmenter, scan: Examination, path: Path) -> tuple[dict[
         options = replace(segmenter.task.options, format=",".join((_SUFFIX[1:], *group)))
         try:
             check_series(scan)
-            write_objects(replace(segmenter.task, options=options), scan, labels)
+            write_objects(replace(segmenter.task, options=options), scan, labels, warnings)
         except SegpipeError as error:
             faults.append(f"no {' and '.join(group)}: {error}")
         else:
