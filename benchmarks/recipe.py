@@ -49,6 +49,7 @@ VARIANTS: dict[str, list[str]] = {
     "ema995": ["training.ema=0.995"],
     "ema0": ["training.ema=0"],
     "ema999": ["training.ema=0.999"],
+    "decay50": ["training.weight_decay=0.5"],
     "dropout": ["network.dropout=0.1"],
     "full-flips": ["augment=full", "plan.flips=[true,true,true]"],
     "poly": ["training.schedule=poly"],
@@ -128,13 +129,13 @@ def case_dice(run: Path) -> dict[str, float]:
     return {case: sum(values) / len(values) for case, values in known.items() if values}
 
 
-def row(task: str, name: str, out: Path, base_steps: int) -> dict[str, object]:
-    """Train a variant unless it is there, and compare it with the baseline."""
+def row(task: str, name: str, out: Path, base_steps: int, extra: list[str]) -> dict[str, object]:
+    """Train a variant unless it is there, and compare it with the baseline; `extra` are settings of all variants."""
     words, run = VARIANTS[name], out / task / name
     seconds, base = step_seconds(task, name, out), step_seconds(task, BASE, out)
     steps = max(1, round(base_steps * base / seconds))
     if not (run / "validation.json").exists():
-        train(task, run, [*words, f"training.max_steps={steps}", "training.validate_cases=1"])
+        train(task, run, [*extra, *words, f"training.max_steps={steps}", "training.validate_cases=1", "training.resume=auto"])
     found = case_dice(run)
     result: dict[str, object] = {"task": task, "variant": name, "settings": " ".join(words), "steps": steps, "cases": len(found)}
     result |= {"seconds_a_step": round(seconds, 4), "mean_dice": round(sum(found.values()) / len(found), 4)}
@@ -154,6 +155,7 @@ def main() -> None:
     parser.add_argument("--task", choices=sorted(TASKS), default="hippocampus")
     parser.add_argument("--base-steps", type=int, default=650, help="steps of the baseline")
     parser.add_argument("--out", type=Path, default=Path("recipe"), help="folder for runs and results")
+    parser.add_argument("--set", nargs="+", default=[], metavar="SETTING=VALUE", help="settings of all variants: threads=1")
     parser.add_argument("--probe", action="store_true", help="measure the seconds of a step of each variant, in turns, and end")
     parser.add_argument("--list", action="store_true", help="print the variants and end")
     options = parser.parse_args()
@@ -168,7 +170,7 @@ def main() -> None:
         probe(options.task, options.variants, options.out)
         return
     for name in options.variants:
-        result = row(options.task, name, options.out, options.base_steps)
+        result = row(options.task, name, options.out, options.base_steps, options.set)
         (options.out / options.task / f"{name}.json").write_text(json.dumps(result, indent=1))
         print(json.dumps(result), flush=True)
 
