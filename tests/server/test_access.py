@@ -81,14 +81,17 @@ def test_a_page_that_was_allowed_may_ask(ask: Ask) -> None:
     assert error_of(client.get("/v1/models", headers={"origin": "https://evil.org"}), 403)
 
 
-def test_with_a_token_nothing_but_health_is_told_without_it(ask: Ask) -> None:
+def test_with_a_token_nothing_but_health_and_the_empty_page_is_told_without_it(ask: Ask) -> None:
     client = ask(token=TOKEN)
-    for path in ("/", "/v1/models", "/v1/jobs", "/metrics", "/openapi.json", "/nowhere", f"/v1/models?token={TOKEN}"):
+    for path in ("/?token=wrong", "/v1/models", "/v1/jobs", "/metrics", "/openapi.json", "/nowhere", f"/v1/models?token={TOKEN}"):
         assert error_of(client.get(path), 401), path
     for shown in ("", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN}x", TOKEN):
         assert error_of(client.get("/v1/models", headers={"authorization": shown}), 401), shown
     assert client.get("/v1/models", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
     assert client.get("/health").json()["status"] == "ok"
+    page = client.get("/")  # the file of the package, which asks for the token
+    assert (page.status_code, "set-cookie" in page.headers) == (200, False)
+    assert client.post("/").status_code in (401, 405)
 
 
 def test_a_browser_gets_a_cookie_for_the_token_in_its_address(ask: Ask) -> None:
