@@ -62,7 +62,7 @@ def _password(key: Path) -> str:
 
 
 def hub_pull(where: str, wanted: str, out: Path | None, key: str = "") -> Outcome:
-    """Fetch a package, and put it where it can be seen; of one that must be signed with its signature beside it, for `segpipe verify --key`.
+    """Fetch a package, and put it where it can be seen; with a key its signature lies beside it, for `segpipe verify --key`.
 
     Args:
         out: file to write; None: `NAME-VERSION.zip` here.
