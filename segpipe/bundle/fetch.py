@@ -67,7 +67,8 @@ def pieces(hub: str, name: str, most: int) -> Iterator[bytes]:
                 yield piece
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or error
-        raise MissingError(f"{hub}: {name} cannot be had ({str(reason)[:120]!a}); must be a hub: a folder or an http address") from error
+        cure = "must be a hub, a folder or an http address: `segpipe hub add` makes one"
+        raise MissingError(f"{hub}: {name} cannot be had ({str(reason)[:120]!a}); {cure}") from error
 
 
 def _open(hub: str, name: str) -> IO[bytes]:

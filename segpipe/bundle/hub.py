@@ -221,7 +221,7 @@ def _check_signed(hub: str, entry: Entry, place: Path, key: PublicKey) -> None:
         signature = b"".join(pieces(hub, entry.file + ENDING, MOST_OF_SIGNATURE))
     except MissingError as error:
         raise ModelError(
-            f"{hub}: refused: {entry.label} is not signed: do not use it, ask who keeps the hub, or leave out --key"
+            f"{hub}: refused: {entry.label} is not signed: do not use it, ask who keeps the hub, or leave out --key and SEGPIPE_HUB_KEY"
         ) from error
     try:
         check_signature(place, signature, key)

@@ -48,8 +48,7 @@ def verify(
     \b
     segpipe verify prostate-vnet-1.2.zip
     segpipe verify prostate-vnet-1.2.zip --device cuda
-
-    segpipe verify prostate-vnet-1.2.zip --key RWTnoIY8uGDSYTW7MqR6BSIcYikcMRW0bk9Q9CHGZCvNmrDYFNF264MP
+    segpipe verify prostate-vnet-1.2.zip --key minisign.pub
 
     Exit code 5 when it is refused or differs. Nothing of it is run but the graph of its network, in a process of its own.
     """

@@ -12,7 +12,7 @@ from segpipe.commands.outcome import Outcome
 
 
 def serve(
-    models: Annotated[list[Path], typer.Argument(metavar="PACKAGE_OR_MODEL...", help="Packages, or model files.", show_default=False)],
+    models: Annotated[list[Path], typer.Argument(metavar="PACKAGE_OR_MODEL", help="Packages, or model files.", show_default=False)],
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="To listen at; others than this machine need --token-file.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", help="To listen at; 0: any that is free.")] = 8000,
     data: Annotated[Path, typer.Option(metavar="DIR", help="Jobs, their scans and results.")] = Path("segpipe-server"),

@@ -38,12 +38,14 @@ class Closing:
         self.files = False
         self._counts: Counter[str] = Counter()
         self._seconds = 0.0
+        self._warned = 0
         self._failures: dict[str, _Failures] = {}
 
     def add(self, row: Row) -> None:
         """Take one row."""
         self.files = self.files or bool(row.output)
         self._counts[row.status] += 1
+        self._warned += row.status in ("done", "skipped") and bool(row.warning)
         if row.status == "done":
             self._seconds += sum(row.seconds.values())
         if row.status == "failed":
@@ -73,6 +75,11 @@ class Closing:
         lines = [f"failed  {_some(one)}: {one.reason}" for one in found[:_LINES]]
         rest = sum(one.count for one in found[_LINES:])
         return [*lines, *([f"failed  {rest} more: see the column reason of {TABLE}"] if rest else [])]
+
+    def warnings(self) -> list[str]:
+        """One line where scans have a warning, those of an earlier call too: what was told of each has scrolled away by now."""
+        where = f"see the column warning of {TABLE}"
+        return [f"warned  {self._warned} scan(s): look at their label maps, {where}"] if self._warned else []
 
 
 def _kind(row: Row) -> str:

@@ -62,7 +62,7 @@ def _password(key: Path) -> str:
 
 
 def hub_pull(where: str, wanted: str, out: Path | None, key: str = "") -> Outcome:
-    """Fetch a package, and put it where it can be seen.
+    """Fetch a package, and put it where it can be seen; with a key its signature lies beside it, for `segpipe verify --key`.
 
     Args:
         out: file to write; None: `NAME-VERSION.zip` here.
@@ -79,5 +79,8 @@ def hub_pull(where: str, wanted: str, out: Path | None, key: str = "") -> Outcom
         raise ConfigError(f"{place}: is there already; must be a new file: give --out, or remove it")
     with replacing(place) as temporary:
         shutil.copyfile(package.path, temporary)
-    signed = f", signed by {public.name}" if public is not None else ""
-    return Outcome([f"pulled   {package.label} to {place}{signed}", f"next     segpipe verify {place}"])
+    if public is None:
+        return Outcome([f"pulled   {package.label} to {place}", f"next     segpipe verify {place}"])
+    with replacing(place.with_name(place.name + ENDING)) as temporary:
+        shutil.copyfile(package.path.with_name(package.path.name + ENDING), temporary)
+    return Outcome([f"pulled   {package.label} to {place}, signed by {public.name}", f"next     segpipe verify {place} --key {key}"])

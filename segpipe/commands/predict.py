@@ -138,7 +138,8 @@ def predict(models: list[Path], source: Path | None, out: Path, options: Predict
             post.finish()
     what = f"label maps and {TABLE}" if closing.files else TABLE
     failed = closing.failed or post.failed
-    return Outcome([closing.table(), *closing.failures(), *post.lines(), f"{what} in {out}"], DataError.exit_code if failed else 0)
+    lines = [*closing.failures(), *closing.warnings(), *post.lines(), f"{what} in {out}"]
+    return Outcome([closing.table(), *lines], DataError.exit_code if failed else 0)
 
 
 def with_objects(options: PredictOptions) -> PredictOptions:

@@ -91,7 +91,8 @@ def _tell(settings: ServerSettings, port: int, models: list[str]) -> None:
     who = "whoever shows the token" if settings.token else "this machine alone"
     log.info("serving %s at http://%s:%d, for %s; Ctrl-C ends", ", ".join(models), host, port, who)
     first = f"-F model={models[0]} " if len(models) > 1 else ""
-    log.info("try it: curl %s-F files=@scan.nii.gz http://%s:%d/v1/jobs; jobs are kept in %s", first, host, port, settings.data)
+    shown = '-H "Authorization: Bearer TOKEN" ' if settings.token else ""
+    log.info("try it: curl %s%s-F files=@scan.nii.gz http://%s:%d/v1/jobs; jobs are kept in %s", shown, first, host, port, settings.data)
 
 
 @contextlib.contextmanager

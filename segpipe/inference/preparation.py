@@ -104,6 +104,6 @@ class Preparation:
         need = need_of(self._groups, volume, asked)
         if need.gb > _WORTH_TELLING * self._told_gb:
             self._told_gb = need.gb
-            beside = f", and up to {need.beside_gb:.2g} GB more while the next one is read" if followed else ""
+            beside = f", and up to {max(need.beside_gb, 0.01):.2g} GB more while the next one is read" if followed else ""
             log.info("a scan of %s voxels takes about %.2g GB of memory%s", " x ".join(map(str, volume.grid.shape)), need.gb, beside)
         return need.batch if self._asked.limit_gb else self._asked.batch

@@ -197,7 +197,8 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise ModelError(f"{path}: no such file; give a model file, such as RUN/model.ts (`segpipe export RUN` writes it)") from error
+        cure = "give a model file, such as RUN/model.ts (`segpipe export RUN` writes it), or a package that was pulled, as NAME@VERSION"
+        raise ModelError(f"{path}: no such file; {cure}") from error
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
 

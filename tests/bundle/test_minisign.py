@@ -192,6 +192,11 @@ def test_the_program_signs_and_verifies(keys: Keys, archive: Path, segpipe: Run,
     assert ", signed" in done.stdout
     pulled = segpipe("hub", "pull", "hub", LABEL, "--key", str(keys.public))
     assert pulled.returncode == 0, pulled.stderr
+    beside = tmp_path / "blocks-thresholds-1.2.zip.minisig"
+    assert beside.read_bytes() == (tmp_path / "hub" / "packages" / beside.name).read_bytes()
+    said = segpipe(*pulled.stdout.split("next     segpipe ")[1].split(), "--device", "cpu")  # as it told
+    assert said.returncode == 0 and f"signed   by {keys.key.name}" in said.stdout, said.stderr
+    beside.unlink()
     unsigned = segpipe("verify", "blocks-thresholds-1.2.zip", "--key", str(keys.public))
     assert (unsigned.returncode, unsigned.stdout, len(unsigned.stderr.splitlines())) == (5, "", 1)
     keys.sign(tmp_path / "blocks-thresholds-1.2.zip", "segpipe x")

@@ -48,7 +48,15 @@ def test_many_kinds_are_cut_short_with_the_number_of_the_rest() -> None:
     assert len(lines) == 21 and lines[-1] == "failed  30 more: see the column reason of predictions.csv"
 
 
+def test_scans_with_a_warning_are_counted_also_those_of_an_earlier_call() -> None:
+    closing = Closing()
+    closing.add(Row("a", "/in/a.nii", "a.nii", "done", warning="left has 90 ml, in training 1 to 2 ml"))
+    closing.add(Row("b", "/in/b.nii", "b.nii", "skipped", "done before", warning="left has 80 ml, in training 1 to 2 ml"))
+    closing.add(Row("c", "/in/c.nii", "c.nii", "done"))
+    assert closing.warnings() == ["warned  2 scan(s): look at their label maps, see the column warning of predictions.csv"]
+
+
 def test_nothing_failed() -> None:
     closing = Closing()
     closing.add(Row("a", "/in/a.nii", "a.nii", "done"))
-    assert not closing.failed and closing.failures() == []
+    assert not closing.failed and closing.failures() == closing.warnings() == []

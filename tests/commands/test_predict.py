@@ -122,7 +122,7 @@ def test_a_2d_and_a_3d_model_in_one_call_write_the_label_map_of_their_mean(tmp_p
 def test_what_is_missing_is_named_with_its_exit_code(source: Path, tmp_path: Path) -> None:
     model = untrained_model(tmp_path / "model.ts")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match="no such file"):
+    with pytest.raises(ModelError, match="no such file; give .* as NAME@VERSION"):
         predict([tmp_path / "none.ts"], source, tmp_path / "out", CPU)
     with pytest.raises(DataError, match="none"):
         predict([model], tmp_path / "none", tmp_path / "out", CPU)

@@ -86,7 +86,7 @@ def test_the_next_scan_takes_memory_of_its_own_which_is_told_where_there_is_one(
         predictor.preparation.prepare(blocks_volume(), False)
         assert "of memory" in caplog.text and "more while" not in caplog.text
         Predictor([make_model("other.ts")]).preparation.prepare(blocks_volume(), False, followed=True)
-    assert "GB of memory, and up to" in caplog.text and "GB more while the next one is read" in caplog.text
+    assert "GB of memory, and up to 0.01 GB more while the next one is read" in caplog.text
 
 
 def test_a_prediction_keeps_the_limit_and_tells_what_it_takes(make_model: MakeModel, caplog: pytest.LogCaptureFixture) -> None:

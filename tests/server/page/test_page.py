@@ -91,6 +91,21 @@ def test_labels_are_hidden_and_shown_and_the_opacity_changes_what_is_seen(page: 
     assert (count(organ), count(tumour)) == (0, 0)
 
 
+def test_the_word_of_a_pressed_button_can_be_read_under_the_mouse(page: Page, server: Server, scan: Path) -> None:
+    from selenium.webdriver import ActionChains
+
+    page.open(server)
+    page.segment(scan)
+    colours = "const style = getComputedStyle(document.querySelector('[data-view=solid]')); return [style.backgroundColor, style.color]"
+    page.run("document.querySelector('[data-view=solid]').click()")
+    pressed = page.run(colours)
+    ActionChains(page.driver).move_to_element(page.driver.find_element("css selector", "[data-view=solid]")).perform()
+    assert page.run("return document.querySelector('[data-view=solid]').matches(':hover')")
+    assert page.run(colours) == pressed
+    page.run("document.querySelector('[data-view=all]').click()")
+    assert page.run(colours) != pressed
+
+
 def test_a_file_that_is_no_scan_is_told_in_one_line_where_the_user_looks(page: Page, server: Server, tmp_path: Path) -> None:
     bad = tmp_path / "note.nii.gz"
     bad.write_text("no scan at all")
@@ -211,6 +226,7 @@ def test_a_server_with_a_token_asks_for_it_once(driver: Any, page: Page, thresho
     server = Server([thresholds], tmp_path / "data", tmp_path / "log", "--token-file", str(file))
     try:
         page.open(server)
+        assert 'try it: curl -H "Authorization: Bearer TOKEN" -F files=@scan.nii.gz' in server.log.read_text()
         assert page.run("return at('columns').hidden && !at('token-form').hidden")
         page.driver.find_element("id", "token").send_keys("something-else-0000\n")
         assert "token" in page.wait("return at('token-error').textContent")
