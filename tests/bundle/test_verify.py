@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -17,25 +18,34 @@ from tests.bundle.conftest import change_document
 from tests.bundle.test_hostile import code_with
 from tests.conftest import Run
 
+Started = Callable[[], list[psutil.Process]]
+
 ENDLESS = b"for _9 in range(9223372036854775807):\n      x = torch.neg(x)"
 HUNGRY = b"_8 = torch.ones([1048576])\n    for _9 in range(40):\n      _8 = torch.cat([_8, _8])\n    x = torch.add(x, _8[0])"
 
 
-def test_a_network_that_never_ends_is_given_up(folder: Path) -> None:
+@pytest.fixture
+def started() -> Started:
+    """The processes that were started since the test began; others belong to tests before it, such as a browser."""
+    there = set(psutil.Process().children(recursive=True))
+    return lambda: [child for child in psutil.Process().children(recursive=True) if child not in there]
+
+
+def test_a_network_that_never_ends_is_given_up(folder: Path, started: Started) -> None:
     code_with(ENDLESS)(folder)
     began = time.monotonic()
     with pytest.raises(ModelError, match="take more than 20 s.*--timeout") as caught:
         verify(folder, "cpu", Limits(seconds=20))
     assert time.monotonic() - began < 60
     assert str(folder) in str(caught.value)
-    assert psutil.Process().children(recursive=True) == []
+    assert started() == []
 
 
-def test_a_network_that_eats_memory_is_given_up(folder: Path) -> None:
+def test_a_network_that_eats_memory_is_given_up(folder: Path, started: Started) -> None:
     code_with(HUNGRY)(folder)
     with pytest.raises(ModelError, match=r"takes more than 1.5 GB.*--memory-gb"):
         verify(folder, "cpu", Limits(memory_gb=1.5))
-    assert psutil.Process().children(recursive=True) == []
+    assert started() == []
 
 
 def test_a_network_that_fails_is_told_in_one_line(folder: Path) -> None:
@@ -46,13 +56,13 @@ def test_a_network_that_fails_is_told_in_one_line(folder: Path) -> None:
     assert str(folder) in str(caught.value)
 
 
-def test_a_network_that_ends_its_process_is_told_in_one_line(folder: Path) -> None:
+def test_a_network_that_ends_its_process_is_told_in_one_line(folder: Path, started: Started) -> None:
     """As a crash in torch does; here somebody else ends it."""
     code_with(ENDLESS)(folder)
 
     def ends() -> None:
         end = time.monotonic() + 60
-        while not (children := psutil.Process().children()) and time.monotonic() < end:
+        while not (children := started()) and time.monotonic() < end:
             time.sleep(0.05)
         children[0].send_signal(signal.SIGSEGV)
 
