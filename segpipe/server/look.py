@@ -7,7 +7,7 @@ import stat
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from segpipe.io.find import ITK, is_picture
+from segpipe.io.find import ITK, NIFTI, is_picture
 from segpipe.server.faults import refused, too_large
 from segpipe.server.models import Served
 from segpipe.server.settings import Limits
@@ -25,6 +25,7 @@ _MOST_RATIO, _SMALL = 200, 1 << 20
 _HEADER_BYTES = 1 << 16
 _ELSEWHERE = (b"data file:", b"datafile:")
 _LOCAL = b"local"
+_LABELS = (*NIFTI, ".nrrd")
 
 
 def check_files(files: list[Sent], model: Served, limits: Limits) -> None:
@@ -61,6 +62,20 @@ def _check_file(sent: Sent, model: Served, limits: Limits) -> None:
         raise refused(f"{name}: does not begin as NIfTI does; must be a scan: export it again")
     if suffix in ITK:
         _check_alone(start, name, suffix)
+
+
+def check_label(sent: Sent) -> None:
+    """Refuse what cannot be a label map in one file, or has its voxels from another one.
+
+    Raises:
+        RequestError: and why.
+    """
+    suffix = "".join(sent.path.suffixes)
+    if suffix not in _LABELS:
+        raise refused(f"{sent.name}: is no label map that is taken; its name must end in {', '.join(_LABELS)}")
+    if suffix in ITK:
+        with sent.path.open("rb") as file:
+            _check_alone(file.read(_HEADER_BYTES), sent.name, suffix)
 
 
 def _check_alone(start: bytes, name: str, suffix: str) -> None:

@@ -111,6 +111,17 @@ class Service:
             raise missing(f"there is no such model; must be one of {names}")
         return self._models[id]
 
+    def maker(self, job: Job) -> Served:
+        """The model that made a job.
+
+        Raises:
+            RequestError: it is not served any more (409); one of another version may mean other structures by the same values.
+        """
+        found = self._models.get(job.model)
+        if found is None or found.version != job.version:
+            raise not_now(f"the job was made by {job.model} {job.version}, which is not served any more: send the scan again")
+        return found
+
     # ---- taking scans
 
     @contextlib.contextmanager
@@ -273,10 +284,10 @@ class Service:
             path: a NIfTI file.
 
         Raises:
-            RequestError: see `corrections.keep`; no folder was given, or the job is not done (409).
+            RequestError: see `corrections.keep`, `maker`; no folder was given, or the job is not done (409).
         """
         predicted, job = self.result(id, "nifti"), self.job(id)
-        model = self.model(job.model)
+        model = self.maker(job)
         folder = self._corrections()
         keep(folder, job.id, model, volume_of(self.scan(job), model), predicted, path)
         log.info("job %s: its label map was corrected", id)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,26 @@ def test_a_server_that_is_told_to_end_goes_on_later(tmp_path: Path) -> None:
         assert second.client.delete(f"/v1/jobs/{ids[0]}").json() == {"removed": ids[0]}
         assert not gone.exists()
         assert second.client.get(f"/v1/jobs/{ids[0]}").status_code == 404
+    finally:
+        assert second.stop() == 0, second.log.read_text()
+
+
+def test_a_correction_of_what_another_version_made_is_not_kept(tmp_path: Path) -> None:
+    """By the same values it may mean other structures."""
+    model = write_model(tmp_path / "model.ts")
+    first = Server([model], tmp_path / "data", tmp_path / "log")
+    id = first.ended(first.client.post("/v1/jobs", files=[("files", ("1.nii.gz", scan_of(1)))]).json()["id"])["id"]
+    assert first.stop() == 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "data" / "jobs.sqlite")) as jobs, jobs:
+        jobs.execute("UPDATE jobs SET version = 'of yesterday'")
+    second = Server([model], tmp_path / "data", tmp_path / "log", "--corrections", str(tmp_path / "corrections"))
+    try:
+        labels = second.result(id)
+        answer = second.client.put(f"/v1/jobs/{id}/correction", content=labels)
+        assert (answer.status_code, "of yesterday, which is not served" in answer.json()["error"]) == (409, True)
+        assert not (tmp_path / "corrections").exists()
+        now = second.ended(second.client.post("/v1/jobs", files=[("files", ("1.nii.gz", scan_of(1)))]).json()["id"])["id"]
+        assert second.client.put(f"/v1/jobs/{now}/correction", content=labels).status_code == 200
     finally:
         assert second.stop() == 0, second.log.read_text()
 
