@@ -232,13 +232,18 @@ class Service:
         """Of a job that waits: 1 is the next; else 0."""
         return self.store.position(job.id)
 
-    def cancel(self, id: str) -> Job | None:
+    def cancel(self, id: str, keep: bool = False) -> Job | None:
         """Do without a job that waits or runs; remove one that has ended, with its files: None then.
+
+        Args:
+            keep: leave one that has ended, for somebody who took it for running.
 
         Raises:
             RequestError: see `job`.
         """
         job = self.job(id)
+        if job.over and keep:
+            return job
         if job.over:
             self._remove(id)
             return None

@@ -72,6 +72,16 @@ def test_a_page_of_another_server_is_shut_out(ask: Ask) -> None:
     assert "access-control-allow-origin" not in client.get("/v1/models").headers
 
 
+def test_a_picture_of_a_page_elsewhere_makes_no_job(ask: Ask) -> None:
+    """ModelHub has an address that makes one by GET, for which a browser sends no `Origin`."""
+    client = ask()
+    address = "/api/predict_sample?filename=none"
+    for site in ("cross-site", "same-site"):
+        assert "another server" in error_of(client.get(address, headers={"sec-fetch-site": site}), 403)
+    for headers in ({}, {"sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}):
+        assert "no such sample" in error_of(client.get(address, headers=headers), 404)
+
+
 def test_a_page_that_was_allowed_may_ask(ask: Ask) -> None:
     client = ask(origins=("https://viewer.hospital.org",))
     origin = {"origin": "https://viewer.hospital.org"}
@@ -83,7 +93,7 @@ def test_a_page_that_was_allowed_may_ask(ask: Ask) -> None:
 
 def test_with_a_token_nothing_but_health_is_told_without_it(ask: Ask) -> None:
     client = ask(token=TOKEN)
-    for path in ("/", "/v1/models", "/v1/jobs", "/metrics", "/openapi.json", "/nowhere", f"/v1/models?token={TOKEN}"):
+    for path in ("/?token=wrong", "/v1/models", "/v1/jobs", "/metrics", "/openapi.json", "/nowhere", f"/v1/models?token={TOKEN}"):
         assert error_of(client.get(path), 401), path
     for shown in ("", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN}x", TOKEN):
         assert error_of(client.get("/v1/models", headers={"authorization": shown}), 401), shown
