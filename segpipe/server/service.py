@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segpipe.errors import SegpipeError
 from segpipe.io.atomic import check_folder, flush_folder
 from segpipe.server.corrections import keep, label_path
 from segpipe.server.faults import RequestError, broken, is_no_room, missing, no_room, not_now, refused
@@ -172,6 +173,9 @@ class Service:
         except OSError as error:
             shutil.rmtree(place, ignore_errors=True)
             raise no_room() if is_no_room(error) else error from error
+        except SegpipeError:  # the list cannot be written: a scan that its sender believes refused is not kept
+            shutil.rmtree(place, ignore_errors=True)
+            raise
         self.workshop.wake()
         return job
 
