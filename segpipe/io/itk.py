@@ -65,6 +65,12 @@ def read_grids(path: Path) -> list[Grid]:
         return [_grid(_opened(path), path)[0]]
 
 
+def count_channels(path: Path) -> int:
+    """Channels that `read` gives, from the header alone."""
+    with _SILENCE:
+        return _grid(_opened(path), path)[1]
+
+
 def _opened(path: Path) -> Any:
     if _is_meta(path):
         metaimage.check_header(path)

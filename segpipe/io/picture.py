@@ -70,6 +70,11 @@ def read_grids(path: Path) -> list[Grid]:
         return [_grid(image)]
 
 
+def count_channels(path: Path) -> int:
+    """Channels that `read` gives."""
+    return read(path).channels
+
+
 def _grid(image: Image.Image) -> Grid:
     pages = getattr(image, "n_frames", 1)
     if pages > 1:

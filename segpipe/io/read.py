@@ -28,6 +28,8 @@ class _Format(Protocol):
 
     def read_grids(self, path: Path) -> list[Grid]: ...
 
+    def count_channels(self, path: Path) -> int: ...
+
 
 _FORMATS: dict[str, _Format] = {**dict.fromkeys(NIFTI, nifti), **dict.fromkeys(ITK, itk), **dict.fromkeys(PICTURES, picture)}
 
@@ -60,14 +62,14 @@ def read_label(path: Path) -> Volume:
 
 
 def count_channels(path: Path) -> int:
-    """Channels of `read_volume(path)`; from the header alone where files are large (NIfTI).
+    """Channels of `read_volume(path)`; from the header alone, but for pictures.
 
     Raises:
         As `read_volume`.
     """
     with _explained(path):
         kind = _format(path)
-        return nifti.count_channels(path) if kind is nifti else kind.read(path).channels
+        return kind.count_channels(path)
 
 
 def read_grid(path: Path) -> Grid:

@@ -30,6 +30,8 @@ _PAGE = "/static/"
 _HERE = ("localhost", "127.0.0.1", "::1")
 _SHORTEST, _LONGEST = 16, 256
 _SAFE = ("GET", "HEAD", "OPTIONS")
+_MAKES = "/api/predict_sample"
+"""Makes a job, though it is asked by GET as ModelHub has it: no picture of a page elsewhere may ask for it."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -99,7 +101,7 @@ class Guard:
         host = headers.get("host", "")
         if not self._token and _name_of(host) not in _HERE:
             return answer(421, "the host that was asked for is not this machine; ask http://127.0.0.1 or http://localhost")
-        if not self._is_ours(headers, host, scope["method"]):
+        if not self._is_ours(headers, host, scope["method"] in _SAFE and scope["path"] != _MAKES):
             return answer(403, "a page of another server may not use this one; its --allow-origin can name that page's server")
         if self._token and not _is_open(scope) and not self._shows_token(scope, headers):
             return answer(
@@ -107,11 +109,15 @@ class Guard:
             )
         return None
 
-    def _is_ours(self, headers: Headers, host: str, method: str) -> bool:
-        """Whether a browser that sends it does so for our page, or an allowed one; other programs say nothing of pages."""
+    def _is_ours(self, headers: Headers, host: str, safe: bool) -> bool:
+        """Whether a browser that sends it does so for our page, or an allowed one; other programs say nothing of pages.
+
+        Args:
+            safe: it changes nothing.
+        """
         origin = headers.get("origin")
         if origin is None:
-            return method in _SAFE or headers.get("sec-fetch-site", "none") in ("none", "same-origin")
+            return safe or headers.get("sec-fetch-site", "none") in ("none", "same-origin")
         return origin in self._settings.origins or (origin != "null" and urlsplit(origin).netloc == host)
 
     def _shows_token(self, scope: Scope, headers: Headers) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 from segpipe.errors import SegpipeError
 from segpipe.geometry.grid import CORNER_TOLERANCE_MM, Volume
 from segpipe.io.atomic import write_text
-from segpipe.io.read import apart_mm, read_grid, read_label
+from segpipe.io.read import apart_mm, count_channels, read_grid, read_label
 from segpipe.io.write import write_label_map, write_volume
 from segpipe.server.faults import not_now, refused
 from segpipe.server.models import Served
@@ -60,11 +60,24 @@ def keep(folder: Path, job: str, model: Served, scan: Volume, predicted: Path, c
         write_label_map(label_path(folder, job), array, grid)  # last: an image without a label map is no case
 
 
+def check_size(corrected: Path, predicted: Path) -> None:
+    """Refuse, by its header, a label map that has not one number for each voxel of its scan: what is too large is not unpacked.
+
+    Raises:
+        RequestError: it has not.
+        SegpipeError: a header cannot be read.
+    """
+    there, here = read_grid(corrected), read_grid(predicted)
+    if there.shape != here.shape:
+        raise refused(f"the label map has {there.shape} voxels; must have those of its scan, {here.shape}")
+    components = count_channels(corrected)
+    if components != 1:
+        raise refused(f"the label map has {components} components; must be one number a voxel")
+
+
 def _checked(corrected: Path, predicted: Path, model: Served) -> np.ndarray[tuple[int, ...], np.dtype[np.integer]]:
     try:
-        there, here = read_grid(corrected), read_grid(predicted)  # from headers: what is too large is not unpacked
-        if there.shape != here.shape:
-            raise refused(f"the label map has {there.shape} voxels; must have those of its scan, {here.shape}")
+        check_size(corrected, predicted)
         apart = apart_mm(corrected, predicted)
         if apart > CORNER_TOLERANCE_MM:
             raise refused(
@@ -73,8 +86,6 @@ def _checked(corrected: Path, predicted: Path, model: Served) -> np.ndarray[tupl
         array = read_label(corrected).array
     except SegpipeError as error:
         raise refused(str(error).replace(str(corrected), "the label map")) from error
-    if len(array) != 1:
-        raise refused(f"the label map has {len(array)} components; must be one number a voxel")
     values = np.unique(array)
     known = [label["value"] for label in model.labels]
     foreign = [value for value in values.tolist() if value not in known]

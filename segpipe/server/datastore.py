@@ -14,6 +14,7 @@ from segpipe.server.corrections import label_path
 from segpipe.server.faults import missing, not_now, refused
 from segpipe.server.images import Image, Images
 from segpipe.server.label_file import NIFTI, as_model, parsed
+from segpipe.server.look import check_label
 from segpipe.server.models import Served
 from segpipe.server.service import Draft, Service
 from segpipe.server.upload import Form, receive
@@ -56,7 +57,7 @@ def _add_images(routes: APIRouter, service: Service, images: Images) -> None:
 
     @routes.put("/datastore/")
     async def put(request: Request, image: str = "") -> dict[str, str]:
-        """Put a scan here, the field `file`, under the name `image` or that of its file; one of the same name is replaced."""
+        """Put a scan here, the field `file`, under the name `image` or that of its file; refused where another scan has that name."""
         with service.draft() as draft:
             form = await receive(request, draft.folder, service.settings.limits)
             if len(form.files) != 1:
@@ -137,7 +138,8 @@ def _job_for(service: Service, images: Images, image: Image) -> str:
 def _save(service: Service, draft: Draft, form: Form, id: str) -> None:
     if [sent.field for sent in form.files] != ["label"]:
         raise refused("label: is missing; must be one label map, NIfTI or NRRD")
+    check_label(form.files[0])
     params = parsed(form.fields.get("params", ""))
-    model = service.model(service.job(id).model)
+    model = service.maker(service.job(id))
     path = as_model(form.files[0].path, service.result(id, "nifti"), params, model)
     service.save_correction(id, path)

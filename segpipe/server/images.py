@@ -6,6 +6,7 @@ DATA/images/<hash>/about.json    its name, and the last jobs that were made of i
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import shutil
@@ -66,14 +67,15 @@ class Images:
         self._lock = threading.Lock()
 
     def add(self, sent: Sent, id: str = "") -> Image:
-        """Keep a scan that was sent; one of the same name is replaced.
+        """Keep a scan that was sent. One that is here already stays; a name means one scan, or a client that put one patient's here would
+        get the label map of another, who was given the same name meanwhile.
 
         Args:
             sent: in a folder of its own, from which it is moved.
             id: empty: of a new session.
 
         Raises:
-            RequestError: a name that cannot be one (400), or too many are kept (409).
+            RequestError: a name that cannot be one (400), another scan has it, or too many are kept (409).
         """
         if id and (len(id) > _LONGEST or not id.isprintable()):
             raise refused(f"image: must be a name of at most {_LONGEST} printable characters")
@@ -81,8 +83,13 @@ class Images:
         with self._lock:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._expire()
+            there = self._read(self._place(image.id))
+            if there is not None:
+                if filecmp.cmp(sent.path, self.scan(there), shallow=False):
+                    return there
+                raise not_now("image: another scan has this name here; give this one another name, or remove that one first")
             place, new = self._place(image.id), self._root / f".{new_token()}"
-            if not place.exists() and len(self.all(sessions=True)) >= self._limits.jobs:
+            if len(self.all(sessions=True)) >= self._limits.jobs:
                 raise not_now(f"the server keeps {self._limits.jobs} images already, the most that it may (--max-jobs): remove some")
             new.mkdir(mode=0o700)
             sent.path.rename(new / image.file)

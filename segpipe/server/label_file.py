@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from segpipe.errors import SegpipeError
 from segpipe.geometry.grid import Grid
 from segpipe.io.itk import simple_itk
-from segpipe.io.read import read_grid, read_label
+from segpipe.io.read import read_label
 from segpipe.io.write import write_label_map
+from segpipe.server.corrections import check_size
 from segpipe.server.faults import RequestError, refused
 from segpipe.server.models import Served
 
@@ -102,12 +103,10 @@ def as_model(path: Path, predicted: Path, params: dict[str, Any], model: Served)
         known = ", ".join(values)
         raise refused(f"label_info: {unknown[0][:60]} is no label of {model.id}; must be of: {known}: rename or remove the segment")
     try:
-        there, here = read_grid(path), read_grid(predicted)
-        if there.shape != here.shape:
-            raise refused(f"the label map has {there.shape} voxels; must have those of its scan, {here.shape}")
+        check_size(path, predicted)
         volume = read_label(path)
     except RequestError:
-        raise
+        raise  # told already
     except SegpipeError as error:
         raise refused(str(error).replace(str(path), "the label map")) from error
     array = volume.array[0].astype(np.int64)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import stat
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from segpipe.io.find import ITK, is_picture
+from segpipe.io.find import ITK, NIFTI, is_picture
 from segpipe.server.faults import refused, too_large
 from segpipe.server.models import Served
 from segpipe.server.settings import Limits
@@ -17,11 +18,14 @@ _NIFTI_SIZES = tuple(size.to_bytes(4, order) for size in (348, 540) for order in
 _ENCRYPTED = 0x1
 _PLAIN_KINDS = (0, stat.S_IFREG, stat.S_IFDIR)
 _MOST_MEMBERS = 20_000
+_MOST_TABLE = 512 * _MOST_MEMBERS
+"""Bytes of an archive's table, which is read at once: a record has 46, its file's name and a little more."""
 _MOST_RATIO, _SMALL = 200, 1 << 20
 """Slices of air shrink a hundredfold; what is smaller may shrink as it likes."""
 _HEADER_BYTES = 1 << 16
 _ELSEWHERE = (b"data file:", b"datafile:")
 _LOCAL = b"local"
+_LABELS = (*NIFTI, ".nrrd")
 
 
 def check_files(files: list[Sent], model: Served, limits: Limits) -> None:
@@ -60,6 +64,20 @@ def _check_file(sent: Sent, model: Served, limits: Limits) -> None:
         _check_alone(start, name, suffix)
 
 
+def check_label(sent: Sent) -> None:
+    """Refuse what cannot be a label map in one file, or has its voxels from another one.
+
+    Raises:
+        RequestError: and why.
+    """
+    suffix = "".join(sent.path.suffixes)
+    if suffix not in _LABELS:
+        raise refused(f"{sent.name}: is no label map that is taken; its name must end in {', '.join(_LABELS)}")
+    if suffix in ITK:
+        with sent.path.open("rb") as file:
+            _check_alone(file.read(_HEADER_BYTES), sent.name, suffix)
+
+
 def _check_alone(start: bytes, name: str, suffix: str) -> None:
     """Refuse a header that has its voxels from another file: that would be one of this machine's."""
     lines = [line.strip().lower() for line in start.splitlines()]
@@ -76,6 +94,24 @@ def _check_alone(start: bytes, name: str, suffix: str) -> None:
         raise refused(f"{name}: has its voxels in another file; must be in one file: export it again")
 
 
+class _LongTableError(Exception):
+    """An archive's table is longer than `_MOST_TABLE`."""
+
+
+class _Sparing(io.BufferedReader):
+    """A file of which not much is read at once: a table of a gigabyte would take twenty in memory before its records are counted."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """As of any file.
+
+        Raises:
+            _LongTableError: it would be too much.
+        """
+        if size is not None and size > _MOST_TABLE:
+            raise _LongTableError
+        return super().read(size)
+
+
 def check_archive(path: Path, name: str, limits: Limits) -> None:
     """Refuse an archive that unpacks to too much, or is not made of plain files.
 
@@ -83,11 +119,13 @@ def check_archive(path: Path, name: str, limits: Limits) -> None:
         RequestError: and why.
     """
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             if file.read(len(_ZIP)) != _ZIP:
                 raise refused(f"{name}: is no zip archive; must be one of a DICOM series: zip it again")
-        with zipfile.ZipFile(path) as archive:
-            records = archive.infolist()
+            with zipfile.ZipFile(_Sparing(file)) as archive:
+                records = archive.infolist()
+    except _LongTableError as error:
+        raise too_large(f"{name}: holds more than {_MOST_MEMBERS} files, or very long names: zip the folder of one series") from error
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, RuntimeError) as error:
         raise refused(f"{name}: is no zip archive, or damaged: zip the folder of the series again") from error
     if len(records) > _MOST_MEMBERS:

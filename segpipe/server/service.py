@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segpipe.errors import SegpipeError
 from segpipe.io.atomic import check_folder, flush_folder
 from segpipe.server.corrections import keep, label_path
 from segpipe.server.faults import RequestError, broken, is_no_room, missing, no_room, not_now, refused
@@ -111,6 +112,17 @@ class Service:
             raise missing(f"there is no such model; must be one of {names}")
         return self._models[id]
 
+    def maker(self, job: Job) -> Served:
+        """The model that made a job.
+
+        Raises:
+            RequestError: it is not served any more (409); one of another version may mean other structures by the same values.
+        """
+        found = self._models.get(job.model)
+        if found is None or found.version != job.version:
+            raise not_now(f"the job was made by {job.model} {job.version}, which is not served any more: send the scan again")
+        return found
+
     # ---- taking scans
 
     @contextlib.contextmanager
@@ -161,6 +173,9 @@ class Service:
         except OSError as error:
             shutil.rmtree(place, ignore_errors=True)
             raise no_room() if is_no_room(error) else error from error
+        except SegpipeError:  # the list cannot be written: a scan that its sender believes refused is not kept
+            shutil.rmtree(place, ignore_errors=True)
+            raise
         self.workshop.wake()
         return job
 
@@ -221,13 +236,18 @@ class Service:
         """Of a job that waits: 1 is the next; else 0."""
         return self.store.position(job.id)
 
-    def cancel(self, id: str) -> Job | None:
+    def cancel(self, id: str, keep: bool = False) -> Job | None:
         """Do without a job that waits or runs; remove one that has ended, with its files: None then.
+
+        Args:
+            keep: leave one that has ended, for somebody who took it for running.
 
         Raises:
             RequestError: see `job`.
         """
         job = self.job(id)
+        if job.over and keep:
+            return job
         if job.over:
             self._remove(id)
             return None
@@ -273,10 +293,10 @@ class Service:
             path: a NIfTI file.
 
         Raises:
-            RequestError: see `corrections.keep`; no folder was given, or the job is not done (409).
+            RequestError: see `corrections.keep`, `maker`; no folder was given, or the job is not done (409).
         """
         predicted, job = self.result(id, "nifti"), self.job(id)
-        model = self.model(job.model)
+        model = self.maker(job)
         folder = self._corrections()
         keep(folder, job.id, model, volume_of(self.scan(job), model), predicted, path)
         log.info("job %s: its label map was corrected", id)

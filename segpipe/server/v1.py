@@ -24,6 +24,8 @@ from segpipe.server.upload import Form, named_nifti, receive, receive_body
 
 Id = Annotated[str, InPath(pattern="^[0-9a-f]{32}$", description="Of a job.")]
 Name = Annotated[str, InPath(max_length=128, description="Of a model.")]
+_ALONE = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+"""Of a page's policy: what `default-src` says nothing of; a form of a card could ask for the token."""
 _NIFTI = "application/gzip"
 _DICOM = "application/dicom"
 _ENDINGS = {"nifti": "nii.gz", "dicom-seg": "dcm", "rtstruct": "dcm", "sr": "dcm"}
@@ -102,7 +104,7 @@ def _add_models(routes: APIRouter, service: Service) -> None:
         place = service.model(id).card
         if place is None:
             raise missing(f"{id} has no card: it is served as a bare model file, not as a package")
-        policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:"}
+        policy = {"Content-Security-Policy": f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; {_ALONE}"}
         return Response(place.read_bytes(), media_type="text/html; charset=utf-8", headers=policy)
 
     @routes.get(
@@ -145,10 +147,10 @@ def _add_jobs(routes: APIRouter, service: Service) -> None:
         return job_to_json(service, service.job(id))
 
     @routes.delete("/jobs/{id}", tags=["jobs"], responses={200: examples.of(examples.JOB), **faults(404, 422)})
-    def cancel(id: Id) -> dict[str, Any]:
-        """Cancel a job that waits or runs; remove one that has ended, with its files."""
+    def cancel(id: Id, keep: bool = False) -> dict[str, Any]:
+        """Cancel a job that waits or runs; remove one that has ended, with its files, or with `keep` leave it as it is."""
         before = service.job(id)
-        left = service.cancel(id)
+        left = service.cancel(id, keep)
         return {"removed": before.id} if left is None else job_to_json(service, left)
 
 

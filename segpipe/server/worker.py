@@ -34,6 +34,8 @@ LABEL_MAP = f"{RESULT}.nii.gz"
 _SUFFIX = ".nii.gz"
 _BYTES = 4
 """Of a voxel in float32."""
+_COLOURS = 3
+"""At most, of a picture, which would have to be read to count them."""
 _OBJECTS: tuple[tuple[str, ...], ...] = (("dicom-seg", "sr"), ("rtstruct",))
 """Written together, because a report refers to its segmentation; one group that cannot be made stops no other."""
 
@@ -213,15 +215,14 @@ def _check_size(files: list[Path], most: int) -> None:
     Raises:
         DataError: it is larger than `most` bytes in float32; or its header cannot be read.
     """
-    from segpipe.io.find import NIFTI, split_name
-    from segpipe.io.nifti import count_channels
-    from segpipe.io.read import read_grid
+    from segpipe.io.find import is_picture
+    from segpipe.io.read import count_channels, read_grid
 
     total = 0
     for path in files:
         if path.suffix != ".zip":
             shape = read_grid(path).shape  # says what is wrong with the header
-            total += _BYTES * math.prod(shape) * (count_channels(path) if split_name(path)[1] in NIFTI else 1)
+            total += _BYTES * math.prod(shape) * (_COLOURS if is_picture(path) else count_channels(path))
     if total > most:
         raise DataError(
             f"{files[0]}: unpacks to {total / 2**20:.0f} MB; at most {most / 2**20:.0f}: send a part of it, or ask who runs the server"
@@ -232,7 +233,7 @@ def _scan_of(job: Message, files: list[Path], segmenter: Segmenter) -> Examinati
     """The one scan of a job.
 
     Raises:
-        DataError: an archive that holds none, or several.
+        DataError: an archive that holds none, or several, or more than the server takes.
     """
     from segpipe.inference.gather import Examination
 
@@ -240,10 +241,13 @@ def _scan_of(job: Message, files: list[Path], segmenter: Segmenter) -> Examinati
     if files[0].suffix != ".zip":
         return Examination(case, tuple(files))
     from segpipe.dicom.policy import Policy
-    from segpipe.server.archive import series_in
+    from segpipe.server.archive import check_deflated, check_pixels, series_in
 
     facts = segmenter.task.facts
-    return replace(series_in(files[0], facts.channels, facts.kinds(Policy()).series), case=case)
+    check_deflated(files[0], job["most_bytes"])
+    scan = series_in(files[0], facts.channels, facts.kinds(Policy()).series)
+    check_pixels(scan, files[0], job["most_bytes"])
+    return replace(scan, case=case)
 
 
 def _mirrored(predictor: Predictor) -> Predictor:

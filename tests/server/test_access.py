@@ -72,6 +72,16 @@ def test_a_page_of_another_server_is_shut_out(ask: Ask) -> None:
     assert "access-control-allow-origin" not in client.get("/v1/models").headers
 
 
+def test_a_picture_of_a_page_elsewhere_makes_no_job(ask: Ask) -> None:
+    """ModelHub has an address that makes one by GET, for which a browser sends no `Origin`."""
+    client = ask()
+    address = "/api/predict_sample?filename=none"
+    for site in ("cross-site", "same-site"):
+        assert "another server" in error_of(client.get(address, headers={"sec-fetch-site": site}), 403)
+    for headers in ({}, {"sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}):
+        assert "no such sample" in error_of(client.get(address, headers=headers), 404)
+
+
 def test_a_page_that_was_allowed_may_ask(ask: Ask) -> None:
     client = ask(origins=("https://viewer.hospital.org",))
     origin = {"origin": "https://viewer.hospital.org"}

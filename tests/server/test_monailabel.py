@@ -234,6 +234,38 @@ def test_a_label_map_on_another_grid_is_not_kept(slicer: Slicer, scan: Path, tmp
     assert (status, "must have those of its scan" in told["error"]) == (400, True), told
 
 
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+def test_a_label_map_cannot_have_its_voxels_from_another_file(ending: str, slicer: Slicer, scan: Path, tmp_path: Path) -> None:
+    """One that names a file of the server's machine would be kept with that file's bytes, which whoever sent it may then fetch."""
+    volume = read_volume(scan)
+    (tmp_path / "secret").write_bytes(bytes([ORGAN, TUMOUR] * volume.grid.shape[0])[: volume.grid.shape[0]] * 10_000)
+    write_label_map(tmp_path / f"good{ending}", np.zeros(volume.grid.shape, np.uint8), volume.grid)
+    head = (tmp_path / f"good{ending}").read_bytes()
+    if ending == ".nrrd":
+        head = head.partition(b"\n\n")[0].replace(b"encoding: gzip", b"encoding: raw")
+        head += b"\ndata file: " + str(tmp_path / "secret").encode() + b"\n\n"
+    else:
+        lines = [line for line in head.partition(b"ElementDataFile")[0].splitlines() if not line.startswith(b"Compressed")]
+        head = b"\n".join([*lines, b"ElementDataFile = " + str(tmp_path / "secret").encode(), b""])
+    (tmp_path / f"bad{ending}").write_bytes(head)
+    slicer.put("secret", scan)
+    status, told = slicer.save("secret", tmp_path / f"bad{ending}", {})
+    assert status == 400, told
+    assert ("in another file" if ending == ".nrrd" else "is no label map") in told["error"]
+    assert slicer.ask("GET", "/datastore/label?label=secret")[0] == 404
+
+
+def test_a_label_map_of_many_components_is_not_unpacked(slicer: Slicer, scan: Path, tmp_path: Path) -> None:
+    volume = read_volume(scan)
+    write_volume(tmp_path / "many.nii.gz", Volume(np.zeros((3, *volume.grid.shape), np.uint8), volume.grid))
+    cut = tmp_path / "cut.nii.gz"
+    cut.write_bytes((tmp_path / "many.nii.gz").read_bytes()[:-20])  # what unpacks it tells another fault
+    slicer.put("components", scan)
+    for params in ({}, {"label_info": [{"name": "organ", "idx": 1}]}):
+        status, told = slicer.save("components", cut, params)
+        assert (status, "has 3 components" in told["error"]) == (400, True), told
+
+
 def ohif(port: int, image: str, **params: Any) -> Any:
     """The request of the plugin for OHIF as it was until 2024: a form without files, and both parts wanted."""
     import requests
@@ -349,11 +381,18 @@ def test_a_scan_that_cannot_be_segmented_is_told_in_one_line(slicer: Slicer, sca
     assert (status, "cannot be segmented" in json.loads(text)["error"]) == (400, True)
 
 
-def test_an_image_is_removed_and_replaced(slicer: Slicer, scan: Path, tmp_path: Path) -> None:
+def test_a_name_means_one_scan_until_that_is_removed(slicer: Slicer, scan: Path, tmp_path: Path) -> None:
+    """Two people may call the scans of two patients alike, `4: T2 tra`; neither gets the label map of the other's."""
     slicer.put("again", scan)
-    slicer.infer("again")
+    _, name, before = slicer.infer("again")
     volume = read_volume(scan)
     write_volume(tmp_path / "air.nii.gz", Volume(np.zeros_like(volume.array), volume.grid))
+    files = {"file": tmp_path / "air.nii.gz"}
+    status, text, _ = slicer.form("PUT", "/datastore/?image=again", {"params": "{}"}, files)
+    assert (status, "another scan has this name" in json.loads(text)["error"]) == (409, True), text
+    assert slicer.put("again", scan) == {"image": "again"}
+    assert slicer.infer("again")[1:] == (name, before)  # the same job
+    assert slicer.ask("DELETE", "/datastore/?id=again&type=image")[0] == 200
     slicer.put("again", tmp_path / "air.nii.gz")
     _, name, data = slicer.infer("again")
     assert not array_of(data, name, tmp_path).array.any()  # not the label map of the scan before
@@ -392,8 +431,9 @@ def test_ohif_gets_a_series_in_the_order_in_which_itk_reads_it(axes: Any, height
     with zipfile.ZipFile(tmp_path / "series.zip", "w") as archive:
         for path in (tmp_path / "series").iterdir():
             archive.write(path, path.name)
-    slicer.put("1.2.3.0", tmp_path / "series.zip")
-    answer = ohif(slicer.port, "1.2.3.0")
+    name = tmp_path.name  # of each its own: a name means one scan
+    slicer.put(name, tmp_path / "series.zip")
+    answer = ohif(slicer.port, name)
     assert answer.status_code == 200, answer.text
     (tmp_path / "back.nrrd").write_bytes(as_ohif_reads(answer)[1])
     found = sitk.ReadImage(str(tmp_path / "back.nrrd"))
@@ -404,5 +444,5 @@ def test_ohif_gets_a_series_in_the_order_in_which_itk_reads_it(axes: Any, height
     np.testing.assert_allclose(found.GetOrigin(), scan.GetOrigin(), atol=1e-3)
     np.testing.assert_allclose(found.GetDirection(), scan.GetDirection(), atol=1e-6)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(found) == ORGAN, sitk.GetArrayFromImage(scan) == 1)
-    status, data, headers = slicer.form("POST", f"/infer/{MODEL}?image=1.2.3.0&output=dicom_seg", {"params": "{}"}, {})
+    status, data, headers = slicer.form("POST", f"/infer/{MODEL}?image={name}&output=dicom_seg", {"params": "{}"}, {})
     assert (status, headers["content-type"], data[128:132]) == (200, "application/dicom", b"DICM")

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("fastapi")
 
+from segpipe.errors import ConfigError
+from segpipe.server.service import Service
+from segpipe.server.settings import ServerSettings
+from segpipe.server.store import Job
+from segpipe.server.upload import Sent
 from tests.bundle.conftest import write_model
 from tests.server.conftest import Server, until
 from tests.server.drill import Drill, is_right, scan_of
@@ -48,6 +56,45 @@ def test_a_server_that_is_told_to_end_goes_on_later(tmp_path: Path) -> None:
         assert second.client.get(f"/v1/jobs/{ids[0]}").status_code == 404
     finally:
         assert second.stop() == 0, second.log.read_text()
+
+
+def test_a_correction_of_what_another_version_made_is_not_kept(tmp_path: Path) -> None:
+    """By the same values it may mean other structures."""
+    model = write_model(tmp_path / "model.ts")
+    first = Server([model], tmp_path / "data", tmp_path / "log")
+    id = first.ended(first.client.post("/v1/jobs", files=[("files", ("1.nii.gz", scan_of(1)))]).json()["id"])["id"]
+    assert first.stop() == 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "data" / "jobs.sqlite")) as jobs, jobs:
+        jobs.execute("UPDATE jobs SET version = 'of yesterday'")
+    second = Server([model], tmp_path / "data", tmp_path / "log", "--corrections", str(tmp_path / "corrections"))
+    try:
+        labels = second.result(id)
+        answer = second.client.put(f"/v1/jobs/{id}/correction", content=labels)
+        assert (answer.status_code, "of yesterday, which is not served" in answer.json()["error"]) == (409, True)
+        assert not (tmp_path / "corrections").exists()
+        now = second.ended(second.client.post("/v1/jobs", files=[("files", ("1.nii.gz", scan_of(1)))]).json()["id"])["id"]
+        assert second.client.put(f"/v1/jobs/{now}/correction", content=labels).status_code == 200
+    finally:
+        assert second.stop() == 0, second.log.read_text()
+
+
+def test_a_scan_that_cannot_be_put_into_the_list_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service(ServerSettings((write_model(tmp_path / "model.ts"),), tmp_path / "data"))
+    try:
+        monkeypatch.setattr(service.store, "add", partial(_refuse, "jobs.sqlite: disk I/O error"))
+        with service.draft() as draft:
+            path = draft.folder / "0000.nii.gz"
+            path.write_bytes(scan_of(1))
+            with pytest.raises(ConfigError, match="disk I/O error"):
+                service.submit(draft, service.model(), [Sent("files", "scan.nii.gz", path)])
+        assert not list((tmp_path / "data" / "jobs").iterdir())
+        assert not list((tmp_path / "data" / "incoming").iterdir())
+    finally:
+        service.close()
+
+
+def _refuse(why: str, job: Job) -> None:
+    raise ConfigError(why)
 
 
 def test_a_worker_that_dies_costs_nobody_a_job(tmp_path: Path) -> None:

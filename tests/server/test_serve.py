@@ -65,5 +65,6 @@ def test_a_sample_of_the_package_is_segmented_as_was_promised(served: Server, ma
 def test_the_card_is_a_page_that_runs_nothing(served: Server, made: Path) -> None:
     answer = served.client.get("/v1/models/blocks-thresholds/card")
     assert answer.content == (made / "folder" / "docs" / "card.html").read_bytes()
+    assert "form-action 'none'" in answer.headers["content-security-policy"]  # of which default-src says nothing
     assert answer.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in answer.headers["content-security-policy"]

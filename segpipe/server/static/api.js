@@ -57,6 +57,7 @@ export const api = {
   models: async () => (await api.json("/v1/models")).models,
   jobs: async () => (await api.json("/v1/jobs")).jobs,
   job: (id) => api.json(jobUrl(id)),
+  cancel: (id) => ask(`${jobUrl(id)}?keep=true`, { method: "DELETE" }), // one that has just ended stays
   remove: (id) => ask(jobUrl(id), { method: "DELETE" }),
   correction: (id) => api.bytes(`${jobUrl(id)}/correction`),
   saveCorrection: (id, bytes) => ask(`${jobUrl(id)}/correction`, { method: "PUT", body: bytes, headers: { "Content-Type": "application/gzip" } }),

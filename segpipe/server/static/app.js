@@ -47,8 +47,10 @@ async function follow() {
 
 async function open(id) {
   try {
-    await result.show(await api.job(id));
+    const job = await api.job(id);
+    if (location.hash.slice(1) === id) await result.show(job); // else another was chosen meanwhile
   } catch (error) {
+    if (location.hash.slice(1) !== id) return;
     if (error.status !== 404) throw error;
     result.close();
     say(at("jobs-error"), lineOf(error));

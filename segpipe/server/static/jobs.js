@@ -60,7 +60,7 @@ export class Jobs {
   async remove(job) {
     if (job.state === "done" && !confirm(`Remove ${job.name} with its label map from the server?`)) return;
     try {
-      await api.remove(job.id);
+      await (ended(job) ? api.remove : api.cancel)(job.id);
       this.removed(job.id, ended(job));
     } catch (error) {
       say(at("jobs-error"), lineOf(error));

@@ -11,7 +11,7 @@ const COUNTED_MS = 250;
 export class Pen {
   /** changed(voxels of each label) after each stroke. */
   constructor(viewer, changed) {
-    Object.assign(this, { viewer, changed, job: null, labels: [], unsaved: false, folder: true, counting: 0 });
+    Object.assign(this, { viewer, changed, job: null, labels: [], unsaved: false, folder: true, counting: 0, strokes: 0, turn: {} });
     at("pen-on").addEventListener("click", () => this.toggle());
     at("brush").addEventListener("input", (event) => this.widen(Number(event.target.value) - this.viewer.pen.size));
     at("undo").addEventListener("click", () => this.undo());
@@ -32,6 +32,7 @@ export class Pen {
 
   putAway() {
     clearTimeout(this.counting);
+    this.turn = {}; // what is being saved is no longer what is seen
     this.unsaved = false;
     at("pen-tools").hidden = true;
     at("pen-on").setAttribute("aria-pressed", "false");
@@ -68,6 +69,7 @@ export class Pen {
   undo() { this.viewer.undo(); }
 
   drawn() {
+    this.strokes++;
     this.unsaved = true; // after an undo, too: what was saved may have been undone
     at("undo").disabled = this.viewer.strokes === 0;
     at("save").disabled = !this.folder;
@@ -78,16 +80,20 @@ export class Pen {
   }
 
   async save() {
+    const { job, strokes, turn } = this;
     at("save").disabled = true;
     say(at("pen-error"), "");
     say(at("pen-said"), "Saving ...");
     try {
-      await api.saveCorrection(this.job.id, await packed(this.viewer.corrected()));
-      this.unsaved = false;
-      say(at("pen-said"), "Saved: the scan and this label map are in the data set.");
+      await api.saveCorrection(job.id, await packed(this.viewer.corrected()));
+      if (this.turn !== turn) return; // another label map is seen now, whose strokes are not saved
+      this.unsaved = this.strokes !== strokes;
+      at("save").disabled = !this.unsaved;
+      say(at("pen-said"), this.unsaved ? "Saved, but not what was drawn since." : "Saved: the scan and this label map are in the data set.");
       if (!at("which").querySelector('[value="corrected"]')) at("which").append(make("option", { value: "corrected" }, "as corrected"));
-      at("which").value = "corrected";
+      at("which").value = at("which").dataset.shown = "corrected";
     } catch (error) {
+      if (this.turn !== turn) { alert(`The correction of ${job.name} is not saved: ${lineOf(error)}`); return; }
       say(at("pen-said"), "");
       say(at("pen-error"), lineOf(error));
       at("save").disabled = false;

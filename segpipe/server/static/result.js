@@ -14,6 +14,7 @@ export class Result {
   constructor(models) {
     this.models = models;
     this.job = null;
+    this.turns = {}; // of each box, what was chosen last
     this.viewer = new Viewer(at("scan"), { moved: (place) => this.where(place), drawn: () => this.pen.drawn() });
     this.pen = new Pen(this.viewer, (voxels) => this.volumes(voxels));
     this.listen();
@@ -39,6 +40,7 @@ export class Result {
   }
 
   clear() {
+    this.turns = {};
     at("viewer").hidden = at("downloads").hidden = true;
     at("job-warnings").replaceChildren();
     at("labels").replaceChildren();
@@ -61,13 +63,15 @@ export class Result {
     at("formats").replaceChildren(...Object.entries(job.results ?? {}).filter(([, url]) => url).map(([format, url]) => this.download(format, url)));
     at("downloads").hidden = false;
     const model = this.models().find((one) => one.id === job.model);
-    this.labels = backgroundFirst(model?.labels ?? job.volumes ?? []);
+    const maker = model?.version === job.version ? model : null; // another version may mean other structures by the same values
+    this.labels = backgroundFirst(maker?.labels ?? job.volumes ?? []);
     at("channel").replaceChildren(...(model?.channels ?? []).map((name, n) => make("option", { value: n }, name)));
     at("channel-box").hidden = (model?.channels.length ?? 1) < 2;
     at("which").replaceChildren(make("option", { value: "predicted" }, "as predicted"));
     const corrected = await this.correction(job);
     if (this.job?.id !== job.id) return;
     if (corrected) at("which").append(make("option", { value: "corrected", selected: true }, "as corrected"));
+    for (const id of ["channel", "which"]) at(id).dataset.shown = at(id).value;
     await this.picture(corrected);
   }
 
@@ -159,7 +163,7 @@ export class Result {
   listen() {
     at("job-cancel").addEventListener("click", async () => {
       try {
-        await api.remove(this.job.id);
+        await api.cancel(this.job.id);
       } catch (error) {
         say(at("job-error"), lineOf(error));
       }
@@ -168,15 +172,26 @@ export class Result {
     at("convention").addEventListener("change", (event) => this.viewer.setRadiological(event.target.value === "radiological"));
     at("opacity").addEventListener("input", (event) => this.viewer.setOpacity(event.target.value / 100));
     for (const id of ["dark", "bright"]) at(id).addEventListener("input", () => this.setRange());
-    at("channel").addEventListener("change", () => this.guarded(async () => this.viewer.changeScan(await api.bytes(this.imageUrl()))));
-    at("which").addEventListener("change", (event) => this.guarded(async () => this.picture(event.target.value === "corrected" ? await api.correction(this.job.id) : null)));
+    at("channel").addEventListener("change", () => this.chosen("channel", () => api.bytes(this.imageUrl()), (bytes) => this.viewer.changeScan(bytes)));
+    at("which").addEventListener("change", () => {
+      if (this.pen.unsaved && !confirm("The correction is not saved. Leave it?")) { at("which").value = at("which").dataset.shown; return; }
+      const corrected = at("which").value === "corrected";
+      this.chosen("which", async () => (corrected ? api.correction(this.job.id) : null), (map) => this.picture(map));
+    });
     at("scan").parentElement.addEventListener("keydown", (event) => this.key(event), { capture: true });
   }
 
-  async guarded(what) {
+  // What was chosen last is shown: not what comes late, when another job is open or the box says something else.
+  async chosen(id, read, show) {
+    const turn = this.turns[id] = {}, value = at(id).value;
     try {
-      await what();
+      const bytes = await read();
+      if (this.turns[id] !== turn) return;
+      await show(bytes);
+      if (this.turns[id] === turn) at(id).dataset.shown = value;
     } catch (error) {
+      if (this.turns[id] !== turn) return;
+      at(id).value = at(id).dataset.shown;
       say(at("job-error"), lineOf(error));
     }
   }
