@@ -78,9 +78,8 @@ def main() -> int:
         shutil.copy(scan, samples)
     card = out / "card.yaml"
     source, licence = ("Synthetic scans", "CC0-1.0") if options.phantom else (options.source, options.sample_licence)
-    card.write_text(
-        CARD.format(name=name, budget=budget.partition("=")[2] + " steps" * bool(options.steps), source=source, licence=licence)
-    )
+    budget = f"{options.steps} steps" if options.steps else f"{options.minutes:g} minutes"
+    card.write_text(CARD.format(name=name, budget=budget, source=source, licence=licence), encoding="utf-8")
     package = out / f"{name}.zip"
     package.unlink(missing_ok=True)
     segpipe("package", run, "--card", card, "--samples", samples, "--out", package)
