@@ -96,13 +96,16 @@ def test_the_word_of_a_pressed_button_can_be_read_under_the_mouse(page: Page, se
 
     page.open(server)
     page.segment(scan)
-    colours = "const style = getComputedStyle(document.querySelector('[data-view=solid]')); return [style.backgroundColor, style.color]"
+    colours = """await Promise.all(document.getAnimations().map((one) => one.finished));
+        const style = getComputedStyle(document.querySelector('[data-view=solid]')); return [style.backgroundColor, style.color]"""
     page.run("document.querySelector('[data-view=solid]').click()")
+    page.wait("return document.querySelector('[data-view=solid]').ariaPressed === 'true'")
     pressed = page.run(colours)
     ActionChains(page.driver).move_to_element(page.driver.find_element("css selector", "[data-view=solid]")).perform()
     assert page.run("return document.querySelector('[data-view=solid]').matches(':hover')")
     assert page.run(colours) == pressed
     page.run("document.querySelector('[data-view=all]').click()")
+    page.wait("return document.querySelector('[data-view=solid]').ariaPressed === 'false'")
     assert page.run(colours) != pressed
 
 
