@@ -65,6 +65,8 @@ def main() -> int:
         tell("0. Make synthetic scans")
         write_phantom(root, "prostate", options.cases, options.seed, options.size, "msd")
     name, run, hub = f"{conf}-example", out / "run", out / "hub"
+    shutil.rmtree(out / "cache", ignore_errors=True)
+    os.environ["SEGPIPE_CACHE"] = str((out / "cache").resolve())  # a version never changes once it was pulled; an example made anew does
     budget = f"training.max_steps={options.steps}" if options.steps else f"training.max_minutes={options.minutes:g}"
 
     tell("1. Train")
