@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from segpipe.errors import ConfigError
+from segpipe.io.secret import read_secret
 
 _START = "SEGPIPE_DICOMWEB_"
 _KEYS = ("USER", "PASSWORD", "TOKEN")
@@ -48,12 +48,7 @@ def read_credentials(path: Path | None, environment: Mapping[str, str] = os.envi
 
 
 def _of_file(path: Path) -> dict[str, str]:
-    try:
-        mode, text = path.stat().st_mode, path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--credentials {path}: cannot be read ({error}); must hold {_HOW}") from error
-    if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
-        raise ConfigError(f"--credentials {path}: others may read it (mode {stat.S_IMODE(mode):o}); must be yours alone: chmod 600 {path}")
+    text = read_secret("--credentials", path, _HOW)
     values = dict.fromkeys(_KEYS, "")
     for number, line in enumerate(text.splitlines(), 1):
         key, equals, value = line.partition("=")

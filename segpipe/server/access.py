@@ -8,8 +8,6 @@ browser sends for another page says so in its `Origin`, and is refused unless `-
 from __future__ import annotations
 
 import hmac
-import os
-import stat
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
@@ -20,6 +18,7 @@ from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse
 
 from segpipe.errors import ConfigError
+from segpipe.io.secret import read_secret
 from segpipe.server.faults import answer
 from segpipe.server.settings import ServerSettings
 
@@ -45,12 +44,7 @@ def read_token(path: Path) -> str:
     Raises:
         ConfigError: the file is not there, may be read by others, or holds no token.
     """
-    try:
-        mode, text = path.stat().st_mode, path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--token-file {path}: cannot be read ({error}); must hold one line, the token") from error
-    if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
-        raise ConfigError(f"--token-file {path}: others may read it (mode {stat.S_IMODE(mode):o}); must be yours alone: chmod 600 {path}")
+    text = read_secret("--token-file", path, "one line, the token")
     token = text.strip()
     if not _SHORTEST <= len(token) <= _LONGEST or not token.isascii() or not token.isprintable() or set(token) & set(' ";,\\'):
         what = f"must hold one line of {_SHORTEST} to {_LONGEST} plain characters: openssl rand -hex 32 > {path}"
