@@ -12,6 +12,7 @@ import yaml
 from segpipe.dicom.terms import colour_of
 from segpipe.evaluation.bootstrap import mean_interval
 from segpipe.plan.plan import Plan
+from segpipe.training.document import field_of_view
 from segpipe.training.run_folder import RunFolder
 
 _LEFT_OUT = "(left out)"
@@ -52,19 +53,10 @@ def envelope_of(plan: Plan, document: dict[str, Any], run: RunFolder | None, mod
         "pictures": plan.pictures,
         "cases": told.get("cases"),
         "spacing_mm": told.get("spacing_mm"),
-        "field_of_view_mm": told.get("field_of_view_mm") or _field_of_view(fingerprint),
+        "field_of_view_mm": told.get("field_of_view_mm") or field_of_view(fingerprint or {}),
         "channels": None if told.get("channels") is None else [{key: one[key] for key in _RANGES} for one in told["channels"]],
         "label_ml": told.get("label_ml"),
     }
-
-
-def _field_of_view(fingerprint: dict[str, Any] | None) -> dict[str, list[float]] | None:
-    """Smallest and largest extent along x, y, z, mm."""
-    if fingerprint is None or fingerprint.get("picture") or not fingerprint.get("shapes"):
-        return None
-    pairs = zip(fingerprint["shapes"], fingerprint["spacings_mm"], strict=True)
-    along = list(zip(*([size * mm for size, mm in zip(shape, spacing, strict=True)] for shape, spacing in pairs), strict=True))
-    return {"lowest": [round(min(mm), 3) for mm in along], "highest": [round(max(mm), 3) for mm in along]}
 
 
 def metrics_of(document: dict[str, Any], run: RunFolder | None, held_out: bool | None) -> dict[str, Any]:

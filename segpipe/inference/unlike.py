@@ -1,6 +1,7 @@
 """Scans that are unlike those that a model was trained on, by the ranges that its file holds: a warning, never a refusal.
 
-Three plain rules. **Spacing**: along x, y or z more than twice the largest, or less than half the smallest, of the training scans.
+Plain rules. **Spacing** and **field of view** (the scan's extent): along x, y or z more than twice the largest, or less than half the
+smallest, of the training scans; a whole head for a model of crops around one organ is found so.
 **Intensities**, of channels whose values the network takes in their own unit (CT and everything else that is not scaled scan by scan):
 the 0.5 or the 99.5 percentile of the scan lies outside its range over the training scans by more than a quarter of the width that
 the training scans fill; of CT, the 0.5 percentile by more than 150 HU. A CT stored with an offset of 1024, cut to 0..255, or another
@@ -46,6 +47,7 @@ class Known:
         spacing_mm: lowest and highest along x, y, z; None for pictures.
         low, high: for each channel the range, over the scans, of the 0.5 and the 99.5 percentile.
         label_ml: range of the volume of each label value; empty for pictures, and where older files do not tell.
+        field_of_view_mm: shortest and longest extent along x, y, z; None for pictures, and where older files do not tell.
         modalities: of each channel, such as `MR`; the empty string where the training was on files, which do not tell.
     """
 
@@ -54,6 +56,7 @@ class Known:
     high: tuple[Range, ...]
     label_ml: dict[int, Range] = field(default_factory=dict)
     modalities: tuple[str, ...] = ()
+    field_of_view_mm: tuple[Range, ...] | None = None
 
 
 def known_of(document: dict[str, Any], channels: int) -> Known | None:
@@ -66,16 +69,24 @@ def known_of(document: dict[str, Any], channels: int) -> Known | None:
     if told is None:
         return None
     try:
-        spacing = told["spacing_mm"]
-        along = None if spacing is None else tuple(_range(pair) for pair in zip(spacing["lowest"], spacing["highest"], strict=True))
+        along, view = _along(told["spacing_mm"]), _along(told.get("field_of_view_mm"))
         low, high = (tuple(_range(channel[key]) for channel in told["channels"]) for key in ("low", "high"))
         label_ml = {int(value): _range(pair) for value, pair in (told.get("label_ml") or {}).items()}
         modalities = tuple(str(channel.get("modality") or "") for channel in told["channels"])
-        if len(low) != channels or (along is not None and len(along) != _AXES):
-            raise ValueError(f"{len(low)} channels, {len(along or ())} axes")
+        if len(low) != channels:
+            raise ValueError(f"{len(low)} channels")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"its training_data cannot be understood ({type(error).__name__}: {error}): export the run again") from error
-    return Known(along, low, high, label_ml, modalities)
+    return Known(along, low, high, label_ml, modalities, view)
+
+
+def _along(told: Any) -> tuple[Range, ...] | None:
+    if told is None:
+        return None
+    ranges = tuple(_range(pair) for pair in zip(told["lowest"], told["highest"], strict=True))
+    if len(ranges) != _AXES:
+        raise ValueError(f"{len(ranges)} axes")
+    return ranges
 
 
 def _range(pair: Any) -> Range:
@@ -92,7 +103,10 @@ def differences(volume: Volume, plan: Plan, known: Known) -> list[str]:
         volume: in the scan's own unit, with the channels of the plan.
     """
     seen = plan.axes[: plan.dims]  # a 2D network sees single slices: the distance between them does not matter
-    found = [] if known.spacing_mm is None else _spacing(volume, known.spacing_mm, seen)
+    axes, _ = closest_axes(volume.grid)
+    mm = [volume.grid.spacing_mm[axes[world]] for world in range(_AXES)]
+    extent = [mm[world] * volume.grid.shape[axes[world]] for world in range(_AXES)]
+    found = _apart("spacing", mm, known.spacing_mm, seen) + _apart("field of view", extent, known.field_of_view_mm, seen)
     for number, channel in enumerate(plan.channels):
         if volume.array[number].min() == volume.array[number].max():
             found.append(f"{channel.name} is constant")
@@ -131,13 +145,14 @@ def odd_volumes(volumes_ml: dict[str, float], plan: Plan, known: Known) -> list[
     return found
 
 
-def _spacing(volume: Volume, known: tuple[Range, ...], seen: tuple[int, ...]) -> list[str]:
-    axes, _ = closest_axes(volume.grid)
+def _apart(what: str, mm: Sequence[float], known: tuple[Range, ...] | None, seen: tuple[int, ...]) -> list[str]:
+    if known is None:
+        return []
     found = []
     for world in sorted(seen):
-        (low, high), mm = known[world], volume.grid.spacing_mm[axes[world]]
-        if mm > SPACING_FACTOR * high or mm < low / SPACING_FACTOR:
-            found.append(f"spacing along {'xyz'[world]} is {mm:.3g} mm, in training {_words((low, high))} mm")
+        low, high = known[world]
+        if mm[world] > SPACING_FACTOR * high or mm[world] < low / SPACING_FACTOR:
+            found.append(f"{what} along {'xyz'[world]} is {mm[world]:.3g} mm, in training {_words((low, high))} mm")
     return found
 
 

@@ -45,9 +45,9 @@ def model_document(root: Path, plan: Plan, step: int) -> dict[str, Any]:
 def _training_data(fingerprint: dict[str, Any] | None) -> dict[str, Any] | None:
     """Ranges of the data set, by which a prediction knows a scan that is unlike it (`inference.unlike`).
 
-    `spacing_mm` holds the lowest and the highest along x, y, z (None for pictures); `low` and `high` of a channel the range, over the
-    cases, of the 0.5 and of the 99.5 percentile of the whole scan; `label_ml` the
-    smallest and largest volume of each label value; `modality` of a channel is that of its DICOM series.
+    `spacing_mm` and `field_of_view_mm` hold the lowest and the highest along x, y, z (None for pictures); `low` and `high` of a channel
+    the range, over the cases, of the 0.5 and of the 99.5 percentile of the whole scan; `label_ml` the smallest and largest volume of
+    each label value; `modality` of a channel is that of its DICOM series.
     A run of an earlier version has no such percentiles: None then.
     """
     if fingerprint is None or not all("low" in channel for channel in fingerprint["channels"]):
@@ -57,9 +57,19 @@ def _training_data(fingerprint: dict[str, Any] | None) -> dict[str, Any] | None:
     return {
         "cases": fingerprint["cases"],
         "spacing_mm": None if fingerprint["picture"] else {"lowest": [min(mm) for mm in along], "highest": [max(mm) for mm in along]},
+        "field_of_view_mm": field_of_view(fingerprint),
         "channels": [_channel(*pair) for pair in zip(fingerprint["channels"], modalities, strict=True)],
         "label_ml": None if fingerprint["picture"] else fingerprint.get("label_ml"),
     }
+
+
+def field_of_view(fingerprint: dict[str, Any]) -> dict[str, list[float]] | None:
+    """Smallest and largest extent of the scans along x, y, z, in mm; None for pictures, and where an older fingerprint has no sizes."""
+    if fingerprint.get("picture") or not fingerprint.get("shapes"):
+        return None
+    pairs = zip(fingerprint["shapes"], fingerprint["spacings_mm"], strict=True)
+    along = list(zip(*([size * mm for size, mm in zip(shape, spacing, strict=True)] for shape, spacing in pairs), strict=True))
+    return {"lowest": [round(min(mm), 3) for mm in along], "highest": [round(max(mm), 3) for mm in along]}
 
 
 def _channel(measured: dict[str, Any], modality: str) -> dict[str, Any]:

@@ -66,6 +66,21 @@ def test_a_network_on_slices_does_not_mind_the_distance_between_them(plan: Plan)
     assert len(phrases(scan((0.6, 0.6, 9.0)), plan, dims=2, axes=(1, 2, 0))) == 1
 
 
+def test_a_field_of_view_more_than_twice_away_is_told_of_the_axes_that_the_network_sees(plan: Plan) -> None:
+    view = {"lowest": [10.0, 30.0, 80.0], "highest": [12.0, 40.0, 90.0]}  # the scan has 12, 12 and 30 mm
+    known = known_of({"training_data": {**TOLD, "field_of_view_mm": view}}, 1)
+    assert known is not None
+    there = dataclasses.replace(plan, channels=(CT,))
+    y, z = "field of view along y is 12 mm, in training 30 to 40 mm", "field of view along z is 30 mm, in training 80 to 90 mm"
+    assert differences(scan(), there, known) == [y, z]
+    assert differences(scan(), dataclasses.replace(there, dims=2), known) == [y]
+    turned = np.zeros((4, 4))
+    turned[1, 0], turned[0, 1], turned[2, 2], turned[3, 3] = 1.3, 0.6, 3.0, 1.0  # the file's first axis runs along y: 26 mm
+    assert differences(Volume(scan().array, Grid((20, 20, 10), turned)), there, known) == [z]
+    with pytest.raises(ModelError, match="training_data cannot be understood"):
+        known_of({"training_data": {**TOLD, "field_of_view_mm": {"lowest": [1.0], "highest": [2.0]}}}, 1)
+
+
 def test_ct_with_an_offset_or_cut_is_told_and_padding_is_not(plan: Plan) -> None:
     assert "in training -1024 to -990" in phrases(scan(low=24.0, high=2024.0), plan)[0]
     assert "lowest" in phrases(scan(low=0.0, high=255.0), plan)[0]

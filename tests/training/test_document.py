@@ -28,14 +28,17 @@ def test_what_is_missing_is_none(tmp_path: Path, make_plan: Callable[[int], Plan
 def test_the_ranges_of_the_training_scans_are_told(tmp_path: Path, make_plan: Callable[[int], Plan]) -> None:
     channel = {"name": "CT", "mean": 1.0, "low": [-1000.0, -900.0], "high": [900.0, 1300.0]}
     measured = {"cases": 2, "picture": False, "spacings_mm": [[1, 1, 3], [2, 1, 5]], "channels": [channel]}
+    measured |= {"shapes": [[10, 20, 30], [8, 21, 15]]}
     (tmp_path / "fingerprint.json").write_text(json.dumps(measured))
     told = model_document(tmp_path, make_plan(3), 8)["training_data"]
     assert told["spacing_mm"] == {"lowest": [1, 1, 3], "highest": [2, 1, 5]}
+    assert told["field_of_view_mm"] == {"lowest": [10, 20, 75], "highest": [16, 21, 90]}
     assert told["channels"] == [{"name": "CT", "low": [-1000.0, -900.0], "high": [900.0, 1300.0]}]
     (tmp_path / "fingerprint.json").write_text(json.dumps({**measured, "modalities": ["CT"]}))
     assert model_document(tmp_path, make_plan(3), 8)["training_data"]["channels"][0]["modality"] == "CT"
     (tmp_path / "fingerprint.json").write_text(json.dumps({**measured, "picture": True}))
-    assert model_document(tmp_path, make_plan(3), 8)["training_data"]["spacing_mm"] is None
+    told = model_document(tmp_path, make_plan(3), 8)["training_data"]
+    assert (told["spacing_mm"], told["field_of_view_mm"]) == (None, None)
     del channel["low"]
     (tmp_path / "fingerprint.json").write_text(json.dumps(measured))  # of an earlier version
     assert model_document(tmp_path, make_plan(3), 8)["training_data"] is None
