@@ -57,7 +57,7 @@ def run(task: str, minutes: float, width: str, augment: str, out: Path) -> None:
     steps = int((60 * minutes - OVERHEAD_SECONDS) * (1 - VALIDATION_SHARE) / float(file.read_text()))
     name = f"{task}-{minutes:g}min-{width}-{augment}"
     place = out / name
-    if (place / "validation.json").exists():
+    if _steps(place) == steps:  # one that was stopped early validates, too
         return
     words = [*settings(task, width), f"augment={augment}", f"training.max_steps={steps}", "training.resume=auto", "threads=1", "seed=7"]
     command = [sys.executable, "-m", "segpipe", "train", f"conf={task}", f"dataset.root={TASKS[task]}", f"run_dir={place}", *words]
@@ -66,13 +66,19 @@ def run(task: str, minutes: float, width: str, augment: str, out: Path) -> None:
             raise SystemExit(f"{' '.join(command)} failed: see {log.name}")
 
 
+def _steps(place: Path) -> int:
+    """Those that the weights of a run were validated at; 0 where they were not."""
+    file = place / "validation.json"
+    return int(json.loads(file.read_text())["step"]) if file.exists() else 0
+
+
 def show(task: str, out: Path) -> None:
     """The finished rows, those of a budget beside its best."""
     rows = []
     for file in sorted(out.glob(f"{task}-*min-*/validation.json")):
         _, minutes, width, augment = file.parent.name.split("-")
         found = case_dice(file.parent)
-        steps = json.loads((file.parent / "schedule.json").read_text())["steps"]
+        steps = _steps(file.parent)
         rows.append((float(minutes.removesuffix("min")), width, augment, steps, sum(found.values()) / len(found), found))
     for minutes, group in itertools.groupby(sorted(rows, key=lambda row: row[:3]), key=lambda row: row[0]):
         some = list(group)
