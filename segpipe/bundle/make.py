@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import platform
 import shutil
-import tempfile
 import uuid
 from dataclasses import dataclass
 from importlib import metadata as installed
@@ -15,7 +16,7 @@ import segpipe
 from segpipe.bundle.card import Card
 from segpipe.bundle.contents import list_folder
 from segpipe.bundle.document import FORMAT, FORMAT_VERSION
-from segpipe.bundle.facts import envelope_of, labels_of, metrics_of, provenance_of
+from segpipe.bundle.facts import envelope_of, labels_of, provenance_of, training_of
 from segpipe.bundle.layout import CARD, DOCUMENT, INFERENCE, LICENCES, METADATA, MODEL, MODELHUB, PAGE
 from segpipe.bundle.modelhub import modelhub_config
 from segpipe.bundle.monai import inference_text, metadata
@@ -23,11 +24,13 @@ from segpipe.bundle.open import Package, open_package
 from segpipe.bundle.pack import write_archive
 from segpipe.bundle.page import html_card, markdown_card
 from segpipe.bundle.samples import add_samples, compare_sample
-from segpipe.dataset.split import load_split
-from segpipe.errors import ConfigError, SegpipeError
+from segpipe.bundle.scores import metrics_of
+from segpipe.errors import ConfigError, ModelError
 from segpipe.inference.api import load_model
+from segpipe.inference.lock import locked
 from segpipe.inference.predictor import Predictor
-from segpipe.io.atomic import check_folder, replacing
+from segpipe.io.alive import new_token
+from segpipe.io.atomic import check_folder, replacing, sweep
 from segpipe.package.model_file import document_text
 from segpipe.plan.plan import Plan
 from segpipe.training.run_folder import RunFolder
@@ -67,21 +70,41 @@ def make_package(sources: Sources, out: Path, device: str = "auto") -> Package:
         ModelError: the model file cannot be used, or what was made would be refused elsewhere.
         DataError: the samples cannot be used.
     """
-    if out.exists():
-        raise ConfigError(f"{out}: is there already; must be a new folder or .zip: packages are not changed, give the next version")
+    _check_new(out)
     check_folder(out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".segpipe-package-", dir=out.parent) as folder:
-        root = Path(folder) / "package"
+    sweep([out.parent])  # scans and weights, of a maker that was killed
+    root = out.parent / f".{new_token()}"
+    try:
         root.mkdir()
         _fill(root, sources, device)
-        open_package(root)
-        if out.suffix.lower() == ".zip":
-            with replacing(out) as temporary:
-                write_archive(root, temporary)
-        else:
-            root.rename(out)
+        try:
+            open_package(root)
+        except ModelError as error:
+            told = str(error).removeprefix(f"{root}: refused: ").removesuffix(": do not use it, ask who made it")
+            raise ModelError(f"{out}: not made, because it would be refused: {told}: correct the card, or the names in the plan") from error
+        _put(root, out)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
     return open_package(out)
+
+
+def _check_new(out: Path) -> None:
+    if os.path.lexists(out):
+        raise ConfigError(f"{out}: is there already; must be a new folder or .zip: packages are not changed, give the next version")
+
+
+def _put(root: Path, out: Path) -> None:
+    """Whole in its place; of two who make one package at once, the second is refused."""
+    if out.suffix.lower() != ".zip":
+        with locked(out.parent):
+            _check_new(out)
+            root.rename(out)
+        return
+    with contextlib.ExitStack() as held, replacing(out) as temporary:
+        write_archive(root, temporary)
+        held.enter_context(locked(out.parent))  # until it is in its place
+        _check_new(out)
 
 
 def _fill(root: Path, sources: Sources, device: str) -> None:
@@ -144,21 +167,12 @@ def _document(sources: Sources, predictor: Predictor, models: list[str], samples
         },
         "labels": labels_of(plan),
         "envelope": envelope_of(plan, told, sources.run, card.sections["modality"], card.sections["body_part"]),
-        "metrics": metrics_of(told, sources.run, _held_out(sources.run)),
+        "metrics": metrics_of(told, sources.run, training_of(told, sources.run)),
         "provenance": provenance_of(told, sources.run),
         "made_with": {"segpipe": segpipe.__version__, "python": platform.python_version(), "device": predictor.device.type, **_versions()},
         "models": models,
         "samples": samples,
     }
-
-
-def _held_out(run: RunFolder | None) -> bool | None:
-    if run is None or not run.splits.exists():
-        return None
-    try:
-        return load_split(run.splits).held_out
-    except SegpipeError as error:
-        raise ConfigError(f"{run.splits}: {error}") from error
 
 
 def _versions() -> dict[str, str]:
