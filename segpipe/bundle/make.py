@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import shutil
 import uuid
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ from segpipe.training.run_folder import RunFolder
 
 _NAMESPACE = uuid.UUID("5f1c3b52-6a0e-5c0b-9d57-2f6f3c8f7d11")
 """Of the identifiers of packages: they follow from name, version and models."""
+_MODALITIES = {"CT", "MR", "PT", "NM", "US", "CR", "DX", "MG", "XA", "RF", "OCT", "OPT", "SM", "XC", "ES"}
+"""DICOM's words for images (PS3.3 C.7.3.1.1.1) that a card may name."""
 _VERSIONS = ("torch", "numpy", "monai")
 
 
@@ -112,6 +115,7 @@ def _fill(root: Path, sources: Sources, device: str) -> None:
     for path, name in zip((sources.model, *sources.more), models, strict=True):
         _copy(path, root / name)
     predictor = load_model(root / MODEL, device, precision="fp32", runtime="torch")
+    _check_modality(sources.card, predictor.models[0].document)
     samples = add_samples(sources.samples, root, predictor)
     for path in sources.more:
         _check_same(path, predictor.plan, samples, root, device)
@@ -126,6 +130,16 @@ def _fill(root: Path, sources: Sources, device: str) -> None:
         path.write_text(text, encoding="utf-8", newline="\n")
     document["files"] = _hashes(root)
     (root / DOCUMENT).write_text(_json(document), encoding="utf-8", newline="\n")
+
+
+def _check_modality(card: Card, document: dict[str, Any]) -> None:
+    """Refuse a card that names another modality than the DICOM series of the training had; of files and of other words nothing is known."""
+    told = card.sections["modality"]
+    trained = {channel.get("modality") for channel in (document.get("training_data") or {}).get("channels") or []} - {None, ""}
+    named = _MODALITIES & set(re.findall(r"[A-Z]+", told))
+    if trained and named and not trained & named:
+        known = ", ".join(sorted(trained))
+        raise ConfigError(f"card.modality is {told[:60]!a}, but the series that the model was trained on are {known}: correct the card")
 
 
 def _copy(path: Path, target: Path) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from segpipe.bundle.layout import IMAGES, LABELS, MOST_CHANNELS, MOST_SAMPLES
 from segpipe.bundle.verdict import Difference
-from segpipe.errors import DataError
+from segpipe.errors import DataError, GeometryError
 from segpipe.geometry.grid import CORNER_TOLERANCE_MM, Grid
 from segpipe.inference.gather import Kinds, gather
 from segpipe.inference.predictor import Predictor
@@ -62,7 +62,12 @@ def _add(images: list[Path], name: str, root: Path, predictor: Predictor) -> dic
     suffix = ".png" if is_picture(images[0]) else ".nii.gz"
     names = [f"{IMAGES}/{name}{f'_{number:04d}' if len(images) > 1 else ''}{suffix}" for number in range(len(images))]
     for image, target in zip(images, names, strict=True):
-        write_volume(root / target, read_volume(image))
+        volume = read_volume(image)
+        try:
+            write_volume(root / target, volume)
+        except (DataError, GeometryError) as error:
+            told = str(error).removeprefix(f"{root / target}: ").partition(": write ")[0]
+            raise DataError(f"{image}: cannot be a sample, which are PNG or NIfTI: {told}: give another") from error
     labels, grid = predicted(predictor, [root / target for target in names])
     voxels = {label.name: int((labels == label.value).sum()) for label in predictor.plan.labels[1:]}
     if not proves(voxels, TOLERANCE):

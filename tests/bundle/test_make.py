@@ -17,6 +17,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from segpipe.bundle import make
 from segpipe.bundle.card import read_card
@@ -36,10 +37,11 @@ from segpipe.geometry.grid import Grid, Volume
 from segpipe.io.read import read_volume
 from segpipe.io.write import write_label_map, write_volume
 from segpipe.network.build import build_network
-from segpipe.package.export import export_kinds
+from segpipe.package.export import export_kinds, export_model
 from segpipe.package.model_file import Kind
 from tests.bundle.conftest import PLAN, TRAINING_DATA, change_document, put, write_card
 from tests.conftest import REPOSITORY, Run
+from tests.inference.conftest import Thresholds
 
 LABELS = "samples/labels/sample-01.nii.gz"
 
@@ -208,6 +210,43 @@ def test_monai_verifies_and_runs_it_as_a_bundle(folder: Path, tmp_path: Path) ->
     open_package(folder)  # and it is still whole
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:monai")
+@pytest.mark.filterwarnings("ignore:.*target.*:UserWarning")
+def test_monai_gives_the_voxels_of_predict_on_scans_that_lie_askew(folder: Path, tmp_path: Path, segpipe: Run) -> None:
+    from monai.bundle import run
+
+    turn = np.array([[0.9, -0.3, 0.1], [0.35, 0.9, -0.2], [-0.05, 0.25, 0.95]]) * [0.7, 3.0, 1.1]
+    affine = np.block([[np.linalg.qr(turn)[0] * [0.7, 3.0, 1.1], np.array([[5.0], [-9.0], [30.0]])], [np.zeros((1, 3)), np.ones((1, 1))]])
+    array = np.random.default_rng(3).normal(0.8, 0.8, (1, 19, 7, 12)).astype(np.float32)
+    write_volume(tmp_path / "askew" / "scan.nii.gz", Volume(array, Grid((19, 7, 12), affine)))
+    run(
+        config_file=str(folder / INFERENCE),
+        bundle_root=str(folder),
+        dataset_dir=str(tmp_path / "askew"),
+        output_dir=str(tmp_path / "monai"),
+    )
+    done = segpipe("predict", str(folder), "askew", "out")
+    assert done.returncode == 0, done.stderr
+    one, other = (read_volume(tmp_path / place / "scan.nii.gz") for place in ("monai", "out"))
+    assert set(np.unique(one.array)) == {0, 10, 255}
+    np.testing.assert_array_equal(one.array, other.array)
+    assert one.grid.same_as(other.grid)
+
+
+def test_a_picture_that_does_not_go_into_a_package_is_named(made: Path, tmp_path: Path) -> None:
+    plan = dataclasses.replace(PLAN, dims=2, orient=False, patch_size=(8, 8, 1), flips=(True, True, False))
+    export_model(Thresholds(), plan, {}, tmp_path / "model.ts")
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.full((9, 9), 2.0, np.float32)).save(tmp_path / "in" / "cell.tif")
+    with pytest.raises(DataError, match="cannot be a sample, which are PNG or NIfTI: 1 channels of float32 do not fit") as caught:
+        make_package(sources(made, model=tmp_path / "model.ts", samples=tmp_path / "in"), tmp_path / "package", "cpu")
+    assert str(caught.value).startswith(str(tmp_path / "in" / "cell.tif"))
+    Image.fromarray(np.full((9, 9), 2, np.uint8)).save(tmp_path / "in" / "cell.tif")
+    package = make_package(sources(made, model=tmp_path / "model.ts", samples=tmp_path / "in"), tmp_path / "package", "cpu")
+    assert json.loads((package.path / METADATA).read_text())["data_type"] == "image"
+    assert verify(package.path, "cpu").passed
+
+
 def test_its_config_is_one_of_modelhub(made: Path) -> None:
     config = json.loads((made / "folder" / MODELHUB).read_text())
     text = {"type": "string"}
@@ -328,6 +367,18 @@ def test_more_samples_than_a_package_holds_are_refused_before_one_is_segmented(m
         (tmp_path / "in" / f"{number}.nii.gz").write_bytes(b"not even a scan")
     with pytest.raises(DataError, match="holds 65 scans; must be at most 64"):
         make_package(sources(made, samples=tmp_path / "in"), tmp_path / "package", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("modality", "word"), [("CT", "are MR: correct the card"), ("Contrast-enhanced CT", "are MR"), ("T2-weighted MR", ""), ("MRI", "")]
+)
+def test_a_card_cannot_name_another_modality_than_the_training_had(made: Path, tmp_path: Path, modality: str, word: str) -> None:
+    card = read_card(write_card(tmp_path / "card.yaml", modality=modality))
+    if word:
+        with pytest.raises(ConfigError, match=word):
+            make_package(sources(made, card=card), tmp_path / "package", "cpu")
+    else:
+        make_package(sources(made, card=card), tmp_path / "package", "cpu")
 
 
 def test_brackets_that_would_be_a_link_in_the_card_are_none(made: Path, tmp_path: Path) -> None:
