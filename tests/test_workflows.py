@@ -105,7 +105,9 @@ def test_the_whole_way_leads_from_scans_to_a_label_map_in_the_page(tmp_path: Pat
     assert done.returncode == 0, told(done)
     assert done.stdout.count("PASS") == 2, told(done)  # as packaged, and as pulled
     assert "the same, voxel for voxel" in done.stdout
+    assert "training.resume=auto" in done.stdout  # or the way could be gone once
     way = tmp_path / "way"
+    assert "body_part: prostate\n" in (way / "card.yaml").read_text(encoding="utf-8")
     received = read_volume(way / "received.nii.gz")
     assert received.array.shape == read_volume(next((way / "alone").iterdir())).array.shape
     if "no browser to drive" not in done.stdout:

@@ -34,14 +34,14 @@ from segpipe.io.read import read_volume
 CARD = """
 name: {name}
 version: "1.0"
-title: {name} by a U-Net, trained as an example
+title: {name} by a network (artificial intelligence) that was trained as an example
 summary: Shows the way from scans to a model that proves itself; trained for {budget}.
-modality: MR
-body_part: {name}
+modality: {modality}
+body_part: {body_part}
 intended_use: To try segpipe.
 out_of_scope: Patients.
 authors: [whoever ran workflows/whole_way.py]
-licences: {{code: Apache-2.0, weights: CC-BY-SA-4.0, samples: {licence}}}
+licences: {{code: Apache-2.0, weights: {licence}, samples: {licence}}}
 data_source: {source}
 reference_standard: The label maps of that data set.
 limitations: Trained for minutes.
@@ -70,18 +70,22 @@ def main() -> int:
     budget = f"training.max_steps={options.steps}" if options.steps else f"training.max_minutes={options.minutes:g}"
 
     tell("1. Train")
-    segpipe("train", f"conf={conf}", f"dataset.root={root}", f"run_dir={run}", f"seed={options.seed}", budget, *options.settings)
+    words = [f"dataset.root={root}", f"run_dir={run}", f"seed={options.seed}", budget, "training.resume=auto", *options.settings]
+    segpipe("train", f"conf={conf}", *words)  # a way that was gone before goes on with its model
     scans = held_out(root, run)
 
     tell("2. A package: the model, its card and a sample, which proves it")
     samples = out / "samples"
-    samples.mkdir(exist_ok=True)
+    shutil.rmtree(samples, ignore_errors=True)
+    samples.mkdir()
     for scan in scans[:SAMPLES]:
         shutil.copy(scan, samples)
     card = out / "card.yaml"
     source, licence = ("Synthetic scans", "CC0-1.0") if options.phantom else (options.source, options.sample_licence)
     budget = f"{options.steps} steps" if options.steps else f"{options.minutes:g} minutes"
-    card.write_text(CARD.format(name=name, budget=budget, source=source, licence=licence), encoding="utf-8")
+    told = {"name": name, "budget": budget, "source": source, "licence": licence}
+    told |= {"modality": options.modality, "body_part": options.body_part or ("prostate" if options.phantom else conf)}
+    card.write_text(CARD.format(**told), encoding="utf-8")
     package = out / f"{name}.zip"
     package.unlink(missing_ok=True)
     segpipe("package", run, "--card", card, "--samples", samples, "--out", package)
@@ -128,7 +132,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--size", choices=("small", "demo"), default="demo", help="of synthetic scans")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--source", default="The data set that was given", help="where the scans are from, for the card")
-    parser.add_argument("--sample-licence", default="CC-BY-SA-4.0", help="of the scan that becomes the package's sample")
+    parser.add_argument(
+        "--sample-licence", default="CC-BY-SA-4.0", help="of the scan that becomes the package's sample, and of the weights"
+    )
+    parser.add_argument("--modality", default="MR", help="of the scans, for the card (default MR)")
+    parser.add_argument("--body-part", default="", help="that they show, for the card (default: the task's name)")
     parser.add_argument("--set", dest="settings", nargs="+", default=[], metavar="SETTING=VALUE", help="more settings for training")
     options = parser.parse_args()
     if options.phantom == (options.data is not None):

@@ -10,7 +10,7 @@ import yaml
 
 from segpipe.bundle.layout import LICENCES, LONGEST_NAME, NAME, VERSION
 from segpipe.bundle.licences import check_licence, is_own, licence_text
-from segpipe.bundle.plain import Fields, ListOf, Number, Text, check
+from segpipe.bundle.plain import Fields, ListOf, Number, Text, check, check_inert
 from segpipe.errors import ConfigError, ModelError
 
 _TEXT = Text(longest=10_000)
@@ -74,6 +74,8 @@ def read_card(path: Path) -> Card:
         raise ConfigError(f"{path}: card.version is the number {told}, in which 1.10 would be 1.1; must be a text: version: '{told}'")
     try:
         check(values, _YAML, "card")
+        for key, value in values.items():
+            check_inert(value, f"card.{key}")
         for what, identifier in values["licences"].items():
             check_licence(what, identifier)
     except ModelError as error:

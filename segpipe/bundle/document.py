@@ -17,6 +17,8 @@ from segpipe.bundle.layout import (
     MODEL,
     MODELS,
     MOST_BYTES,
+    MOST_CHANNELS,
+    MOST_SAMPLES,
     NAME,
     SAMPLE,
     VERSION,
@@ -54,7 +56,7 @@ _ENVELOPE = Fields(
 _SCORE = Fields({"mean": Number(0, 1), "low": Maybe(Number(0, 1)), "high": Maybe(Number(0, 1)), "cases": Maybe(Number(0, whole=True))})
 _METRICS = Fields(
     {
-        "measure": _WORD,
+        "measure": Text(longest=400),
         "interval": _WORD,
         "held_out": Maybe(Flag()),
         "cases": Maybe(Number(0, whole=True)),
@@ -71,6 +73,17 @@ _LABEL = Fields(
         "modifier": Maybe(_CODE),
     }
 )
+_TRAINING = Fields(
+    {},
+    {
+        "steps": Maybe(Number(0, whole=True)),
+        "seconds": Maybe(Number(0)),
+        "schedule": Maybe(_WORD),
+        "members": Number(1, 10_000, whole=True),
+        "configurations": ListOf(_WORD),
+        "partition": Maybe(Fields({"train": Number(0, whole=True), "validation": Number(0, whole=True), "held_out": Flag()})),
+    },
+)
 _HASH = Maybe(Text(_SHA256))
 _PROVENANCE = Fields(
     {
@@ -78,7 +91,7 @@ _PROVENANCE = Fields(
         "config_sha256": _HASH,
         "splits_sha256": _HASH,
         "fingerprint_sha256": _HASH,
-        "training": Anything(),
+        "training": Maybe(_TRAINING),
         "environment": Anything(),
     }
 )
@@ -86,7 +99,7 @@ _TOLERANCE = Fields({"dice": Number(LEAST_DICE, 1), "voxels": Number(0, MOST_VOX
 _SAMPLE = Fields(
     {
         "name": Text(SAMPLE),
-        "images": ListOf(_FILE, 1, 16),
+        "images": ListOf(_FILE, 1, MOST_CHANNELS),
         "expected": _FILE,
         "voxels": MapOf(Number(0, whole=True)),
         "tolerance": _TOLERANCE,
@@ -120,7 +133,7 @@ SCHEMA: Kind = Fields(
         "provenance": _PROVENANCE,
         "made_with": MapOf(_WORD),
         "models": ListOf(Text(re.compile("|".join(map(re.escape, MODELS)))), 1, len(MODELS)),
-        "samples": ListOf(_SAMPLE, 1, 64),
+        "samples": ListOf(_SAMPLE, 1, MOST_SAMPLES),
         "files": MapOf(Fields({"sha256": Text(_SHA256), "bytes": Number(0, MOST_BYTES, whole=True)})),
     }
 )

@@ -1,18 +1,20 @@
-"""What a run or a model file tells of itself, in the words of a package: envelope, metrics, labels, provenance."""
+"""What a run or a model file tells of itself, in the words of a package: envelope, labels, provenance; `scores` has the metrics.
+
+A file of a run counts only where the model file names it by its SHA-256.
+"""
 
 from __future__ import annotations
 
 import json
-import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from segpipe.dicom.terms import colour_of
-from segpipe.evaluation.bootstrap import mean_interval
 from segpipe.plan.plan import Plan
-from segpipe.training.document import field_of_view
+from segpipe.training.document import PARTITION, field_of_view, hash_of, partition_of
 from segpipe.training.run_folder import RunFolder
 
 _LEFT_OUT = "(left out)"
@@ -46,52 +48,45 @@ def envelope_of(plan: Plan, document: dict[str, Any], run: RunFolder | None, mod
         run: None: only the model file is known.
     """
     told = document.get("training_data") or {}
-    fingerprint = _json(run.fingerprint) if run is not None else None
+    places = [] if run is None else [run.fingerprint, *sorted(run.root.glob(f"*/{run.fingerprint.name}"))]  # of folds, each has one
+    fingerprint = _named(places, document, "fingerprint_sha256")
     return {
         "modality": modality,
         "body_part": body_part,
         "pictures": plan.pictures,
         "cases": told.get("cases"),
         "spacing_mm": told.get("spacing_mm"),
-        "field_of_view_mm": told.get("field_of_view_mm") or field_of_view(fingerprint or {}),
+        "field_of_view_mm": told.get("field_of_view_mm")
+        or field_of_view({} if fingerprint is None else json.loads(fingerprint.read_text(encoding="utf-8"))),
         "channels": None if told.get("channels") is None else [{key: one[key] for key in _RANGES} for one in told["channels"]],
         "label_ml": told.get("label_ml"),
-    }
-
-
-def metrics_of(document: dict[str, Any], run: RunFolder | None, held_out: bool | None) -> dict[str, Any]:
-    """Dice of each target: mean over the validated cases with a 95 % interval, from the run; from a model file alone the means.
-
-    The cases of a run whose model file tells other means are not those of the file: they are left out.
-    """
-    told = document.get("metrics") or {}
-    means = {name: value for name, value in (told.get("dice") or {}).items() if value is not None}
-    each = (_json(run.validation) or {}).get("each", []) if run is not None else []
-    dice = {}
-    for name, mean in means.items():
-        values = [case["dice"][name] for case in each if case.get("dice", {}).get(name) is not None]
-        same = bool(values) and math.isclose(sum(values) / len(values), mean, abs_tol=1e-4)
-        interval = mean_interval(values) if same else None
-        low, high = interval or (None, None)
-        dice[name] = {"mean": mean, "low": low, "high": high, "cases": len(values) if same else told.get("cases")}
-    return {
-        "measure": "Dice, mean over the validated cases",
-        "interval": "95 %, bias-corrected bootstrap over cases",
-        "held_out": held_out,
-        "cases": told.get("cases"),
-        "dice": dice,
     }
 
 
 def provenance_of(document: dict[str, Any], run: RunFolder | None) -> dict[str, Any]:
     """Resolved settings without any place on a disk, hashes, steps and versions."""
     told = document.get("provenance") or {}
+    config = _named([] if run is None else [run.config], document, "config_sha256")
     return {
-        "config": _config(run.config) if run is not None and run.config.exists() else None,
+        "config": None if config is None else _config(config),
         **{key: told.get(key) for key in ("config_sha256", "splits_sha256", "fingerprint_sha256")},
-        "training": document.get("training"),
+        "training": training_of(document, run) or None,
         "environment": told.get("environment"),
     }
+
+
+def training_of(document: dict[str, Any], run: RunFolder | None) -> dict[str, Any]:
+    """Steps, seconds and division of the cases; what nobody told is left out."""
+    told = {key: value for key, value in (document.get("training") or {}).items() if value is not None}
+    splits = _named([] if run is None else [run.splits], document, "splits_sha256")
+    found = told.get(PARTITION) or partition_of([] if splits is None else [splits])  # files of earlier versions do not tell
+    return told | ({} if found is None else {PARTITION: found})
+
+
+def _named(paths: Iterable[Path], document: dict[str, Any], key: str) -> Path | None:
+    """The file of a run that a model file names by its hash: another lies there where a run went on, or the model is of another run."""
+    digest = (document.get("provenance") or {}).get(key)
+    return next((path for path in paths if digest is not None and hash_of(path) == digest), None)
 
 
 def _config(path: Path) -> str:
@@ -116,8 +111,3 @@ def _without_paths(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_paths(item) for item in value]
     return _LEFT_OUT if isinstance(value, str) and (value.startswith(("/", "~")) or "/" in value or "\\" in value) else value
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    return found

@@ -22,8 +22,19 @@ _GRACE_SECONDS, _LEAST_PACE = 60.0, 1000.0
 _CHUNK = 1 << 20
 
 
+_GONE = (404, 410)
+"""Answers of a web server that has no such file; after others it may have it."""
+_REDIRECTS = range(300, 400)
+
+
 class MissingError(ConfigError):
-    """A hub has no such file, or there is no hub."""
+    """A file of a hub cannot be had.
+
+    Attributes:
+        absent: the hub said that it has none; False where it cannot be asked, or does not answer that.
+    """
+
+    absent = False
 
 
 def hub_name(hub: str) -> str:
@@ -66,9 +77,21 @@ def pieces(hub: str, name: str, most: int) -> Iterator[bytes]:
                     raise ModelError(f"{hub}: refused: {name} comes too slowly, {total} bytes in {seconds:.0f} s: try again later")
                 yield piece
     except (OSError, HTTPException, ValueError) as error:
-        reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or error
-        cure = "must be a hub, a folder or an http address: `segpipe hub add` makes one"
-        raise MissingError(f"{hub}: {name} cannot be had ({str(reason)[:120]!a}); {cure}") from error
+        missing = MissingError(f"{hub}: {name} cannot be had ({_reason(error)}")
+        missing.absent = isinstance(error, FileNotFoundError) or getattr(error, "code", 0) in _GONE
+        if isinstance(error, urllib.error.HTTPError):  # which holds the connection
+            error.close()
+        raise missing from error
+
+
+def _reason(error: Exception) -> str:
+    """What is the matter, and what to do."""
+    code = getattr(error, "code", 0)
+    if code in _REDIRECTS:
+        target = str(error.headers.get("Location"))[:200]  # type: ignore[attr-defined]  # an answer has headers
+        return f"it answers that it lies elsewhere, which is not followed); must be where it lies: give the address before {target!a}"
+    reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or error
+    return f"{str(reason)[:120]!a}); must be a hub, a folder or an http address: `segpipe hub add` makes one"
 
 
 def _open(hub: str, name: str) -> IO[bytes]:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from segpipe.bundle.standing import standing, unproved
+
 MISSING = "Missing: neither the run nor the card tells it."
 
 Document = dict[str, Any]
@@ -52,10 +54,12 @@ def missing(document: Document) -> list[str]:
 
 
 def _network(document: Document) -> str:
-    outputs = document["outputs"]
+    outputs, training = document["outputs"], document["provenance"]["training"] or {}
+    members, plans = training.get("members"), ", ".join(training.get("configurations") or [])
     channels = ", ".join(f"{channel['channel']} ({channel['normalisation']})" for channel in document["inputs"])
     patch = " x ".join(str(size) for size in outputs["patch"][: outputs["dims"]])
-    return f"{outputs['dims']}D convolutional network, patch of {patch} voxels; input {channels}; output {', '.join(outputs['channels'])}."
+    mean = f"The mean of {members} networks{f' of the plans {plans}, the first' if plans else ''}: " if members else ""
+    return f"{mean}{outputs['dims']}D network, patch of {patch} voxels; input {channels}; output {', '.join(outputs['channels'])}."
 
 
 def _software(document: Document) -> str:
@@ -63,27 +67,24 @@ def _software(document: Document) -> str:
 
 
 def _training(document: Document) -> str | None:
-    told = document["provenance"]["training"]
-    if not isinstance(told, dict) or told.get("steps") is None:
-        return None
-    seconds = f" in {told['seconds']:.0f} s" if isinstance(told.get("seconds"), (int, float)) else ""
-    return f"{told['steps']} optimiser steps{seconds}."
+    return standing(document)[0] if (document["provenance"]["training"] or {}).get("steps") is not None else None
 
 
 def _settings(document: Document) -> str | None:
     digest = document["provenance"]["config_sha256"]
     if digest is None:
         return None
-    where = "in full in segpipe.json under provenance.config" if document["provenance"]["config"] else "not in this package"
-    return f"Resolved settings with SHA-256 {digest}, {where}."
+    told = "in segpipe.json under provenance.config, without places and names of cases"
+    return f"Resolved settings with SHA-256 {digest}, {told if document['provenance']['config'] else 'not in this package'}."
 
 
 def _partition(document: Document) -> str | None:
-    metrics = document["metrics"]
-    if metrics["held_out"] is None:
+    held_out = document["metrics"]["held_out"]
+    told = (document["provenance"]["training"] or {}).get("partition")
+    if held_out is None:
         return None
-    cases = f"{metrics['cases']} cases" if metrics["cases"] is not None else "the validated cases"
-    return f"{cases} held out from training." if metrics["held_out"] else f"No case was held out: {cases} were trained on as well."
+    counts = f"{told['train']} case(s) to train on, {told['validation']} to validate" if told else "Cases to train on and cases to validate"
+    return f"{counts}; {'none of these was trained on' if held_out else 'these were trained on as well'}."
 
 
 def _sizes(document: Document) -> str | None:
@@ -97,15 +98,7 @@ def _preparation(document: Document) -> str:
 
 
 def _performance(document: Document) -> str | None:
-    dice = document["metrics"]["dice"]
-    return "; ".join(f"Dice of {name} {score_text(score)}" for name, score in dice.items()) + "." if dice else None
-
-
-def score_text(score: dict[str, Any]) -> str:
-    """`0.887 (0.871 to 0.899, 52 cases)`."""
-    interval = f"{score['low']:.3f} to {score['high']:.3f}" if score["low"] is not None else "interval missing"
-    cases = f"{score['cases']} cases" if score["cases"] is not None else "number of cases missing"
-    return f"{score['mean']:.3f} ({interval}, {cases})"
+    return standing(document)[1] if document["metrics"]["dice"] else None
 
 
 def _licences(document: Document) -> str:
@@ -123,7 +116,9 @@ def _measure(document: Document) -> str:
 
 def _samples(document: Document) -> str:
     count = len(document["samples"])
-    return f"{count} sample(s) with the label maps that are expected of them; `segpipe verify` compares."
+    lacking = ", ".join(unproved(document))
+    told = f" No sample has {lacking}: of that nothing is proved." if lacking else ""
+    return f"{count} sample(s) with the label maps that are expected of them; `segpipe verify` compares.{told}"
 
 
 _Source = str | Callable[[Document], str | None]

@@ -152,8 +152,11 @@ def _put(hub: Path, package: Package, there: list[Entry], key: SecretKey | None)
         if key is not None:
             signature = sign(temporary, key, f"segpipe {draft.label}").encode()
         entry = Entry(**{**asdict(draft), "sha256": sha256_of(temporary), "bytes": temporary.stat().st_size})
-    if signature is not None:
-        write_bytes(place.with_name(place.name + ENDING), signature)
+    beside = place.with_name(place.name + ENDING)
+    if signature is None:
+        beside.unlink(missing_ok=True)  # of another archive, whose adding was cut off
+    else:
+        write_bytes(beside, signature)
     return entry
 
 
@@ -175,15 +178,18 @@ def pull(hub: str, wanted: str, key: PublicKey | None = None) -> Package:
         key: by which it must be signed; None: signatures are not looked at.
 
     Raises:
-        ConfigError: no such hub or package, or the cache cannot be written.
+        ConfigError: no such hub or package, `wanted` is no name, or the cache cannot be written.
         ModelError: what the hub gives is not what its index says, is not signed by `key`, is another content than was pulled under this
-            version before, is older than the latest that was, or is refused.
+            version before, is older than the latest that was, or is refused; or a key was asked for before.
     """
     if hub.startswith("http://") and key is None:
         log.warning("%s: anybody on the way can change what plain http brings: give an https address, or --key", hub)
-    entry = _find(entries(hub), wanted, hub)
-    pulled = Pulled(hub_name(hub), entry.name, entry.version, entry.sha256)
-    _check_before(pulled, latest="@" not in wanted)
+    name, at, version = wanted.partition("@")
+    if NAME.fullmatch(name) is None or (at and VERSION.fullmatch(version) is None):
+        raise ConfigError(f"{wanted[:80]!a}: names no package; must be NAME or NAME@VERSION, such as prostate-zones@1.0")
+    entry = _find(entries(hub), name, version, hub)
+    pulled = Pulled(hub_name(hub), entry.name, entry.version, entry.sha256, key.name if key else None)
+    _check_before(pulled, latest=not version)
     archives = own_folder("archives")
     place = archives / pulled.archive.name
     if not place.is_file() or sha256_of(place) != entry.sha256:
@@ -203,6 +209,7 @@ def _check_before(offered: Pulled, latest: bool) -> None:
     Args:
         latest: the user named no version, and gets what the hub says is the latest.
     """
+    _check_key_before(offered)
     before = [pulled for pulled in notes(offered.name) if pulled.hub == offered.hub]
     label = f"{offered.name}@{offered.version}"
     for pulled in before:
@@ -215,11 +222,21 @@ def _check_before(offered: Pulled, latest: bool) -> None:
             raise ModelError(f"{offered.hub}: refused: {what}: ask who keeps the hub, or name the version that you want")
 
 
+def _check_key_before(offered: Pulled) -> None:
+    """Refuse to leave out the key that was asked for before: a forgotten `--key` would let in what it was to keep out."""
+    asked = next((pulled for pulled in notes(offered.name) if pulled.hub == offered.hub and pulled.key), None)
+    if asked is not None and offered.key is None:
+        what = f"{asked.name}@{asked.version} was pulled with the key {asked.key} before, and now no key is asked for"
+        raise ModelError(f"{offered.hub}: refused: {what}: give --key or SEGPIPE_HUB_KEY, or remove {asked.note}")
+
+
 def _check_signed(hub: str, entry: Entry, place: Path, key: PublicKey) -> None:
     """Fetch the signature of an archive each time, as it is small, and refuse the archive where it is none of `key`."""
     try:
         signature = b"".join(pieces(hub, entry.file + ENDING, MOST_OF_SIGNATURE))
     except MissingError as error:
+        if not error.absent:
+            raise
         raise ModelError(
             f"{hub}: refused: {entry.label} is not signed: do not use it, ask who keeps the hub, or leave out --key and SEGPIPE_HUB_KEY"
         ) from error
@@ -230,13 +247,13 @@ def _check_signed(hub: str, entry: Entry, place: Path, key: PublicKey) -> None:
     write_bytes(place.with_name(place.name + ENDING), signature)
 
 
-def _find(there: list[Entry], wanted: str, hub: str) -> Entry:
-    name, _, version = wanted.partition("@")
+def _find(there: list[Entry], name: str, version: str, hub: str) -> Entry:
+    """The package of a version, of which 1 and 1.0 are one, or of the latest."""
     versions = [entry for entry in there if entry.name == name]
-    found = [entry for entry in versions if entry.version == version] if version else versions[-1:]
+    found = [entry for entry in versions if entry.order == order_of(version)] if version else versions[-1:]
     if not found:
         known = ", ".join(entry.label for entry in versions or there) or "nothing"
-        raise ConfigError(f"{hub}: has no {wanted[:80]!a}; must be one of {known[:300]}")
+        raise ConfigError(f"{hub}: has no {f'{name}@{version}'.rstrip('@')}; must be one of {known[:300]}")
     return found[0]
 
 

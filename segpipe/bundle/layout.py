@@ -40,6 +40,8 @@ MOST_OF_TEXT = 8 << 20
 """Bytes of a JSON document, a page or a licence."""
 MOST_OF_SAMPLE = GB
 """Bytes of a sample, also of what a `.nii.gz` is unpacked to."""
+MOST_SAMPLES, MOST_CHANNELS = 64, 16
+"""Samples of a package, and files of one sample."""
 MOST_RATIO = 100
 """Of a file's size to what it takes in the archive; what is smaller than `SMALL` may shrink as it likes."""
 SMALL = 1 << 20

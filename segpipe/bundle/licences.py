@@ -36,9 +36,17 @@ def check_licence(what: str, identifier: str) -> None:
 
 
 def licence_text(what: str, identifier: str, holders: str) -> str:
-    """The text that goes into a package where the user gives none: who grants what, and where the licence stands in full."""
+    """The text that goes into a package where the user gives none: who grants what, and where the licence stands in full.
+
+    Samples may be somebody else's, as those of a public data set are: of them it names nobody.
+
+    Args:
+        holders: authors of the model.
+    """
+    granted = f"licensed under {identifier} by those who made them: see the source of the data on the card"
+    told = granted if what == "samples" else f"licensed under {identifier} by {holders}"
     return (
         f"SPDX-License-Identifier: {identifier}\n\n"
-        f"The {what} of this package are licensed by {holders} under {identifier}.\n"
+        f"The {what} of this package {'is' if what == 'code' else 'are'} {told}.\n"
         f"The licence in full: https://spdx.org/licenses/{identifier}.html\n"
     )

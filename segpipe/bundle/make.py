@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import platform
+import re
 import shutil
-import tempfile
 import uuid
 from dataclasses import dataclass
 from importlib import metadata as installed
@@ -15,7 +17,7 @@ import segpipe
 from segpipe.bundle.card import Card
 from segpipe.bundle.contents import list_folder
 from segpipe.bundle.document import FORMAT, FORMAT_VERSION
-from segpipe.bundle.facts import envelope_of, labels_of, metrics_of, provenance_of
+from segpipe.bundle.facts import envelope_of, labels_of, provenance_of, training_of
 from segpipe.bundle.layout import CARD, DOCUMENT, INFERENCE, LICENCES, METADATA, MODEL, MODELHUB, PAGE
 from segpipe.bundle.modelhub import modelhub_config
 from segpipe.bundle.monai import inference_text, metadata
@@ -23,17 +25,21 @@ from segpipe.bundle.open import Package, open_package
 from segpipe.bundle.pack import write_archive
 from segpipe.bundle.page import html_card, markdown_card
 from segpipe.bundle.samples import add_samples, compare_sample
-from segpipe.dataset.split import load_split
-from segpipe.errors import ConfigError, SegpipeError
+from segpipe.bundle.scores import metrics_of
+from segpipe.errors import ConfigError, ModelError
 from segpipe.inference.api import load_model
+from segpipe.inference.lock import locked
 from segpipe.inference.predictor import Predictor
-from segpipe.io.atomic import check_folder, replacing
+from segpipe.io.alive import new_token
+from segpipe.io.atomic import check_folder, replacing, sweep
 from segpipe.package.model_file import document_text
 from segpipe.plan.plan import Plan
 from segpipe.training.run_folder import RunFolder
 
 _NAMESPACE = uuid.UUID("5f1c3b52-6a0e-5c0b-9d57-2f6f3c8f7d11")
 """Of the identifiers of packages: they follow from name, version and models."""
+_MODALITIES = {"CT", "MR", "PT", "NM", "US", "CR", "DX", "MG", "XA", "RF", "OCT", "OPT", "SM", "XC", "ES"}
+"""DICOM's words for images (PS3.3 C.7.3.1.1.1) that a card may name."""
 _VERSIONS = ("torch", "numpy", "monai")
 
 
@@ -67,21 +73,41 @@ def make_package(sources: Sources, out: Path, device: str = "auto") -> Package:
         ModelError: the model file cannot be used, or what was made would be refused elsewhere.
         DataError: the samples cannot be used.
     """
-    if out.exists():
-        raise ConfigError(f"{out}: is there already; must be a new folder or .zip: packages are not changed, give the next version")
+    _check_new(out)
     check_folder(out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".segpipe-package-", dir=out.parent) as folder:
-        root = Path(folder) / "package"
+    sweep([out.parent])  # scans and weights, of a maker that was killed
+    root = out.parent / f".{new_token()}"
+    try:
         root.mkdir()
         _fill(root, sources, device)
-        open_package(root)
-        if out.suffix.lower() == ".zip":
-            with replacing(out) as temporary:
-                write_archive(root, temporary)
-        else:
-            root.rename(out)
+        try:
+            open_package(root)
+        except ModelError as error:
+            told = str(error).removeprefix(f"{root}: refused: ").removesuffix(": do not use it, ask who made it")
+            raise ModelError(f"{out}: not made, because it would be refused: {told}: correct the card, or the names in the plan") from error
+        _put(root, out)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
     return open_package(out)
+
+
+def _check_new(out: Path) -> None:
+    if os.path.lexists(out):
+        raise ConfigError(f"{out}: is there already; must be a new folder or .zip: packages are not changed, give the next version")
+
+
+def _put(root: Path, out: Path) -> None:
+    """Whole in its place; of two who make one package at once, the second is refused."""
+    if out.suffix.lower() != ".zip":
+        with locked(out.parent):
+            _check_new(out)
+            root.rename(out)
+        return
+    with contextlib.ExitStack() as held, replacing(out) as temporary:
+        write_archive(root, temporary)
+        held.enter_context(locked(out.parent))  # until it is in its place
+        _check_new(out)
 
 
 def _fill(root: Path, sources: Sources, device: str) -> None:
@@ -89,6 +115,7 @@ def _fill(root: Path, sources: Sources, device: str) -> None:
     for path, name in zip((sources.model, *sources.more), models, strict=True):
         _copy(path, root / name)
     predictor = load_model(root / MODEL, device, precision="fp32", runtime="torch")
+    _check_modality(sources.card, predictor.models[0].document)
     samples = add_samples(sources.samples, root, predictor)
     for path in sources.more:
         _check_same(path, predictor.plan, samples, root, device)
@@ -103,6 +130,16 @@ def _fill(root: Path, sources: Sources, device: str) -> None:
         path.write_text(text, encoding="utf-8", newline="\n")
     document["files"] = _hashes(root)
     (root / DOCUMENT).write_text(_json(document), encoding="utf-8", newline="\n")
+
+
+def _check_modality(card: Card, document: dict[str, Any]) -> None:
+    """Refuse a card that names another modality than the DICOM series of the training had; of files and of other words nothing is known."""
+    told = card.sections["modality"]
+    trained = {channel.get("modality") for channel in (document.get("training_data") or {}).get("channels") or []} - {None, ""}
+    named = _MODALITIES & set(re.findall(r"[A-Z]+", told))
+    if trained and named and not trained & named:
+        known = ", ".join(sorted(trained))
+        raise ConfigError(f"card.modality is {told[:60]!a}, but the series that the model was trained on are {known}: correct the card")
 
 
 def _copy(path: Path, target: Path) -> None:
@@ -144,21 +181,12 @@ def _document(sources: Sources, predictor: Predictor, models: list[str], samples
         },
         "labels": labels_of(plan),
         "envelope": envelope_of(plan, told, sources.run, card.sections["modality"], card.sections["body_part"]),
-        "metrics": metrics_of(told, sources.run, _held_out(sources.run)),
+        "metrics": metrics_of(told, sources.run, training_of(told, sources.run)),
         "provenance": provenance_of(told, sources.run),
         "made_with": {"segpipe": segpipe.__version__, "python": platform.python_version(), "device": predictor.device.type, **_versions()},
         "models": models,
         "samples": samples,
     }
-
-
-def _held_out(run: RunFolder | None) -> bool | None:
-    if run is None or not run.splits.exists():
-        return None
-    try:
-        return load_split(run.splits).held_out
-    except SegpipeError as error:
-        raise ConfigError(f"{run.splits}: {error}") from error
 
 
 def _versions() -> dict[str, str]:

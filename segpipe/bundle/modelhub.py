@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import yaml
+
 _PUBLICATION = ("title", "source", "year", "authors", "abstract", "url", "google_scholar", "bibtex")
 _FORMATS = ["application/nii", "application/nii-gzip", "application/nrrd", "application/dicom"]
 _PICTURES = ["image/png", "image/tiff", "image/jpeg"]
@@ -31,7 +33,7 @@ def modelhub_config(document: dict[str, Any]) -> dict[str, Any]:
         "model": {
             "description": card["summary"],
             "provenance": "contributed by author",
-            "architecture": "Convolutional Neural Network (CNN)",
+            "architecture": _architecture(document),
             "learning_type": "Supervised Learning",
             "format": ".ts",
             "io": {"input": _inputs(document), "output": [_output(document)]},
@@ -43,6 +45,15 @@ def modelhub_config(document: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
+def _architecture(document: dict[str, Any]) -> str:
+    """Of segpipe's own networks; of another the run tells only the name of its class."""
+    settings = yaml.safe_load(document["provenance"]["config"] or "{}")
+    network = settings.get("network") or {}
+    if not network:
+        return "Not told"
+    return str(network["target"]) if network.get("target") else "Convolutional Neural Network (CNN)"
+
+
 def _inputs(document: dict[str, Any]) -> dict[str, Any]:
     """One input, `single`; of several channels one each, by name."""
     pictures = document["envelope"]["pictures"]
@@ -50,7 +61,9 @@ def _inputs(document: dict[str, Any]) -> dict[str, Any]:
     channels = [channel["channel"] for channel in document["inputs"]]
     if pictures or len(channels) == 1:
         return {"single": form | {"description": ", ".join(channels)}}
-    return {name.lower(): form | {"description": name} for name in channels}
+    keys = [name.lower() for name in channels]
+    names = keys if len(set(keys)) == len(keys) else [f"channel_{number}" for number in range(len(channels))]  # T1 and t1 are two
+    return {key: form | {"description": name} for key, name in zip(names, channels, strict=True)}
 
 
 def _output(document: dict[str, Any]) -> dict[str, Any]:

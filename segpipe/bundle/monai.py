@@ -51,8 +51,8 @@ def metadata(document: dict[str, Any], versions: dict[str, str]) -> dict[str, An
         "task": card["title"],
         "description": card["summary"],
         "authors": authors,
-        "copyright": f"{authors}; weights {document['licences']['weights']['id']}, samples {document['licences']['samples']['id']}",
-        "data_type": "nibabel",
+        "copyright": f"{authors}; weights {document['licences']['weights']['id']}. Samples: {document['licences']['samples']['id']}",
+        "data_type": "image" if document["envelope"]["pictures"] else "nibabel",
         "pred_classes": ", ".join(f"{label['value']} {label['name']}" for label in document["labels"]),
         "eval_metrics": dice,
         "intended_use": card["intended_use"],
@@ -68,19 +68,33 @@ def metadata(document: dict[str, Any], versions: dict[str, str]) -> dict[str, An
 
 
 def _image(document: dict[str, Any]) -> dict[str, Any]:
-    channels = document["envelope"]["channels"]
-    ends = [end for channel in channels for end in (channel["low"][0], channel["high"][1])] if channels else []
     return {
         "type": "image",
-        "format": "hounsfield" if document["envelope"]["modality"].upper() == "CT" else "magnitude",
+        "format": _format(document),
         "modality": document["envelope"]["modality"],
         "num_channels": len(document["inputs"]),
         "spatial_shape": ["*"] * document["outputs"]["dims"],
         "dtype": "float32",
-        "value_range": [min(ends), max(ends)] if ends else [],
+        "value_range": _value_range(document),
         "is_patch_data": True,
         "channel_def": {str(number): channel["channel"] for number, channel in enumerate(document["inputs"])},
     }
+
+
+def _format(document: dict[str, Any]) -> str:
+    """In MONAI's words: by how the values are normalised, which the run knows, before what the card calls them."""
+    if all(channel["normalisation"] == "ct" for channel in document["inputs"]):
+        return "hounsfield"
+    return "magnitude" if document["envelope"]["modality"].upper() == "MR" else "raw"
+
+
+def _value_range(document: dict[str, Any]) -> list[float]:
+    """Of what the network takes: that of the scans where they are not normalised; else nobody has measured it, and it is empty."""
+    channels = document["envelope"]["channels"]
+    if not channels or any(channel["normalisation"] != "none" for channel in document["inputs"]):
+        return []
+    ends = [end for channel in channels for end in (channel["low"][0], channel["high"][1])]
+    return [min(ends), max(ends)]
 
 
 def _prediction(document: dict[str, Any]) -> dict[str, Any]:

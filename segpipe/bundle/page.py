@@ -5,7 +5,9 @@ from __future__ import annotations
 import html
 from typing import Any
 
-from segpipe.bundle.guide import MISSING, score_text, sections
+from segpipe.bundle.guide import MISSING, sections
+from segpipe.bundle.scores import unscored
+from segpipe.bundle.standing import HEADING, score_text, standing, warnings
 
 _WARNING = "Not a medical device. Look at every label map before it is used."
 _SHEET = (
@@ -20,6 +22,13 @@ Table = tuple[str, list[str], list[list[str]]]
 def markdown_card(document: dict[str, Any]) -> str:
     """The card in Markdown, everything that somebody typed escaped."""
     lines = [f"# {_md(document['card']['title'])}", "", f"`{document['name']}@{document['version']}`", "", f"**{_WARNING}**", ""]
+    lines += [
+        f"## {HEADING}",
+        "",
+        *(f"- {_md(line)}" for line in standing(document)),
+        *(f"- **{_md(line)}**" for line in warnings(document)),
+        "",
+    ]
     for heading, columns, rows in tables(document):
         lines += [
             f"## {heading}",
@@ -40,6 +49,8 @@ def html_card(document: dict[str, Any]) -> str:
     """The card as one page without scripts, pictures or anything from elsewhere."""
     title = html.escape(document["card"]["title"])
     parts = [f"<h1>{title}</h1>", f"<p><code>{document['name']}@{document['version']}</code></p>", f'<p class="warning">{_WARNING}</p>']
+    told = [*(f"<li>{html.escape(line)}</li>" for line in standing(document)), *(_warned(line) for line in warnings(document))]
+    parts.append(f"<h2>{HEADING}</h2><ul>{''.join(told)}</ul>")
     for heading, columns, rows in tables(document):
         head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
         body = "".join("<tr>" + "".join(_cell(cell) for cell in row) + "</tr>" for row in rows)
@@ -57,10 +68,11 @@ def tables(document: dict[str, Any]) -> list[Table]:
         [str(label["value"]), label["name"], _codes(label), "#{:02x}{:02x}{:02x}".format(*label["colour"])] for label in document["labels"]
     ]
     scores = [[name, score_text(score)] for name, score in document["metrics"]["dice"].items()]
+    scores += [[name, MISSING] for name in unscored(document)]
     return [
         ("Labels", ["value", "name", "codes", "colour"], labels),
-        ("Scores", ["label", "Dice (95 % interval)"], scores or [["", MISSING]]),
-        ("Valid input", ["property", "of the training scans"], envelope_rows(document)),
+        ("Scores", ["label", "Dice (95 % interval)"], scores),
+        ("Valid input", ["property", "of the scans of the data set"], envelope_rows(document)),
     ]
 
 
@@ -99,11 +111,15 @@ def _row(cells: list[str]) -> str:
 
 
 def _md(text: str) -> str:
-    return " ".join(text.split()).translate(_ESCAPED)
+    return " ".join(text.split()).translate(_ESCAPED).replace("](", "]\\(")  # which would be a link, whatever stands before the bracket
 
 
 def _cell(text: str) -> str:
     return f'<td class="missing">{html.escape(text)}</td>' if text == MISSING else f"<td>{html.escape(text)}</td>"
+
+
+def _warned(line: str) -> str:
+    return f'<li class="missing"><strong>{html.escape(line)}</strong></li>'
 
 
 def _told(text: str | None) -> str:

@@ -90,7 +90,7 @@ def read_json(data: bytes, name: str) -> dict[str, Any]:
         raise ModelError(f"{name} is not plain JSON ({str(error)[:80]!a})") from error
     if not isinstance(value, dict):
         raise ModelError(f"{name} is no JSON object")
-    _inert(value, name, 0)
+    check_inert(value, name)
     return value
 
 
@@ -173,17 +173,24 @@ def _no_constant(word: str) -> Any:
     raise ValueError(f"{word} is no number of JSON")
 
 
-def _inert(value: Any, where: str, depth: int) -> None:
-    """Refuse what MONAI, Hydra and others would run: keys such as `_target_`, strings that are expressions or references."""
+def check_inert(value: Any, where: str, depth: int = 0) -> None:
+    """Refuse what MONAI, Hydra and others would run: keys such as `_target_`, strings that are expressions or references.
+
+    Args:
+        depth: how deep it lies within what is checked.
+
+    Raises:
+        ModelError: naming the word.
+    """
     if depth > _DEEPEST:
         raise ModelError(f"{where} is nested more than {_DEEPEST} deep")
     if isinstance(value, dict):
         for key, item in value.items():
             if key.startswith("_"):
                 raise ModelError(f"{where} has the key {key[:40]!a}, which would run code elsewhere")
-            _inert(item, where, depth + 1)
+            check_inert(item, where, depth + 1)
     elif isinstance(value, list):
         for item in value:
-            _inert(item, where, depth + 1)
+            check_inert(item, where, depth + 1)
     elif isinstance(value, str) and value.startswith(_RUNS):
         raise ModelError(f"{where} has the text {value[:40]!a}, which would run code elsewhere")

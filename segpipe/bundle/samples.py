@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segpipe.bundle.layout import IMAGES, LABELS
+from segpipe.bundle.layout import IMAGES, LABELS, MOST_CHANNELS, MOST_SAMPLES
 from segpipe.bundle.verdict import Difference
-from segpipe.errors import DataError
+from segpipe.errors import DataError, GeometryError
 from segpipe.geometry.grid import CORNER_TOLERANCE_MM, Grid
 from segpipe.inference.gather import Kinds, gather
 from segpipe.inference.predictor import Predictor
@@ -38,10 +38,14 @@ def add_samples(source: Path, root: Path, predictor: Predictor) -> list[dict[str
         What `segpipe.json` says of each sample.
 
     Raises:
-        DataError: no scan, DICOM, or a scan in which the model finds nothing: it would prove nothing.
+        DataError: no scan, too many, DICOM, or a scan in which the model finds so little that it would prove nothing.
     """
     plan = predictor.plan
+    if len(plan.channels) > MOST_CHANNELS:
+        raise DataError(f"{source}: a sample has at most {MOST_CHANNELS} channels, and the model takes {len(plan.channels)}")
     found = gather(source, root, [channel.name for channel in plan.channels], kinds=Kinds(pictures=plan.pictures))
+    if len(found) > MOST_SAMPLES:
+        raise DataError(f"{source}: holds {len(found)} scans; must be at most {MOST_SAMPLES}: give a folder with a few, which all may see")
     samples = []
     for number, scan in enumerate(found, 1):
         if scan.problem:
@@ -58,14 +62,25 @@ def _add(images: list[Path], name: str, root: Path, predictor: Predictor) -> dic
     suffix = ".png" if is_picture(images[0]) else ".nii.gz"
     names = [f"{IMAGES}/{name}{f'_{number:04d}' if len(images) > 1 else ''}{suffix}" for number in range(len(images))]
     for image, target in zip(images, names, strict=True):
-        write_volume(root / target, read_volume(image))
+        volume = read_volume(image)
+        try:
+            write_volume(root / target, volume)
+        except (DataError, GeometryError) as error:
+            told = str(error).removeprefix(f"{root / target}: ").partition(": write ")[0]
+            raise DataError(f"{image}: cannot be a sample, which are PNG or NIfTI: {told}: give another") from error
     labels, grid = predicted(predictor, [root / target for target in names])
     voxels = {label.name: int((labels == label.value).sum()) for label in predictor.plan.labels[1:]}
-    if not any(voxels.values()):
-        raise DataError(f"{images[0]}: the model finds nothing in this sample, which would prove nothing: give another scan")
+    if not proves(voxels, TOLERANCE):
+        what = f"the model finds nothing in this sample, or {TOLERANCE['voxels']} voxels of a label at most"
+        raise DataError(f"{images[0]}: {what}, and these may differ: it would prove nothing: give another scan")
     expected = f"{LABELS}/{name}{suffix}"
     write_label_map(root / expected, labels, grid)
     return {"name": name, "images": names, "expected": expected, "voxels": voxels, "tolerance": dict(TOLERANCE)}
+
+
+def proves(voxels: dict[str, int], tolerance: dict[str, Any]) -> bool:
+    """Whether a network that finds nothing at all would be noticed: one label must have more voxels than may differ."""
+    return any(count > tolerance["voxels"] for count in voxels.values())
 
 
 def predicted(predictor: Predictor, images: list[Path]) -> tuple[NDArray[Any], Grid]:
@@ -89,8 +104,10 @@ def compare_sample(sample: dict[str, Any], root: Path, predictor: Predictor) -> 
     if foreign:
         raise DataError(f"{sample['expected']}: holds the value {min(foreign)}, which the model does not have; ask who made the package")
     told = {label.name: int((array == label.value).sum()) for label in predictor.plan.labels[1:]}
-    if told != sample["voxels"] or not any(told.values()):
-        raise DataError(f"{sample['expected']}: has other voxels than segpipe.json says, or none; ask who made the package")
+    if told != sample["voxels"]:
+        raise DataError(f"{sample['expected']}: has other voxels than segpipe.json says; ask who made the package")
+    if not proves(told, sample["tolerance"]):
+        raise DataError(f"{sample['expected']}: has no more voxels than may differ, so that it proves nothing; ask who made the package")
     return differences(array, labels, predictor.plan, sample["tolerance"])
 
 

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from segpipe.bundle.cache import cache_folder, own_folder
 from segpipe.bundle.layout import LONGEST_NAME, MOST_OF_TEXT, NAME, VERSION
-from segpipe.bundle.plain import Fields, Text, check, read_json
+from segpipe.bundle.plain import Fields, Maybe, Text, check, read_json
 from segpipe.errors import ConfigError, ModelError
 from segpipe.io.atomic import write_text
 
 _FOLDER = "pulled"
 _NOTE = Fields(
-    {"hub": Text(longest=2000), "name": Text(NAME, LONGEST_NAME), "version": Text(VERSION), "sha256": Text(re.compile(r"[0-9a-f]{64}"))}
+    {"hub": Text(longest=2000), "name": Text(NAME, LONGEST_NAME), "version": Text(VERSION), "sha256": Text(re.compile(r"[0-9a-f]{64}"))},
+    {"key": Maybe(Text(re.compile(r"[0-9A-F]{16}")))},
 )
 
 
@@ -30,12 +31,14 @@ class Pulled:
     Attributes:
         hub: as `hub_name` spells it.
         sha256: of the archive.
+        key: by which it was signed, as minisign shows it; None: nobody asked.
     """
 
     hub: str
     name: str
     version: str
     sha256: str
+    key: str | None = None
 
     @property
     def archive(self) -> Path:

@@ -28,6 +28,7 @@ def package(
     \b
     segpipe package runs/prostate --card card.yaml --samples samples/
     segpipe package runs/prostate --card card.yaml --samples samples/ --out prostate-vnet
+    segpipe package model.ts --card card.yaml --samples scan.nii.gz
 
     Of a run folder, model.pt2 and model.onnx beside model.ts go with it. It is a MONAI Bundle, too.
     """
@@ -37,7 +38,7 @@ def package(
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(metavar="PACKAGE", help="Folder or .zip.")],
+    path: Annotated[Path, typer.Argument(metavar="PACKAGE", help="Folder, .zip, or NAME@VERSION that was pulled.")],
     device: Device = "auto",
     key: Signer = "",
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Refuse a network that takes longer for its samples.")] = 1800.0,
@@ -59,11 +60,12 @@ def verify(
     return run(path, device, key, timeout, memory_gb)
 
 
-def describe(path: Annotated[Path, typer.Argument(metavar="PACKAGE", help="Folder or .zip.")]) -> Outcome:
-    """Show what a package says of itself: labels, scores, valid input, licences, and what its card lacks.
+def describe(path: Annotated[Path, typer.Argument(metavar="PACKAGE", help="Folder, .zip, or NAME@VERSION that was pulled.")]) -> Outcome:
+    """Show what a package says of itself: how it was trained and validated, labels, scores, valid input, licences, what its card lacks.
 
     \b
     segpipe describe prostate-vnet-1.2.zip
+    segpipe describe prostate-vnet@1.2
     """
     from segpipe.commands.package import describe as run
 
@@ -71,7 +73,13 @@ def describe(path: Annotated[Path, typer.Argument(metavar="PACKAGE", help="Folde
 
 
 hub = typer.Typer(
-    help="Packages by name and version: a hub is a folder, or that folder on a web server.",
+    help="""Packages by name and version: a hub is a folder, or that folder on a web server.
+
+    \b
+    segpipe hub add hub/ prostate-vnet-1.2.zip
+    segpipe hub list hub/
+    segpipe hub pull hub/ prostate-vnet@1.2
+    """,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -84,6 +92,7 @@ def hub_list(where: Hub) -> Outcome:
     """Show what a hub holds.
 
     \b
+    segpipe hub list hub/
     segpipe hub list https://models.hospital.org/hub
     """
     from segpipe.commands.hub import hub_list as run
@@ -117,7 +126,15 @@ def hub_pull(
     where: Hub,
     wanted: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="Without a version: the latest.")],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help=".zip to write.", show_default="NAME-VERSION.zip")] = None,
-    key: Signer = "",
+    key: Annotated[
+        str,
+        typer.Option(
+            metavar="KEY",
+            envvar="SEGPIPE_HUB_KEY",
+            help="Public key of minisign, or its file: refuse what it has not signed.",
+            show_default=False,
+        ),
+    ] = "",
 ) -> Outcome:
     """Fetch a package, checked by its SHA-256 and looked through; from then on it is known by NAME@VERSION.
 

@@ -69,14 +69,15 @@ def hub_pull(where: str, wanted: str, out: Path | None, key: str = "") -> Outcom
         key: public key of minisign by which it must be signed, or its file; empty: signatures are not looked at.
 
     Raises:
-        ConfigError: `out` is there already; or see `hub.pull`.
+        ConfigError: `out` is there already, or no `.zip`; or see `hub.pull`.
         ModelError: see `hub.pull`.
     """
     public = read_public_key(key) if key else None
+    if out is not None:
+        _check_place(out)
     package = hub.pull(where, wanted, public)
     place = out or Path(f"{package.document['name']}-{package.document['version']}.zip")
-    if place.exists():
-        raise ConfigError(f"{place}: is there already; must be a new file: give --out, or remove it")
+    _check_place(place)
     with replacing(place) as temporary:
         shutil.copyfile(package.path, temporary)
     if public is None:
@@ -84,3 +85,11 @@ def hub_pull(where: str, wanted: str, out: Path | None, key: str = "") -> Outcom
     with replacing(place.with_name(place.name + ENDING)) as temporary:
         shutil.copyfile(package.path.with_name(package.path.name + ENDING), temporary)
     return Outcome([f"pulled   {package.label} to {place}, signed by {public.name}", f"next     segpipe verify {place} --key {key}"])
+
+
+def _check_place(place: Path) -> None:
+    if place.suffix.lower() != ".zip":
+        raise ConfigError(f"--out {place}: is no name of a package; must end with .zip, by which predict and serve know one")
+    for path in (place, place.with_name(place.name + ENDING)):
+        if path.exists():
+            raise ConfigError(f"{path}: is there already; must be a new file: give --out, or remove it")

@@ -14,6 +14,7 @@ from segpipe.bundle.load import named_package
 from segpipe.bundle.minisign import check_beside, read_public_key
 from segpipe.bundle.open import Package
 from segpipe.bundle.page import tables
+from segpipe.bundle.standing import standing, unproved, warnings
 from segpipe.commands.outcome import Outcome
 from segpipe.errors import ConfigError, ModelError
 
@@ -52,6 +53,9 @@ def package(source: Path, card: Path, samples: Path, out: Path | None, device: s
     made = make_package(Sources(model, more, run, samples, told), place, device)
     lacking = missing(made.document)
     shown = [f"package  {made.label} in {place}, {len(made.document['samples'])} sample(s)"]
+    shown += [*standing(made.document), *(f"WARNING  {line}" for line in warnings(made.document))]
+    if unproved(made.document):
+        shown.append(f"unproved {', '.join(unproved(made.document))}: no sample has it; give one that does")
     if lacking:
         shown.append(f"missing  {len(lacking)} item(s) of the card: {', '.join(lacking)}")
     return Outcome([*shown, f"next     segpipe verify {place}"])
@@ -99,6 +103,7 @@ def describe(path: Path) -> Outcome:
     document = found.document
     card = document["card"]
     shown: list[Any] = [f"{found.label}  {card['title']}", card["summary"], f"intended use: {card['intended_use']}"]
+    shown += [*standing(document), *(f"WARNING  {line}" for line in warnings(document))]
     for heading, columns, rows in tables(document):
         table = Table(*columns, title=heading, title_justify="left")
         for row in rows:

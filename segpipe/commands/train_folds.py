@@ -40,6 +40,7 @@ from segpipe.plan.plan import Plan
 from segpipe.settings import Settings
 from segpipe.training.checks import check_settings
 from segpipe.training.decide import plan_for
+from segpipe.training.document import OUT_OF_FOLD as CHECKPOINT
 from segpipe.training.run import DEFAULT_MINUTES, choose_compute, make_budget
 from segpipe.training.run_folder import RunFolder, check_same_config
 from segpipe.training.run_lock import sole
@@ -271,4 +272,4 @@ def _rule_table(choices: Sequence[Choice], plan: Plan) -> Table:
 
 def _metrics(evaluation: Evaluation, summaries: Summaries) -> dict[str, Any]:
     dice = {name: summaries[str(value)]["dice"].mean for value, name in evaluation.labels.items()}
-    return {"cases": len(evaluation.cases), "dice": dice, "mean_dice": summaries[MEAN]["dice"].mean, "checkpoint": "last, out of fold"}
+    return {"cases": len(evaluation.cases), "dice": dice, "mean_dice": summaries[MEAN]["dice"].mean, "checkpoint": CHECKPOINT}

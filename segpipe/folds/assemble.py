@@ -24,7 +24,7 @@ from segpipe.plan.plan import Plan
 from segpipe.settings import Settings
 from segpipe.training.checkpoint import network_weights, step_of
 from segpipe.training.custom import build_trainable
-from segpipe.training.document import model_document
+from segpipe.training.document import PARTITION, hash_of, model_document, partition_of
 from segpipe.training.run_folder import RunFolder, read_plan
 
 
@@ -53,21 +53,40 @@ def assemble(run_dir: Path, members: Sequence[Member], settings: Settings, metri
     for member in members:
         groups.setdefault(member.configuration, []).append(RunFolder(member.root(run_dir)))
     parts = [_mean(runs, settings.network.target) for runs in groups.values()]
-    first = RunFolder(members[0].root(run_dir))
-    document = model_document(first.root, parts[0][1], step_of(first.last))
-    document["training"]["members"] = len(members)
+    runs = [RunFolder(member.root(run_dir)) for member in members]
+    each = [model_document(run.root, parts[0][1], step_of(run.last)) for run in runs]
+    document = each[0] | {"training": _training(each, runs), "metrics": metrics}
+    document["provenance"] = _provenance(each) | {"config_sha256": hash_of(RunFolder(run_dir).config)}
     if any(groups):
         document["training"]["configurations"] = list(groups)
-    document |= {"metrics": metrics, postprocess.KEY: [rule.to_dict() for rule in chosen.rules]}
+    document |= {postprocess.KEY: [rule.to_dict() for rule in chosen.rules]}
     document |= {thresholds.KEY: list(chosen.offsets)} if chosen.offsets else {}
-    roots = [RunFolder(member.root(run_dir)) for member in members]
-    document[agreement.KEY] = agreement.least([model_document(run.root, parts[0][1], step_of(run.last))[agreement.KEY] for run in roots])
+    document[agreement.KEY] = agreement.least([one[agreement.KEY] for one in each])
     path = RunFolder(run_dir).model
     if len(parts) == 1:
         export_model(*parts[0], document, path)
     else:
         export_parts(parts, document, path)
     return path
+
+
+def _training(each: Sequence[dict[str, Any]], runs: Sequence[RunFolder]) -> dict[str, Any]:
+    """Of all trainings together: their steps and seconds are added up, where each tells them."""
+    told = [one["training"] for one in each]
+    seconds = [one["seconds"] for one in told]
+    return {
+        "steps": sum(one["steps"] for one in told),
+        "seconds": None if None in seconds else round(sum(seconds), 3),
+        "schedule": told[0]["schedule"],
+        PARTITION: partition_of([run.splits for run in runs]),
+        "members": len(told),
+    }
+
+
+def _provenance(each: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What is the same of all trainings; what differs, as the splits of folds do, is told of none."""
+    first, *others = (one["provenance"] for one in each)
+    return {key: value if all(other[key] == value for other in others) else None for key, value in first.items()}
 
 
 def _mean(runs: Sequence[RunFolder], target: str) -> tuple[nn.Module, Plan]:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from segpipe.dataset.split import load_split
 from segpipe.package import agreement
 from segpipe.plan.plan import Plan
 from segpipe.training.run_folder import RunFolder
+
+OUT_OF_FOLD = "last, out of fold"
+"""What the metrics of several trainings call their checkpoint: each case is scored by those that held it out."""
+PARTITION = "partition"
+"""Key of the training: how many cases were trained on, how many were to validate, and whether none of these was trained on."""
 
 
 def model_document(root: Path, plan: Plan, step: int) -> dict[str, Any]:
@@ -32,14 +39,26 @@ def model_document(root: Path, plan: Plan, step: int) -> dict[str, Any]:
         "metrics": {key: validation.get(key) for key in ("cases", "dice", "mean_dice", "checkpoint")},
         agreement.KEY: validation.get(agreement.KEY),
         "training_data": _training_data(_json(run.fingerprint)),
-        "training": {key: schedule.get(key) for key in ("steps", "seconds", "schedule")},
+        "training": {key: schedule.get(key) for key in ("steps", "seconds", "schedule")} | {PARTITION: partition_of([run.splits])},
         "provenance": {
-            "config_sha256": _hash(run.config),
-            "splits_sha256": _hash(run.splits),
-            "fingerprint_sha256": _hash(run.fingerprint),
+            "config_sha256": hash_of(run.config),
+            "splits_sha256": hash_of(run.splits),
+            "fingerprint_sha256": hash_of(run.fingerprint),
             "environment": {key: value for key, value in (_json(run.environment) or {}).items() if key != "command"},
         },
     }
+
+
+def partition_of(paths: Sequence[Path]) -> dict[str, Any] | None:
+    """How many cases the trainings of one model were trained on and validated, by the `splits.json` of each.
+
+    Over folds a case that one of them holds out counts as held out, because the networks that did not see it score it.
+    """
+    if not paths or not all(path.exists() for path in paths):
+        return None
+    splits = [load_split(path) for path in paths]
+    train, validation = ({name for split in splits for name in getattr(split, side)} for side in ("train", "validation"))
+    return {"train": len(train), "validation": len(validation), "held_out": all(split.held_out for split in splits)}
 
 
 def _training_data(fingerprint: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -81,5 +100,6 @@ def _json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def _hash(path: Path) -> str | None:
+def hash_of(path: Path) -> str | None:
+    """SHA-256 of a file of a run, 64 hexadecimal digits; None where it is not there."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None

@@ -27,13 +27,11 @@ from segpipe.training.document import model_document
 from segpipe.training.module import SegmentationModule
 from segpipe.training.pictures import Overlay, cut_overlay, draw_curves, draw_overlay, spared
 from segpipe.training.run_folder import MetricsFile, RunFolder
+from segpipe.training.seen import FEW_STEPS
 from segpipe.training.stop import OrderlyStop
 from segpipe.training.validation import CaseDice, bf16_agreement, class_means, mean_dice, validate
 
 log = logging.getLogger(__name__)
-
-FEW_STEPS = 100
-"""A time budget that allowed fewer steps than this gets a warning: no network is trained after so few."""
 
 
 @dataclass(frozen=True)

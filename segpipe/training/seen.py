@@ -12,6 +12,8 @@ from segpipe.plan.spacing import median_shape, seen_share
 
 BEST, MOST = 63, 100
 """Times that a case was seen in the best trainings; and from where on it is worth a word."""
+FEW_STEPS = 100
+"""No network is trained after fewer: a training that took no more gets a warning, and so does its model's card."""
 
 
 def times_seen(plan: Plan, data: Fingerprint, steps: int, cases: int, processes: int = 1) -> float:

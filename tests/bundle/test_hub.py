@@ -146,6 +146,18 @@ def test_the_program_adds_lists_and_pulls(made: Path, segpipe: Run, tmp_path: Pa
     assert (tmp_path / "blocks-thresholds-1.2.zip").read_bytes() == (made / "package.zip").read_bytes()
     missing = segpipe("hub", "pull", "hub", "blocks-thresholds@9")
     assert (missing.returncode, len(missing.stderr.splitlines())) == (2, 1)
+    assert "has no blocks-thresholds@9; must be one of blocks-thresholds@1.2" in missing.stderr
+    for out, word in (("pulled", "must end with .zip"), ("blocks-thresholds-1.2.zip", "is there already")):
+        refused = segpipe("hub", "pull", "nowhere", "blocks-thresholds", "--out", out)  # said before anything is fetched
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+        assert word in refused.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("list",), ("add",), ("pull",)], ids=" ".join)
+def test_the_help_of_hubs_shows_an_example(words: tuple[str, ...], segpipe: Run) -> None:
+    shown = segpipe("hub", *words, "--help")
+    assert shown.returncode == 0, shown.stderr
+    assert f"\n  segpipe hub {' '.join(words)}" in shown.stdout
 
 
 def test_two_who_add_at_once_both_stand_in_the_index(folder: Path, tmp_path: Path) -> None:
@@ -222,6 +234,28 @@ def test_an_index_that_names_a_package_of_the_cache_otherwise_is_refused(hub: Pa
         pull(str(hub), "other")
 
 
+@pytest.mark.parametrize(
+    "wanted", ["blocks-thresholds@", "@1.2", "blocks-thresholds@1.2@1", "blocks-thresholds@latest", "../x", "\u0661@1"]
+)
+def test_what_is_no_name_of_a_package_is_refused(wanted: str, hub: Path) -> None:
+    """A name with an empty version had got the latest, and had not been compared with what was pulled before."""
+    with pytest.raises(ConfigError, match="names no package; must be NAME or NAME@VERSION"):
+        pull(str(hub), wanted)
+
+
+def test_a_version_is_found_with_other_zeros(hub: Path) -> None:
+    assert pull(str(hub), "blocks-thresholds@1.2.0").label == "blocks-thresholds@1.2"
+    assert find_package("blocks-thresholds@1.2.0").label == "blocks-thresholds@1.2"
+
+
+def test_a_signature_of_an_archive_that_is_not_there_does_not_stay(hub: Path, made: Path) -> None:
+    """Whose adding was cut off before the index: with it, what is added now would pass for changed."""
+    change_index(hub, lambda index: index.update(packages=[]))
+    (hub / "packages/blocks-thresholds-1.2.zip.minisig").write_text("of another archive")
+    add(hub, made / "package.zip")
+    assert [path.name for path in (hub / "packages").iterdir()] == ["blocks-thresholds-1.2.zip"]
+
+
 def test_digits_of_other_scripts_are_no_version(hub: Path) -> None:
     change_index(hub, lambda index: index["packages"][0].update(version="\u0661.\u0662"))
     with pytest.raises(ModelError, match="version"):
@@ -236,8 +270,9 @@ def test_a_web_server_that_leads_elsewhere_is_not_followed(target: str, tmp_path
             self.send_header("Location", target)
             self.end_headers()
 
-    with serving(Redirects) as where, pytest.raises(ConfigError, match="cannot be had"):
+    with serving(Redirects) as where, pytest.raises(ConfigError, match="lies elsewhere, which is not followed") as caught:
         entries(where)
+    assert target in str(caught.value)
 
 
 def test_a_server_that_sends_a_byte_now_and_then_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

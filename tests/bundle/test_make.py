@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,14 +17,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from segpipe.bundle import make
 from segpipe.bundle.card import read_card
 from segpipe.bundle.guide import MISSING
 from segpipe.bundle.layout import CARD as CARD_FILE
 from segpipe.bundle.layout import DOCUMENT, INFERENCE, METADATA, MODEL, MODELHUB, PAGE
 from segpipe.bundle.make import Sources, make_package
+from segpipe.bundle.modelhub import modelhub_config
+from segpipe.bundle.monai import metadata
 from segpipe.bundle.open import open_package
-from segpipe.bundle.samples import differences
+from segpipe.bundle.samples import differences, proves
 from segpipe.bundle.unpack import model_in
 from segpipe.bundle.verify import verify
 from segpipe.commands.export import export
@@ -29,10 +37,11 @@ from segpipe.geometry.grid import Grid, Volume
 from segpipe.io.read import read_volume
 from segpipe.io.write import write_label_map, write_volume
 from segpipe.network.build import build_network
-from segpipe.package.export import export_kinds
+from segpipe.package.export import export_kinds, export_model
 from segpipe.package.model_file import Kind
 from tests.bundle.conftest import PLAN, TRAINING_DATA, change_document, put, write_card
-from tests.conftest import Run
+from tests.conftest import REPOSITORY, Run
+from tests.inference.conftest import Thresholds
 
 LABELS = "samples/labels/sample-01.nii.gz"
 
@@ -66,7 +75,7 @@ def test_the_document_says_what_the_model_knows(made: Path) -> None:
     envelope = document["envelope"]
     assert {key: envelope[key] for key in TRAINING_DATA} == TRAINING_DATA
     assert (envelope["modality"], envelope["pictures"], envelope["field_of_view_mm"]) == ("MR", False, None)
-    assert document["metrics"]["dice"]["organ"] == {"mean": 0.9, "low": None, "high": None, "cases": 3}
+    assert document["metrics"]["dice"]["organ"] == {"mean": 0.9, "low": None, "high": None, "cases": None}
 
 
 def test_neither_names_of_scans_nor_headers_travel(made: Path, tmp_path: Path) -> None:
@@ -201,6 +210,43 @@ def test_monai_verifies_and_runs_it_as_a_bundle(folder: Path, tmp_path: Path) ->
     open_package(folder)  # and it is still whole
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:monai")
+@pytest.mark.filterwarnings("ignore:.*target.*:UserWarning")
+def test_monai_gives_the_voxels_of_predict_on_scans_that_lie_askew(folder: Path, tmp_path: Path, segpipe: Run) -> None:
+    from monai.bundle import run
+
+    turn = np.array([[0.9, -0.3, 0.1], [0.35, 0.9, -0.2], [-0.05, 0.25, 0.95]]) * [0.7, 3.0, 1.1]
+    affine = np.block([[np.linalg.qr(turn)[0] * [0.7, 3.0, 1.1], np.array([[5.0], [-9.0], [30.0]])], [np.zeros((1, 3)), np.ones((1, 1))]])
+    array = np.random.default_rng(3).normal(0.8, 0.8, (1, 19, 7, 12)).astype(np.float32)
+    write_volume(tmp_path / "askew" / "scan.nii.gz", Volume(array, Grid((19, 7, 12), affine)))
+    run(
+        config_file=str(folder / INFERENCE),
+        bundle_root=str(folder),
+        dataset_dir=str(tmp_path / "askew"),
+        output_dir=str(tmp_path / "monai"),
+    )
+    done = segpipe("predict", str(folder), "askew", "out")
+    assert done.returncode == 0, done.stderr
+    one, other = (read_volume(tmp_path / place / "scan.nii.gz") for place in ("monai", "out"))
+    assert set(np.unique(one.array)) == {0, 10, 255}
+    np.testing.assert_array_equal(one.array, other.array)
+    assert one.grid.same_as(other.grid)
+
+
+def test_a_picture_that_does_not_go_into_a_package_is_named(made: Path, tmp_path: Path) -> None:
+    plan = dataclasses.replace(PLAN, dims=2, orient=False, patch_size=(8, 8, 1), flips=(True, True, False))
+    export_model(Thresholds(), plan, {}, tmp_path / "model.ts")
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.full((9, 9), 2.0, np.float32)).save(tmp_path / "in" / "cell.tif")
+    with pytest.raises(DataError, match="cannot be a sample, which are PNG or NIfTI: 1 channels of float32 do not fit") as caught:
+        make_package(sources(made, model=tmp_path / "model.ts", samples=tmp_path / "in"), tmp_path / "package", "cpu")
+    assert str(caught.value).startswith(str(tmp_path / "in" / "cell.tif"))
+    Image.fromarray(np.full((9, 9), 2, np.uint8)).save(tmp_path / "in" / "cell.tif")
+    package = make_package(sources(made, model=tmp_path / "model.ts", samples=tmp_path / "in"), tmp_path / "package", "cpu")
+    assert json.loads((package.path / METADATA).read_text())["data_type"] == "image"
+    assert verify(package.path, "cpu").passed
+
+
 def test_its_config_is_one_of_modelhub(made: Path) -> None:
     config = json.loads((made / "folder" / MODELHUB).read_text())
     text = {"type": "string"}
@@ -252,11 +298,125 @@ def test_a_card_cannot_run_python(tmp_path: Path) -> None:
         read_card(tmp_path / "card.yaml")
 
 
-def test_a_card_that_would_make_a_package_that_is_refused_makes_none(made: Path, tmp_path: Path) -> None:
-    card = read_card(write_card(tmp_path / "card.yaml", limitations="$import os"))
-    with pytest.raises(ModelError, match="would run code"):
+def test_a_card_with_words_that_others_would_run_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"card.limitations has the text '\$import os', which would run code"):
+        read_card(write_card(tmp_path / "card.yaml", limitations="$import os"))
+
+
+def test_a_package_that_would_be_refused_is_not_made_and_the_message_names_no_hidden_folder(made: Path, tmp_path: Path) -> None:
+    card = dataclasses.replace(read_card(made / "card.yaml"), texts={"code": "x", "weights": " ", "samples": "x"})
+    with pytest.raises(ModelError, match="the licence licences/weights.txt is empty") as caught:
         make_package(sources(made, card=card), tmp_path / "package", "cpu")
-    assert not (tmp_path / "package").exists()
+    assert str(caught.value).startswith(f"{tmp_path / 'package'}: not made")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("form", ["package", "package.zip"])
+def test_of_two_who_make_one_package_the_second_is_refused(form: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one is done while this one still writes: what it has put there stays."""
+    out = tmp_path / form
+    other = made / ("package.zip" if form.endswith(".zip") else "folder")
+
+    def quicker(*words: Any) -> Any:
+        shutil.copy(other, out) if other.is_file() else shutil.copytree(other, out)
+        return fill(*words)
+
+    fill = make._fill
+    monkeypatch.setattr(make, "_fill", quicker)
+    with pytest.raises(ConfigError, match="is there already"):
+        make_package(sources(made), out, "cpu")
+    assert [path.name for path in tmp_path.iterdir()] == [form]
+    assert open_package(out).sha256 == open_package(other).sha256
+
+
+def test_what_a_killed_maker_left_is_removed(made: Path, tmp_path: Path) -> None:
+    """It holds weights and scans, and nobody would see it."""
+    code = f"""
+import os, pathlib, sys
+from segpipe.bundle import make
+from segpipe.bundle.card import read_card
+make.open_package = lambda path: os._exit(9)
+made = pathlib.Path({str(made)!r})
+card = read_card(made / "card.yaml")
+make.make_package(make.Sources(made / "model.ts", (), None, made / "scans", card), pathlib.Path({str(tmp_path)!r}) / "package", "cpu")
+"""
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, timeout=200)
+    assert done.returncode == 9
+    assert len(list(tmp_path.iterdir())) == 1
+    make_package(sources(made), tmp_path / "package", "cpu")
+    assert [path.name for path in tmp_path.iterdir()] == ["package"]
+
+
+def test_a_sample_with_no_more_voxels_than_may_differ_proves_nothing(made: Path, tmp_path: Path, folder: Path) -> None:
+    """A network that finds nothing would pass."""
+    array = np.zeros((1, 9, 9, 9), np.float32)
+    array[0, 4, 4, 2:6] = 1.0  # the organ, by the thresholds of the tests' network
+    (tmp_path / "in").mkdir()
+    write_volume(tmp_path / "in" / "speck.nii.gz", Volume(array, Grid((9, 9, 9), np.eye(4))))
+    with pytest.raises(DataError, match="it would prove nothing"):
+        make_package(sources(made, samples=tmp_path / "in"), tmp_path / "package", "cpu")
+    counts = open_package(folder).document["samples"][0]["voxels"]
+    few = {"organ": 60, "tumour": 0}
+    assert max(counts.values()) > 60
+    assert not proves(few, {"dice": 0.99, "voxels": 64}) and proves(few, {"dice": 0.99, "voxels": 59})
+
+
+def test_more_samples_than_a_package_holds_are_refused_before_one_is_segmented(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(65):
+        (tmp_path / "in" / f"{number}.nii.gz").write_bytes(b"not even a scan")
+    with pytest.raises(DataError, match="holds 65 scans; must be at most 64"):
+        make_package(sources(made, samples=tmp_path / "in"), tmp_path / "package", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("modality", "word"), [("CT", "are MR: correct the card"), ("Contrast-enhanced CT", "are MR"), ("T2-weighted MR", ""), ("MRI", "")]
+)
+def test_a_card_cannot_name_another_modality_than_the_training_had(made: Path, tmp_path: Path, modality: str, word: str) -> None:
+    card = read_card(write_card(tmp_path / "card.yaml", modality=modality))
+    if word:
+        with pytest.raises(ConfigError, match=word):
+            make_package(sources(made, card=card), tmp_path / "package", "cpu")
+    else:
+        make_package(sources(made, card=card), tmp_path / "package", "cpu")
+
+
+def test_brackets_that_would_be_a_link_in_the_card_are_none(made: Path, tmp_path: Path) -> None:
+    card = read_card(write_card(tmp_path / "card.yaml", summary="In [0, 1](closed), see [3](Smith).", title="\u03a9 [x](y)"))
+    package = make_package(sources(made, card=card), tmp_path / "package", "cpu")
+    text = (package.path / CARD_FILE).read_text(encoding="utf-8")
+    assert "](" not in text
+    assert "\u03a9" in text
+
+
+def test_nobody_is_named_as_the_one_who_licenses_the_samples(made: Path) -> None:
+    samples, weights = ((made / "folder" / "licences" / f"{what}.txt").read_text() for what in ("samples", "weights"))
+    assert "A. Author" in weights
+    assert "A. Author" not in samples
+    assert json.loads((made / "folder" / METADATA).read_text())["copyright"].endswith("Samples: CC0-1.0")
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "modality", "form", "span"),
+    [("ct", "Computed tomography", "hounsfield", []), ("none", "MR", "magnitude", [0.0, 2.5]), ("zscore", "US", "raw", [])],
+)
+def test_monai_is_told_of_the_input_what_is_known(made: Path, normalisation: str, modality: str, form: str, span: list[float]) -> None:
+    document = json.loads((made / "folder" / DOCUMENT).read_text())
+    document["inputs"][0]["normalisation"] = normalisation
+    document["envelope"]["modality"] = modality
+    image = metadata(document, dict.fromkeys(("monai", "torch", "numpy", "segpipe"), "1"))["network_data_format"]["inputs"]["image"]
+    assert (image["format"], image["value_range"]) == (form, span)
+
+
+def test_modelhub_is_told_of_every_channel_and_of_no_network_that_nobody_knows(made: Path) -> None:
+    document = json.loads((made / "folder" / DOCUMENT).read_text())
+    document["inputs"] = [{"channel": name, "normalisation": "none"} for name in ("T1", "t1")]
+    model = modelhub_config(document)["model"]
+    assert [one["description"] for one in model["io"]["input"].values()] == ["T1", "t1"]
+    assert model["architecture"] == "Not told"
+    for target, told in (("", "Convolutional Neural Network (CNN)"), ("mine.Transformer", "mine.Transformer")):
+        document["provenance"]["config"] = f"network: {{name: unet, target: '{target}'}}"
+        assert modelhub_config(document)["model"]["architecture"] == told
 
 
 def test_the_program_makes_verifies_describes_and_uses_a_package(made: Path, tmp_path: Path, segpipe: Run) -> None:
@@ -268,7 +428,7 @@ def test_the_program_makes_verifies_describes_and_uses_a_package(made: Path, tmp
     assert verified.returncode == 0, verified.stderr
     assert "PASS     blocks-thresholds@1.2" in verified.stdout
     shown = segpipe("describe", "blocks-thresholds-1.2.zip").stdout
-    for word in ("CC-BY-4.0", "0.5 to 1, 0.5 to 1, 2 to 4 mm", "SCT 41216001 Prostate", "missing: "):
+    for word in ("CC-BY-4.0", "0.5 to 1, 0.5 to 1, 2 to 4 mm", "SCT 41216001 Prostate", "missing: ", "Nobody told how long"):
         assert word in shown
     segmented = segpipe("predict", "blocks-thresholds-1.2.zip", str(made / "scans"), "out", "--device", "cpu")
     assert segmented.returncode == 0, segmented.stderr

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import functools
+import http.server
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +17,8 @@ from segpipe.bundle.hub import add, pull
 from segpipe.bundle.minisign import PublicKey, check_beside, read_public_key, read_secret_key, sign
 from segpipe.bundle.named import find_package
 from segpipe.errors import ConfigError, ModelError
+from tests.bundle.conftest import change_document
+from tests.bundle.test_hub import serving
 from tests.conftest import Run
 
 ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
@@ -170,6 +175,53 @@ def test_a_hub_gives_what_the_key_has_signed_and_nothing_else(keys: Keys, archiv
     add(Path(wrong), archive)  # takes the signature along
     with pytest.raises(ModelError, match=f"{LABEL}: refused: it is signed by the key"):
         pull(wrong, LABEL, keys.key)
+
+
+def test_a_key_that_was_asked_for_once_cannot_be_forgotten(keys: Keys, archive: Path, folder: Path, tmp_path: Path) -> None:
+    """Whoever holds the hub waits for the call without a key."""
+    hub = tmp_path / "hub"
+    keys.sign(archive)
+    add(hub, archive)
+    pull(str(hub), LABEL, keys.key)
+    change_document(folder, lambda document: document.update(version="1.3"))
+    add(hub, folder)
+    with pytest.raises(ModelError, match=f"was pulled with the key {keys.key.name} before, and now no key is asked for: give --key"):
+        pull(str(hub), "blocks-thresholds")
+    with pytest.raises(ModelError, match="is not signed"):
+        pull(str(hub), "blocks-thresholds", keys.key)
+    assert pull(str(hub), LABEL, keys.key).label == LABEL
+
+
+def test_a_server_that_does_not_answer_is_not_taken_for_a_missing_signature(keys: Keys, archive: Path, tmp_path: Path) -> None:
+    hub = tmp_path / "hub"
+    keys.sign(archive)
+    add(hub, archive)
+
+    class Answers(http.server.SimpleHTTPRequestHandler):
+        code = 503
+
+        def do_GET(self) -> None:
+            if self.path.endswith(".minisig"):
+                self.send_error(self.code)
+            else:
+                super().do_GET()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Tests are quiet."""
+
+    with serving(functools.partial(Answers, directory=str(hub))) as where:
+        with pytest.raises(ConfigError, match=r"minisig cannot be had"):
+            pull(where, LABEL, keys.key)
+        Answers.code = 404
+        with pytest.raises(ModelError, match="is not signed"):
+            pull(where, LABEL, keys.key)
+
+
+def test_the_program_asks_hubs_for_the_key_of_the_variable(keys: Keys, made: Path, segpipe: Run, tmp_path: Path) -> None:
+    add(tmp_path / "hub", made / "package.zip")
+    refused = segpipe("hub", "pull", "hub", LABEL, SEGPIPE_HUB_KEY=str(keys.public))
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (5, 1)
+    assert "is not signed" in refused.stderr
 
 
 def test_a_name_is_used_only_if_signed_where_a_key_is_asked_for(

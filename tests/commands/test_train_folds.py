@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from segpipe.dataset.phantom import write_phantom
 from segpipe.folds.members import Ledger, Member
@@ -169,3 +170,29 @@ def test_the_better_of_two_configurations_becomes_the_model(data: Path, tmp_path
     assert segpipe("predict", tmp_path / "run/model.ts", data / "images", tmp_path / "out").returncode == 0
     again = segpipe(*words, "training.resume=auto")
     assert again.returncode == 0 and "2 of 2 trainings are done already" in again.stderr
+
+
+def test_a_package_of_it_has_the_intervals_and_the_time_of_all_trainings(data: Path, run: tuple[Path, str], tmp_path: Path) -> None:
+    """Its figures are those of the cross-validation, and of no single training."""
+    card = dict.fromkeys(("title", "summary", "body_part", "intended_use"), "x") | {"name": "tiny", "version": "1.0", "modality": "MR"}
+    card |= {"authors": ["A. Author"], "licences": {"code": "MIT", "weights": "MIT", "samples": "CC0-1.0"}}
+    (tmp_path / "card.yaml").write_text(json.dumps(card))  # which YAML can read
+    scan = next((data / "images").iterdir())
+    made = segpipe("package", run[0], "--card", tmp_path / "card.yaml", "--samples", scan, "--out", tmp_path / "tiny", "--device", "cpu")
+    assert made.returncode == 0, made.stderr
+    document = json.loads((tmp_path / "tiny" / "segpipe.json").read_text())
+    scores = json.loads((run[0] / "cross_validation.json").read_text())
+    for value, name in scores["labels"].items():
+        told, found = scores["summary"][value]["dice"], document["metrics"]["dice"][name]
+        assert (found["mean"], [found["low"], found["high"]], found["cases"]) == (told["mean"], told["ci95"], told["n"])
+    seconds = [json.loads((run[0] / f"fold_{fold}/schedule.json").read_text())["seconds"] for fold in (0, 1)]
+    training = document["provenance"]["training"]
+    assert (training["steps"], training["members"]) == (80, 2)
+    assert training["seconds"] == pytest.approx(sum(seconds), abs=0.01)
+    assert training["partition"] == {"train": 4, "validation": 4, "held_out": True}
+    assert yaml.safe_load(document["provenance"]["config"])["folds"] == "all"
+    assert document["envelope"]["field_of_view_mm"] is not None
+    words = "Validated on 4 case(s), each by the networks that were not trained on it"
+    assert words in made.stdout
+    assert words in segpipe("describe", tmp_path / "tiny").stdout
+    assert "It took 80 optimiser step(s) for 2 networks: it is hardly trained." in made.stdout

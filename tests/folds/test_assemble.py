@@ -1,6 +1,7 @@
 """The model file of several trainings, and what they must agree on."""
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -82,3 +83,25 @@ def test_trainings_of_several_plans_make_a_file_with_a_network_for_each(networks
     with torch.no_grad():
         for model, network in zip(models, networks, strict=True):
             torch.testing.assert_close(model.network(image).softmax(1), network(image).softmax(1))
+
+
+def test_the_file_tells_of_all_trainings_and_not_of_the_first(networks: list[torch.nn.Module], tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("folds: all\n")
+    for number, member in enumerate(MEMBERS):
+        root = member.root(tmp_path)
+        checkpoint = torch.load(root / "checkpoints/last.ckpt", weights_only=True)
+        torch.save(checkpoint | {"global_step": 30}, root / "checkpoints/last.ckpt")
+        (root / "schedule.json").write_text(json.dumps({"steps": 30, "seconds": 2.5, "schedule": "cosine"}))
+        (root / "config.yaml").write_text(f"fold: {number}\n")
+        sides = [["a", "b"], ["c"]] if number else [["c"], ["a", "b"]]
+        (root / "splits.json").write_text(json.dumps({"version": 1, "train": sides[0], "validation": sides[1], "note": ""}))
+        (root / "fingerprint.json").write_text(json.dumps({"channels": [{}]}))
+    document = load_model(assemble(tmp_path, MEMBERS, Settings(), {}, Chosen())).document
+    partition = {"train": 3, "validation": 3, "held_out": True}
+    assert document["training"] == {"steps": 60, "seconds": 5.0, "schedule": "cosine", "partition": partition, "members": 2}
+    told = document["provenance"]
+    assert told["config_sha256"] == hashlib.sha256(b"folds: all\n").hexdigest()
+    assert told["splits_sha256"] is None
+    assert told["fingerprint_sha256"] is not None
+    (MEMBERS[1].root(tmp_path) / "schedule.json").unlink()
+    assert load_model(assemble(tmp_path, MEMBERS, Settings(), {}, Chosen())).document["training"]["seconds"] is None

@@ -49,7 +49,7 @@ def test_figures_of_another_step_than_the_weights_are_left_out(tmp_path: Path, m
     (tmp_path / "schedule.json").write_text(json.dumps({"steps": 8, "seconds": 3.0, "schedule": "cosine"}))
     same, later = (model_document(tmp_path, make_plan(3), step) for step in (8, 10))
     assert (same["metrics"]["mean_dice"], same["training"]["seconds"]) == (0.9, 3.0)
-    assert (later["metrics"]["mean_dice"], later["training"]) == (None, {"steps": 10, "seconds": None, "schedule": None})
+    assert (later["metrics"]["mean_dice"], later["training"]) == (None, {"steps": 10, "seconds": None, "schedule": None, "partition": None})
     (tmp_path / "validation.json").write_text(json.dumps({"cases": 1, "mean_dice": 0.9}))  # of an earlier version
     assert model_document(tmp_path, make_plan(3), 8)["metrics"]["mean_dice"] == 0.9
 
@@ -60,3 +60,13 @@ def test_volumes_of_the_labels_are_told_but_not_of_pictures(tmp_path: Path, make
     for picture, expected in ((False, {"1": [0.5, 2.0]}), (True, None)):
         (tmp_path / "fingerprint.json").write_text(json.dumps(measured | {"picture": picture}))
         assert model_document(tmp_path, make_plan(3), 8)["training_data"]["label_ml"] == expected
+
+
+def test_how_the_cases_were_divided_is_told_in_numbers(tmp_path: Path, make_plan: Callable[[int], Plan]) -> None:
+    split = {"version": 1, "train": ["a", "b", "jane_doe"], "validation": ["c"], "note": ""}
+    (tmp_path / "splits.json").write_text(json.dumps(split))
+    document = model_document(tmp_path, make_plan(3), 8)
+    assert document["training"]["partition"] == {"train": 3, "validation": 1, "held_out": True}
+    assert "jane_doe" not in json.dumps(document)
+    (tmp_path / "splits.json").write_text(json.dumps(split | {"validation": ["a", "c"]}))
+    assert model_document(tmp_path, make_plan(3), 8)["training"]["partition"]["held_out"] is False
