@@ -49,6 +49,7 @@ def serve(settings: ServerSettings) -> Outcome:
     import uvicorn
 
     from segpipe.server.app import build_app
+    from segpipe.server.connections import Connection
 
     with contextlib.closing(_listener(settings)) as listener, _signals():
         app = build_app(settings)
@@ -56,6 +57,8 @@ def serve(settings: ServerSettings) -> Outcome:
         # no log of requests: addresses name jobs, and whoever may read a log need not know of them
         config = uvicorn.Config(
             app,
+            http=Connection,
+            ws="none",
             log_config=None,
             log_level="warning",
             access_log=False,

@@ -81,12 +81,16 @@ def _add_images(routes: APIRouter, service: Service, images: Images) -> None:
         return FileResponse(images.scan(found), media_type="application/octet-stream", filename=found.download)
 
     @routes.get("/datastore/image/info")
-    def image_info(image: str) -> dict[str, Any]:
+    async def image_info(image: str) -> dict[str, Any]:
         """What is known of a scan, with the checksum of its file."""
-        found = images.get(image)
-        with images.scan(found).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        found = await run_in_threadpool(images.get, image)
+        digest = await service.turns.run(_digest, images.scan(found))
         return {"id": found.id, "name": found.download, "ts": int(found.created), "checksum": f"SHA256:{digest}"}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _told(service: Service, image: Image) -> dict[str, Any]:
@@ -109,7 +113,7 @@ def _add_labels(routes: APIRouter, service: Service, images: Images) -> None:
             form = await receive(request, draft.folder, service.settings.limits)
             id = await run_in_threadpool(_job_for, service, images, found)
             await done(service, id)
-            await run_in_threadpool(_save, service, draft, form, id)
+            await service.turns.run(_save, service, draft, form, id)
         await run_in_threadpool(images.note, found, id, id)
         return {"image": found.id, "label": id}
 

@@ -15,6 +15,7 @@ STATUS = {
     421: "Another host is asked for.",
     422: "A value that is none.",
     429: "Too many jobs wait.",
+    503: "Too much is asked for at the moment, or the server does not work.",
     507: "The disk is full.",
 }
 MODEL: dict[str, Any] = {

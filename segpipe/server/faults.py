@@ -19,6 +19,7 @@ _LONGEST = 600
 _HEADERS: dict[int, dict[str, str]] = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
     HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": "10"},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "10"},
 }
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 

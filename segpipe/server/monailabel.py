@@ -101,7 +101,7 @@ def _add_infer(routes: APIRouter, service: Service, images: Images) -> None:
             params = parsed(form.fields.get("params", ""))
             job = await run_in_threadpool(_job, service, images, draft, form, (model, image, session_id))
         job = await done(service, job.id)
-        return await run_in_threadpool(_answer, service, images, job, params, output)
+        return await service.turns.run(_answer, service, job, params, output)
 
 
 def _job(service: Service, images: Images, draft: Draft, form: Form, asked: tuple[str, str, str]) -> Job:
@@ -127,7 +127,7 @@ def job_of(service: Service, images: Images, image: Image, served: Served) -> Jo
     return job
 
 
-def _answer(service: Service, images: Images, job: Job, params: dict[str, Any], output: str) -> Response:
+def _answer(service: Service, job: Job, params: dict[str, Any], output: str) -> Response:
     told = {
         "label_names": label_names(job.volumes),
         "centroids": {},

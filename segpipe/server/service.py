@@ -30,6 +30,7 @@ from segpipe.server.models import NOT_FOR_DIAGNOSIS, Sample, Served, read_models
 from segpipe.server.scan import volume_of
 from segpipe.server.settings import ServerSettings
 from segpipe.server.store import Job, Store
+from segpipe.server.turns import Turns
 from segpipe.server.upload import ARCHIVE, Sent
 from segpipe.server.work import Progress, Workshop
 
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 INCOMING, KEPT, TRASH = "incoming", "jobs", ".removed"
 _OURS = 0o700
 _MOST_LISTED = 1000
+_TURNS = (2, 64)
+"""Scans in the memory of the server at once, and requests that may wait for that."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,9 @@ class Draft:
 class Service:
     """Threads and requests share it.
 
+    Attributes:
+        turns: for what takes the memory of a scan.
+
     Raises:
         ModelError, ConfigError: see `read_models`, `Store`; the folder cannot be written.
     """
@@ -71,6 +77,7 @@ class Service:
         self.store = Store(data)
         self._tidy_up()
         self._taking = threading.Lock()
+        self.turns = Turns(*_TURNS)
         self.workshop = Workshop(settings, self._models, self.store, data / KEPT)
 
     def start(self) -> None:

@@ -7,6 +7,10 @@ from pathlib import Path
 
 DATA = Path("segpipe-server")
 """Folder of jobs where none is named."""
+MOST_CONNECTIONS = 256
+"""With a file for each they stay below 1024 open files, the usual limit of a process."""
+MOST_REQUESTS = 192
+"""In hand at a time; the places that are left let the state be asked for at any time."""
 _MB = 1 << 20
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

@@ -127,7 +127,7 @@ def _add_jobs(routes: APIRouter, service: Service) -> None:
         status_code=202,
         tags=["jobs"],
         openapi_extra={"requestBody": examples.JOB_BODY},
-        responses={202: examples.of(examples.JOB), **faults(400, 404, 408, 413, 422, 429, 507)},
+        responses={202: examples.of(examples.JOB), **faults(400, 404, 408, 413, 422, 429, 503, 507)},
     )
     async def submit(request: Request) -> dict[str, Any]:
         """Take a scan. The answer comes when the job is on disk; what was answered so is done, whatever happens to the server."""
@@ -184,11 +184,11 @@ def _add_results(routes: APIRouter, service: Service) -> None:
         "/jobs/{id}/image",
         tags=["results"],
         response_class=FileResponse,
-        responses={200: {"content": {_NIFTI: {}}}, **faults(404, 409, 422)},
+        responses={200: {"content": {_NIFTI: {}}}, **faults(404, 409, 422, 503)},
     )
-    def image(id: Id, channel: int = 0) -> FileResponse:
+    async def image(id: Id, channel: int = 0) -> FileResponse:
         """The scan, or one channel of it, as NIfTI for a viewer, on the grid of the label map."""
-        path = image_of(service, service.job(id), channel)
+        path = await image_of(service, id, channel)
         packed = path.name.endswith(".gz")
         return FileResponse(path, media_type=_NIFTI if packed else "application/octet-stream", filename=f"{id}.nii{'.gz' * packed}")
 
@@ -200,14 +200,14 @@ def _add_corrections(routes: APIRouter, service: Service) -> None:
         "/jobs/{id}/correction",
         tags=["results"],
         openapi_extra={"requestBody": body},
-        responses={200: examples.of({"id": examples.JOB["id"], "corrected": True}), **faults(400, 404, 408, 409, 413, 422, 507)},
+        responses={200: examples.of({"id": examples.JOB["id"], "corrected": True}), **faults(400, 404, 408, 409, 413, 422, 503, 507)},
     )
     async def correct(id: Id, request: Request) -> dict[str, Any]:
         """Keep a label map that somebody has corrected, with its scan, in the server's data set; the body is a NIfTI file."""
         with service.draft(job=False) as draft:
             path = draft.folder / "corrected"
             await receive_body(request, path, service.settings.limits)
-            await run_in_threadpool(service.save_correction, id, named_nifti(path))
+            await service.turns.run(service.save_correction, id, named_nifti(path))
         return {"id": id, "corrected": True}
 
     @routes.get(
