@@ -53,6 +53,7 @@ JOB: dict[str, Any] = {
     "id": _ID,
     "model": "prostate-zones",
     "version": "1.0",
+    "model_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "name": "scan.nii.gz",
     "state": "done",
     "position": None,

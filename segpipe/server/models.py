@@ -62,6 +62,11 @@ class Served:
     samples: tuple[Sample, ...] = field(default=())
 
     @property
+    def identity(self) -> tuple[str, str, str]:
+        """What tells it from every other model: id, version and SHA-256, see `Job.identity`."""
+        return self.id, self.version, self.sha256
+
+    @property
     def channels(self) -> tuple[str, ...]:
         """Names of the channels, in their order."""
         return tuple(channel.name for channel in self.plan.channels)

@@ -120,7 +120,7 @@ def job_of(service: Service, images: Images, image: Image, served: Served) -> Jo
     """The job of an image that is here; a new one where none is, or it was of another model, or has failed."""
     if image.job:
         job = service.store.get(image.job)
-        if job is not None and (job.model, job.version) == (served.id, served.version) and job.state in ("queued", "running", "done"):
+        if job is not None and job.identity == served.identity and job.state in ("queued", "running", "done"):
             return job
     job = submit_files(service, served, [images.scan(image)], image.name)
     images.note(image, job=job.id)

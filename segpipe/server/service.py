@@ -19,20 +19,19 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from segpipe.errors import SegpipeError
 from segpipe.io.atomic import check_folder, flush_folder
 from segpipe.server.corrections import keep, label_path
 from segpipe.server.faults import RequestError, broken, is_no_room, missing, no_room, not_now, refused
 from segpipe.server.look import check_files
-from segpipe.server.models import NOT_FOR_DIAGNOSIS, Sample, Served, read_models
+from segpipe.server.models import Sample, Served, read_models
 from segpipe.server.scan import volume_of
 from segpipe.server.settings import ServerSettings
 from segpipe.server.store import Job, Store
 from segpipe.server.turns import Turns
 from segpipe.server.upload import ARCHIVE, Sent
-from segpipe.server.work import Progress, Workshop
+from segpipe.server.work import Progress, Workshop, change_of
 
 log = logging.getLogger(__name__)
 
@@ -126,8 +125,8 @@ class Service:
             RequestError: it is not served any more (409); one of another version may mean other structures by the same values.
         """
         found = self._models.get(job.model)
-        if found is None or found.version != job.version:
-            raise not_now(f"the job was made by {job.model} {job.version}, which is not served any more: send the scan again")
+        if found is None or found.identity != job.identity:
+            raise not_now(f"the job was made by {job.model} {job.version}, {change_of(found, job)}: send the scan again")
         return found
 
     # ---- taking scans
@@ -166,7 +165,8 @@ class Service:
             RequestError: not what the model takes (400), too many jobs wait (429), or the disk is full (507).
         """
         check_files(files, model, self.settings.limits)
-        job = Job(draft.id, model.id, model.version, name or files[0].name, tuple(sent.path.name for sent in files), tta)
+        names = tuple(sent.path.name for sent in files)
+        job = Job(draft.id, model.id, model.version, name or files[0].name, names, tta, sha256=model.sha256)
         place = self.settings.data / KEPT / job.id
         try:
             for sent in files:
@@ -323,21 +323,6 @@ class Service:
         if self.settings.corrections is None:
             raise not_now("this server keeps no corrections; it must be started with --corrections DIR")
         return self.settings.corrections
-
-    def summary(self, job: Job) -> dict[str, Any]:
-        """The result `json` of a job that is done: volumes, and what made them."""
-        served = self._models.get(job.model)
-        return {
-            "id": job.id,
-            "name": job.name,
-            "model": job.model,
-            "version": job.version,
-            "model_sha256": served.sha256 if served is not None and served.version == job.version else None,
-            "tta": job.tta,
-            "volumes": list(job.volumes),
-            "warnings": list(job.warnings),
-            "not_for_diagnosis": NOT_FOR_DIAGNOSIS,
-        }
 
 
 def _flush(path: Path) -> None:

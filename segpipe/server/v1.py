@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mimetypes
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,9 +16,9 @@ from segpipe.server import examples
 from segpipe.server.channels import in_order
 from segpipe.server.faults import missing, refused
 from segpipe.server.image import image_of
-from segpipe.server.models import NOT_FOR_DIAGNOSIS
 from segpipe.server.service import Draft, Service
 from segpipe.server.store import Job
+from segpipe.server.told import job_to_json, summary_to_json
 from segpipe.server.upload import Form, named_nifti, receive, receive_body
 
 Id = Annotated[str, InPath(pattern="^[0-9a-f]{32}$", description="Of a job.")]
@@ -40,39 +39,6 @@ class ErrorLine(BaseModel):
 def faults(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Errors of an address, for its description."""
     return {status: {"model": ErrorLine, "description": examples.STATUS[status]} for status in (401, 403, 421, *statuses)}
-
-
-def job_to_json(service: Service, job: Job) -> dict[str, Any]:
-    """A job as clients are told of it."""
-    progress = service.progress(job)
-    address = f"/v1/jobs/{job.id}"
-    results = {format: f"{address}/results/{format}" for format in ("nifti", "json", *job.results)} if job.state == "done" else {}
-    end = job.ended if job.ended is not None else datetime.now(UTC).timestamp()
-    return {
-        "id": job.id,
-        "model": job.model,
-        "version": job.version,
-        "name": job.name,
-        "state": job.state,
-        "position": service.position(job) if job.state == "queued" else None,
-        "progress": round(progress.share, 4),
-        "stage": progress.stage,
-        "tta": job.tta,
-        "created": _time(job.created),
-        "started": _time(job.started),
-        "ended": _time(job.ended),
-        "seconds": round(max(0.0, end - job.started), 3) if job.started is not None else None,
-        "error": job.error or None,
-        "warnings": list(job.warnings),
-        "volumes": list(job.volumes),
-        "results": results,
-        "image": f"{address}/image",
-        "not_for_diagnosis": NOT_FOR_DIAGNOSIS,
-    }
-
-
-def _time(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def router(service: Service) -> APIRouter:
@@ -175,7 +141,7 @@ def _add_results(routes: APIRouter, service: Service) -> None:
         """`nifti`: the label map on the scan's grid; `json`: volumes; of a DICOM series also `dicom-seg`, `rtstruct`, `sr`."""
         if format == "json":
             service.result(id, "nifti")
-            return JSONResponse(service.summary(service.job(id)))
+            return JSONResponse(summary_to_json(service.job(id)))
         path = service.result(id, format)
         kind = _DICOM if path.suffix == ".dcm" else _NIFTI
         return FileResponse(path, media_type=kind, filename=f"{id}_{format}.{_ENDINGS[format]}")

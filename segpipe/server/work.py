@@ -176,8 +176,8 @@ class Workshop:
         start = time.monotonic()
         served = self._models.get(job.model)
         try:
-            if served is None or served.version != job.version:
-                raise ConfigError(f"the model {job.model} {job.version} is not served any more: send the scan again")
+            if served is None or served.identity != job.identity:
+                raise ConfigError(f"the scan was sent for {job.model} {job.version}, {change_of(served, job)}: send it again")
             result = self._made(job, served)
             ended = replace(job, state="done", **result)
         except _GoneError as gone:
@@ -315,3 +315,12 @@ class Workshop:
 
 class _DiedError(Exception):
     """A worker has ended."""
+
+
+def change_of(served: Served | None, job: Job) -> str:
+    """What has become of the model of a job, if it is not `served`, the one that has its id now."""
+    if served is None or served.version != job.version:
+        return "which is not served any more"
+    if not job.sha256:
+        return "and it was not kept then which file that was"
+    return f"and the file that is served as that now is another one (SHA-256 {served.sha256[:12]}, not {job.sha256[:12]})"
