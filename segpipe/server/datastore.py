@@ -113,9 +113,9 @@ def _add_labels(routes: APIRouter, service: Service, images: Images) -> None:
             form = await receive(request, draft.folder, service.settings.limits)
             id = await run_in_threadpool(_job_for, service, images, found)
             await done(service, id)
-            await service.turns.run(_save, service, draft, form, id)
-        await run_in_threadpool(images.note, found, id, id)
-        return {"image": found.id, "label": id}
+            case = await service.turns.run(_save, service, draft, form, id)
+        await run_in_threadpool(images.note, found, id, case)
+        return {"image": found.id, "label": case}
 
     @routes.get("/datastore/label", response_class=FileResponse)
     def label_file(label: str, tag: str = FINAL) -> FileResponse:
@@ -134,16 +134,16 @@ def _job_for(service: Service, images: Images, image: Image) -> str:
     if image.job and service.store.get(image.job) is not None:
         return image.job
     served: Served = service.model()
-    job = submit_files(service, served, [images.scan(image)], image.name)
+    job = submit_files(service, served, [images.scan(image)], image.title)
     images.note(image, job=job.id)
     return job.id
 
 
-def _save(service: Service, draft: Draft, form: Form, id: str) -> None:
+def _save(service: Service, draft: Draft, form: Form, id: str) -> str:
     if [sent.field for sent in form.files] != ["label"]:
         raise refused("label: is missing; must be one label map, NIfTI or NRRD")
     check_label(form.files[0])
     params = parsed(form.fields.get("params", ""))
     model = service.maker(service.job(id))
     path = as_model(form.files[0].path, service.result(id, "nifti"), params, model)
-    service.save_correction(id, path)
+    return service.save_correction(id, path)

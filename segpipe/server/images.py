@@ -36,7 +36,7 @@ class Image:
     session: it is of a session, and in no list.
     created: seconds since 1970.
     job: the last one that segmented it; empty: none.
-    label: the job whose label map was corrected; empty: none was.
+    label: the case in the data set of corrections; empty: its label map was not corrected.
     """
 
     id: str
@@ -51,6 +51,11 @@ class Image:
     def ending(self) -> str:
         """Of its file, with the dot."""
         return "".join(Path(self.file).suffixes)
+
+    @property
+    def title(self) -> str:
+        """For people: as its client calls it, of a session the name of its file, which Slicer makes up otherwise."""
+        return self.name if self.session else self.download
 
     @property
     def download(self) -> str:

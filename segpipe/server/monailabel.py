@@ -122,7 +122,7 @@ def job_of(service: Service, images: Images, image: Image, served: Served) -> Jo
         job = service.store.get(image.job)
         if job is not None and job.identity == served.identity and job.state in ("queued", "running", "done"):
             return job
-    job = submit_files(service, served, [images.scan(image)], image.name)
+    job = submit_files(service, served, [images.scan(image)], image.title)
     images.note(image, job=job.id)
     return job
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from segpipe.errors import SegpipeError
 from segpipe.io.atomic import check_folder, flush_folder
-from segpipe.server.corrections import keep, label_path
+from segpipe.server.corrections import case_of, keep, label_path
 from segpipe.server.faults import RequestError, broken, is_no_room, missing, no_room, not_now, refused
 from segpipe.server.look import check_files
 from segpipe.server.models import Sample, Served, read_models
@@ -293,8 +293,8 @@ class Service:
             raise missing("the file of this result is gone: somebody has removed it; send the scan again")
         return path
 
-    def save_correction(self, id: str, path: Path) -> None:
-        """Keep what somebody has made of a job's label map, with the scan, in the data set of corrections.
+    def save_correction(self, id: str, path: Path) -> str:
+        """Keep what somebody has made of a job's label map, with the scan, in the data set of corrections; the name of the case there.
 
         Args:
             path: a NIfTI file.
@@ -304,9 +304,9 @@ class Service:
         """
         predicted, job = self.result(id, "nifti"), self.job(id)
         model = self.maker(job)
-        folder = self._corrections()
-        keep(folder, job.id, model, volume_of(self.scan(job), model), predicted, path)
+        case = keep(self._corrections(), job, model, volume_of(self.scan(job), model), predicted, path)
         log.info("job %s: its label map was corrected", id)
+        return case
 
     def correction(self, id: str) -> Path:
         """The corrected label map of a job.
@@ -314,7 +314,8 @@ class Service:
         Raises:
             RequestError: there is none (404), or no folder was given (409).
         """
-        path = label_path(self._corrections(), self.job(id).id)
+        folder = self._corrections()
+        path = label_path(folder, case_of(folder, self.job(id)))
         if not path.is_file():
             raise missing("the label map of this job was not corrected")
         return path
