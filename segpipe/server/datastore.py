@@ -61,9 +61,11 @@ def _add_images(routes: APIRouter, service: Service, images: Images) -> None:
         with service.draft() as draft:
             form = await receive(request, draft.folder, service.settings.limits)
             if len(form.files) != 1:
-                raise refused(f"file: {len(form.files)} were sent; must be one scan, or one zip of a DICOM series")
-            sent = form.files[0]
-            kept = await run_in_threadpool(images.add, sent, image or sent.name)
+                raise refused(
+                    f"file: {len(form.files)} were sent; must be one scan, of several channels one file with all of them or one zip of "
+                    "DICOM: of one file a channel make a session (PUT /session/)"
+                )
+            kept = await run_in_threadpool(images.add, form.files, image or form.files[0].name)
         return {"image": kept.id}
 
     @routes.delete("/datastore/")
@@ -78,13 +80,13 @@ def _add_images(routes: APIRouter, service: Service, images: Images) -> None:
     def image_file(image: str) -> FileResponse:
         """A scan, as it was sent."""
         found = images.get(image)
-        return FileResponse(images.scan(found), media_type="application/octet-stream", filename=found.download)
+        return FileResponse(images.scans(found)[0], media_type="application/octet-stream", filename=found.download)
 
     @routes.get("/datastore/image/info")
     async def image_info(image: str) -> dict[str, Any]:
         """What is known of a scan, with the checksum of its file."""
         found = await run_in_threadpool(images.get, image)
-        digest = await service.turns.run(_digest, images.scan(found))
+        digest = await service.turns.run(_digest, images.scans(found)[0])
         return {"id": found.id, "name": found.download, "ts": int(found.created), "checksum": f"SHA256:{digest}"}
 
 
@@ -134,7 +136,7 @@ def _job_for(service: Service, images: Images, image: Image) -> str:
     if image.job and service.store.get(image.job) is not None:
         return image.job
     served: Served = service.model()
-    job = submit_files(service, served, [images.scan(image)], image.title)
+    job = submit_files(service, served, images.scans(image), image.title)
     images.note(image, job=job.id)
     return job.id
 
