@@ -93,6 +93,9 @@ def _tell(settings: ServerSettings, port: int, models: list[str]) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     who = "whoever shows the token" if settings.token else "this machine alone"
     log.info("serving %s at http://%s:%d, for %s; Ctrl-C ends", ", ".join(models), host, port, who)
+    devices = settings.computing.devices
+    if len(devices) > 1:
+        log.info("%d jobs at a time, on %s", len(devices), ", ".join(devices))
     first = f"-F model={models[0]} " if len(models) > 1 else ""
     shown = '-H "Authorization: Bearer TOKEN" ' if settings.token else ""
     log.info("try it: curl %s%s-F files=@scan.nii.gz http://%s:%d/v1/jobs; jobs are kept in %s", shown, first, host, port, settings.data)

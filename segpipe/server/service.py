@@ -23,15 +23,16 @@ from pathlib import Path
 from segpipe.errors import SegpipeError
 from segpipe.io.atomic import check_folder, flush_folder
 from segpipe.server.corrections import case_of, keep, label_path
+from segpipe.server.desk import Progress
 from segpipe.server.faults import RequestError, broken, is_no_room, missing, no_room, not_now, refused
 from segpipe.server.look import check_files
-from segpipe.server.models import Sample, Served, read_models
+from segpipe.server.models import Sample, Served, change_of, read_models
 from segpipe.server.scan import volume_of
 from segpipe.server.settings import ServerSettings
 from segpipe.server.store import Job, Store
 from segpipe.server.turns import Turns
 from segpipe.server.upload import ARCHIVE, Sent
-from segpipe.server.work import Progress, Workshop, change_of
+from segpipe.server.work import Workshop
 
 log = logging.getLogger(__name__)
 

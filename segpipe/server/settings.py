@@ -46,9 +46,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Computing:
-    """As of `segpipe predict`, see `Order`."""
+    """As of `segpipe predict`, see `Order`.
 
-    device: str = "auto"
+    Attributes:
+        devices: each does one job at a time; one that is named twice does two.
+        threads, memory_gb: of each worker; without threads the devices share the cores.
+    """
+
+    devices: tuple[str, ...] = ("auto",)
     runtime: str = "auto"
     precision: str = "auto"
     threads: int = 0
@@ -63,7 +68,7 @@ class ServerSettings:
     corrections: folder of the data set that corrected label maps go into; None: none are taken.
     token: that every request must show; empty: none, on this machine alone.
     origins: web pages of other servers that may use this one, `https://viewer.hospital.org`.
-    warm: models that stay loaded, the one in use with them.
+    warm: models that stay loaded on each device, the one in use with them.
     """
 
     models: tuple[Path, ...]
