@@ -125,12 +125,20 @@ class Connection(H11Protocol):
         max(found, key=lambda one: (not one.in_hand, seconds[one]))._end(_SLOW)
         return True
 
+    def send_400_response(self, msg: str) -> None:
+        """See uvicorn: in one line of JSON, as every error."""
+        self._say(400, "this is no request in HTTP/1.1, or its head is too long: send it again, by http and not https")
+
     def _end(self, text: str, status: int = 408) -> None:
-        """Close it, with one line where a request waits for its answer, or a new client is refused, who have a moment to read it."""
+        """Close it, with one line where a request waits for its answer, or a new client is refused."""
         waits = self.in_hand and not self.cycle.response_started if self.cycle is not None else status != HTTPStatus.REQUEST_TIMEOUT
-        if not waits or self.transport.get_write_buffer_size():
+        if waits and not self.transport.get_write_buffer_size():
+            self._say(status, text)
+        else:
             self.transport.abort()
-            return
+
+    def _say(self, status: int, text: str) -> None:
+        """The last words on it, for which its client has a moment."""
         reply = answer(status, text)
         words = b"".join(name + b": " + value + b"\r\n" for name, value in reply.raw_headers)
         head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()

@@ -50,6 +50,8 @@ def _add_images(routes: APIRouter, service: Service, images: Images) -> None:
         """`stats`, `all` (every scan and label map by its name), or `train` (the pairs, as addresses)."""
         if output == "all":
             return {"name": "segpipe", "description": "", "objects": {image.id: _told(service, image) for image in images.all()}}
+        if output not in ("stats", "train"):
+            raise refused("output: must be stats, all or train")
         if output == "train":
             pairs = [image.id for image in images.all() if label_of(service, image) is not None]
             return [{"image": f"/datastore/image?image={id}", "label": f"/datastore/label?label={id}"} for id in pairs]

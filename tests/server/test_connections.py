@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import threading
 import time
@@ -169,6 +170,14 @@ def test_who_does_not_read_is_let_go_of_and_who_reads_slowly_gets_all(here: Here
     assert got.partition(b"\r\n\r\n")[2] == whole
     until(lambda: here.open() == 0)
     assert len(said(deaf)) < len(whole)
+
+
+@pytest.mark.parametrize("words", [b"\x16\x03\x01\x02\x00\x01\x00", b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nA: " + b"a" * (1 << 17)])
+def test_what_is_no_http_is_told_in_one_line(here: Here, words: bytes) -> None:
+    [line] = here.lined(words)
+    head, _, body = said(line).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert json.loads(body)["error"].startswith("this is no request in HTTP/1.1")
 
 
 def test_an_answer_that_takes_long_to_make_is_waited_for(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
