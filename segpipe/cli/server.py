@@ -24,16 +24,20 @@ def serve(
     max_jobs: Annotated[int, typer.Option(metavar="N", help="Jobs that are kept; the oldest that have ended go first.")] = 1000,
     keep_hours: Annotated[float, typer.Option(metavar="HOURS", help="For which a job that has ended is kept.")] = 168.0,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Give up a job that is worked on for longer; 0: never.")] = 3600.0,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="auto, cpu, cuda (every GPU) or cuda:1; repeatable: each does a job at a time. [default: auto]"),
+    ] = None,
     runtime: Annotated[str, typer.Option(metavar="NAME", help="torch, openvino, or auto.")] = "auto",
     precision: Annotated[str, typer.Option(metavar="NAME", help="fp32, bf16, or auto.")] = "auto",
-    threads: Annotated[int, typer.Option(metavar="N", help="Processor threads of a worker; 0: all cores.")] = 0,
+    threads: Annotated[int, typer.Option(metavar="N", help="Processor threads of a worker; 0: all cores, shared.")] = 0,
     memory_gb: Annotated[float, typer.Option(metavar="GB", help="Most memory of a worker; 0: no limit.")] = 0.0,
 ) -> Outcome:
     """Serve models over HTTP: take scans, give label maps on their own grid.
 
     \b
     segpipe serve prostate-zones-1.0.zip
+    segpipe serve zones.zip --device cuda
     segpipe serve zones.zip liver.zip --host 0.0.0.0 --token-file token.txt --data /var/lib/segpipe
     curl -F files=@scan.nii.gz http://127.0.0.1:8000/v1/jobs
 
@@ -54,6 +58,7 @@ def serve(
 
     check_installed()
     from segpipe.server.access import read_token
+    from segpipe.server.devices import devices_of
     from segpipe.server.settings import Computing, Limits, ServerSettings
 
     limits = Limits(upload_mb=max_upload_mb, queue=max_queue, jobs=max_jobs, keep_hours=keep_hours, timeout=timeout)
@@ -66,6 +71,6 @@ def serve(
         read_token(token_file) if token_file is not None else "",
         tuple(allow_origin or ()),
         limits,
-        Computing(device, runtime, precision, threads, memory_gb),
+        Computing(devices_of(device or ("auto",)), runtime, precision, threads, memory_gb),
     )
     return run(settings)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import math
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from segpipe.bundle.layout import DOCUMENT, MODEL
 from segpipe.commands.outcome import Outcome
 from segpipe.errors import ConfigError, DataError
 from segpipe.evaluation.folder import Evaluation, evaluate_pairs
@@ -25,6 +27,7 @@ from segpipe.io.atomic import check_file, check_folder, write_bytes, write_text
 log = logging.getLogger(__name__)
 
 _FEWEST_RESAMPLES = 100
+_ONNX = ".onnx"
 _PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 
@@ -73,6 +76,9 @@ def evaluate(prediction: Path, truth: Path, options: EvaluateOptions | None = No
     for path in (prediction, truth):
         if not path.exists():
             raise DataError(f"{path}: not there; must be a label map or a folder of label maps: check the path")
+        if _is_model(path):
+            how = f"segpipe predict {path} SCANS OUT, then segpipe evaluate OUT TRUTH"
+            raise DataError(f"{path}: is a model or a package, and label maps are compared: {how}")
     if prediction.resolve() == truth.resolve():
         raise ConfigError(f"{prediction} is given as prediction and as truth; give two: segpipe evaluate PRED TRUTH")
     if (truth / TABLE).is_file() and not (prediction / TABLE).is_file():
@@ -90,6 +96,19 @@ def evaluate(prediction: Path, truth: Path, options: EvaluateOptions | None = No
     ]
     missing = bool(evaluation.without_prediction) and not options.allow_missing
     return Outcome(shown, DataError.exit_code if evaluation.errors or missing else 0)
+
+
+def _is_model(path: Path) -> bool:
+    """Whether `segpipe predict` would take it: a package, as a folder or an archive, or a model file, each with its document inside."""
+    if path.is_dir():
+        return (path / DOCUMENT).is_file() and (path / MODEL).is_file()
+    if path.suffix == _ONNX:
+        return True
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(PurePosixPath(name).name == DOCUMENT for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False
 
 
 def _warn_of_names(evaluation: Evaluation, names: Mapping[str, str]) -> None:

@@ -49,6 +49,7 @@ def serve(settings: ServerSettings) -> Outcome:
     import uvicorn
 
     from segpipe.server.app import build_app
+    from segpipe.server.connections import Connection
 
     with contextlib.closing(_listener(settings)) as listener, _signals():
         app = build_app(settings)
@@ -56,6 +57,8 @@ def serve(settings: ServerSettings) -> Outcome:
         # no log of requests: addresses name jobs, and whoever may read a log need not know of them
         config = uvicorn.Config(
             app,
+            http=Connection,
+            ws="none",
             log_config=None,
             log_level="warning",
             access_log=False,
@@ -90,6 +93,9 @@ def _tell(settings: ServerSettings, port: int, models: list[str]) -> None:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     who = "whoever shows the token" if settings.token else "this machine alone"
     log.info("serving %s at http://%s:%d, for %s; Ctrl-C ends", ", ".join(models), host, port, who)
+    devices = settings.computing.devices
+    if len(devices) > 1:
+        log.info("%d jobs at a time, on %s", len(devices), ", ".join(devices))
     first = f"-F model={models[0]} " if len(models) > 1 else ""
     shown = '-H "Authorization: Bearer TOKEN" ' if settings.token else ""
     log.info("try it: curl %s%s-F files=@scan.nii.gz http://%s:%d/v1/jobs; jobs are kept in %s", shown, first, host, port, settings.data)

@@ -16,7 +16,8 @@ from segpipe.server.access import Guard, check_access
 from segpipe.server.faults import add_faults, broken
 from segpipe.server.metrics import Metrics
 from segpipe.server.service import Service
-from segpipe.server.settings import ServerSettings
+from segpipe.server.settings import MOST_CONNECTIONS, ServerSettings
+from segpipe.server.turns import Turns
 
 _ROUTERS = (v1.router, modelhub.router, monailabel.router, site.router)
 """Each is given the service."""
@@ -56,13 +57,18 @@ def build_app(settings: ServerSettings) -> FastAPI:
 def _add_state(app: FastAPI, service: Service) -> None:
     metrics = Metrics(service)
 
-    @app.get("/health", tags=["state"])
-    def health() -> dict[str, Any]:
-        """Whether the server works, and what it serves; needs no token."""
+    looks = Turns(1, MOST_CONNECTIONS)  # a thread of its own: it answers while those of all others are at work
+
+    def state() -> dict[str, Any]:
         if service.workshop.fault:
             raise broken(service.workshop.fault)
         models = [served.id for served in service.models()]
         return {"status": "ok", "version": __version__, "models": models, "queue": service.store.counts()["queued"]}
+
+    @app.get("/health", tags=["state"])
+    async def health() -> dict[str, Any]:
+        """Whether the server works, and what it serves; needs no token."""
+        return await looks.run(state)
 
     @app.get("/metrics", tags=["state"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     def prometheus() -> Response:

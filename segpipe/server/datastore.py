@@ -50,6 +50,8 @@ def _add_images(routes: APIRouter, service: Service, images: Images) -> None:
         """`stats`, `all` (every scan and label map by its name), or `train` (the pairs, as addresses)."""
         if output == "all":
             return {"name": "segpipe", "description": "", "objects": {image.id: _told(service, image) for image in images.all()}}
+        if output not in ("stats", "train"):
+            raise refused("output: must be stats, all or train")
         if output == "train":
             pairs = [image.id for image in images.all() if label_of(service, image) is not None]
             return [{"image": f"/datastore/image?image={id}", "label": f"/datastore/label?label={id}"} for id in pairs]
@@ -61,9 +63,11 @@ def _add_images(routes: APIRouter, service: Service, images: Images) -> None:
         with service.draft() as draft:
             form = await receive(request, draft.folder, service.settings.limits)
             if len(form.files) != 1:
-                raise refused(f"file: {len(form.files)} were sent; must be one scan, or one zip of a DICOM series")
-            sent = form.files[0]
-            kept = await run_in_threadpool(images.add, sent, image or sent.name)
+                raise refused(
+                    f"file: {len(form.files)} were sent; must be one scan, of several channels one file with all of them or one zip of "
+                    "DICOM: of one file a channel make a session (PUT /session/)"
+                )
+            kept = await run_in_threadpool(images.add, form.files, image or form.files[0].name)
         return {"image": kept.id}
 
     @routes.delete("/datastore/")
@@ -78,15 +82,19 @@ def _add_images(routes: APIRouter, service: Service, images: Images) -> None:
     def image_file(image: str) -> FileResponse:
         """A scan, as it was sent."""
         found = images.get(image)
-        return FileResponse(images.scan(found), media_type="application/octet-stream", filename=found.download)
+        return FileResponse(images.scans(found)[0], media_type="application/octet-stream", filename=found.download)
 
     @routes.get("/datastore/image/info")
-    def image_info(image: str) -> dict[str, Any]:
+    async def image_info(image: str) -> dict[str, Any]:
         """What is known of a scan, with the checksum of its file."""
-        found = images.get(image)
-        with images.scan(found).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        found = await run_in_threadpool(images.get, image)
+        digest = await service.turns.run(_digest, images.scans(found)[0])
         return {"id": found.id, "name": found.download, "ts": int(found.created), "checksum": f"SHA256:{digest}"}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _told(service: Service, image: Image) -> dict[str, Any]:
@@ -109,9 +117,9 @@ def _add_labels(routes: APIRouter, service: Service, images: Images) -> None:
             form = await receive(request, draft.folder, service.settings.limits)
             id = await run_in_threadpool(_job_for, service, images, found)
             await done(service, id)
-            await run_in_threadpool(_save, service, draft, form, id)
-        await run_in_threadpool(images.note, found, id, id)
-        return {"image": found.id, "label": id}
+            case = await service.turns.run(_save, service, draft, form, id)
+        await run_in_threadpool(images.note, found, id, case)
+        return {"image": found.id, "label": case}
 
     @routes.get("/datastore/label", response_class=FileResponse)
     def label_file(label: str, tag: str = FINAL) -> FileResponse:
@@ -130,16 +138,16 @@ def _job_for(service: Service, images: Images, image: Image) -> str:
     if image.job and service.store.get(image.job) is not None:
         return image.job
     served: Served = service.model()
-    job = submit_files(service, served, [images.scan(image)], image.name)
+    job = submit_files(service, served, images.scans(image), image.title)
     images.note(image, job=job.id)
     return job.id
 
 
-def _save(service: Service, draft: Draft, form: Form, id: str) -> None:
+def _save(service: Service, draft: Draft, form: Form, id: str) -> str:
     if [sent.field for sent in form.files] != ["label"]:
         raise refused("label: is missing; must be one label map, NIfTI or NRRD")
     check_label(form.files[0])
     params = parsed(form.fields.get("params", ""))
     model = service.maker(service.job(id))
     path = as_model(form.files[0].path, service.result(id, "nifti"), params, model)
-    service.save_correction(id, path)
+    return service.save_correction(id, path)

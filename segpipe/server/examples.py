@@ -15,6 +15,7 @@ STATUS = {
     421: "Another host is asked for.",
     422: "A value that is none.",
     429: "Too many jobs wait.",
+    503: "Too much is asked for at the moment, or the server does not work.",
     507: "The disk is full.",
 }
 MODEL: dict[str, Any] = {
@@ -52,6 +53,7 @@ JOB: dict[str, Any] = {
     "id": _ID,
     "model": "prostate-zones",
     "version": "1.0",
+    "model_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "name": "scan.nii.gz",
     "state": "done",
     "position": None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -19,7 +20,16 @@ _LONGEST = 600
 _HEADERS: dict[int, dict[str, str]] = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
     HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": "10"},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "10"},
 }
+_PATTERNS = {
+    "id": "is no id of a job; must be its 32 digits and letters a to f: GET /v1/jobs lists those that there are",
+    "file": "is no name of a label map; must be an id of a job and .nii.gz, as `prediction` of an answer has it",
+}
+"""Of parameters that have one."""
+_KINDS = {"int_": "is no whole number; must be one from 0: 0, 1, 2", "bool_": "is no yes or no; must be true or false"}
+"""By the beginning of pydantic's kinds of errors."""
+_UNKNOWN = "is not what it must be: /openapi.json says how"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -109,7 +119,23 @@ def _invalid(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError) or not error.errors():
         return answer(422, "the request cannot be understood; /openapi.json says how it must be")
     first = error.errors()[0]
-    return answer(422, f"{'.'.join(map(str, first['loc'][1:])) or first['loc'][0]}: {first['msg']}")
+    name = ".".join(map(str, first["loc"][1:])) or str(first["loc"][0])
+    return answer(422, f"{name}: {_in_words(name, str(first['type']), first.get('ctx', {}))}")
+
+
+def _in_words(name: str, kind: str, told: dict[str, Any]) -> str:
+    """What is wrong with a parameter, and what to do.
+
+    Args:
+        kind: of pydantic's error, told: what is said beside it.
+    """
+    if kind == "missing":
+        return "is missing; must be given: /openapi.json says how"
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS.get(name, _UNKNOWN)
+    if kind == "string_too_long":
+        return f"is longer than {told['max_length']} characters, as no name here is; must be one that the server told: check the address"
+    return next((words for start, words in _KINDS.items() if kind.startswith(start)), _UNKNOWN)
 
 
 def _of_disk(request: Request, error: Exception) -> JSONResponse:

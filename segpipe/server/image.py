@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from fastapi.concurrency import run_in_threadpool
+
 from segpipe.errors import SegpipeError
 from segpipe.geometry.grid import Volume
 from segpipe.io.find import NIFTI, split_name
@@ -17,19 +19,26 @@ from segpipe.server.service import Service
 from segpipe.server.store import Job
 
 _ONE = threading.Lock()
-"""One conversion at a time: each takes the memory of a scan."""
+"""One conversion at a time: two requests for the same image do not make it twice."""
 
 
-def image_of(service: Service, job: Job, channel: int) -> Path:
-    """A file with one channel of a job's scan.
+async def image_of(service: Service, id: str, channel: int) -> Path:
+    """A file with one channel of a job's scan. What must be converted first waits for its turn, on no thread.
 
     Args:
         channel: its number in the model's order.
 
     Raises:
-        RequestError: there is no such channel (404); or the scan is not NIfTI, and the job is not done (409): only then is it known that
-            it can be read.
+        RequestError: there is no such job or channel (404); the scan is not NIfTI, and the job is not done (409): only then is it known
+            that it can be read; or too many are to be converted (503).
     """
+    job = await run_in_threadpool(service.job, id)
+    there = await run_in_threadpool(_there, service, job, channel)
+    return there if there is not None else await service.turns.run(_made, service, job, channel)
+
+
+def _there(service: Service, job: Job, channel: int) -> Path | None:
+    """The file, if it needs no conversion, or was converted already."""
     files = service.scan(job)
     several = len(files) > 1
     if channel < 0 or (several and channel >= len(files)):
@@ -37,13 +46,23 @@ def image_of(service: Service, job: Job, channel: int) -> Path:
     path = files[channel] if several else files[0]
     if split_name(path)[1] in NIFTI and (several or not channel) and _is_one(path):
         return path
-    made = service.folder(job) / "result" / f"image_{channel:02d}.nii.gz"
     if job.state != "done":
         raise not_now(f"the image is converted once the job is done; it is {job.state}")
+    place = _place(service, job, channel)
+    return place if place.exists() else None
+
+
+def _made(service: Service, job: Job, channel: int) -> Path:
+    files, place = service.scan(job), _place(service, job, channel)
+    several = len(files) > 1
     with _ONE:
-        if not made.exists():
-            _convert(path, 0 if several else channel, made, service.model(job.model))
-    return made
+        if not place.exists():
+            _convert(files[channel if several else 0], 0 if several else channel, place, service.model(job.model))
+    return place
+
+
+def _place(service: Service, job: Job, channel: int) -> Path:
+    return service.folder(job) / "result" / f"image_{channel:02d}.nii.gz"
 
 
 def _is_one(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """Scans that clients of MONAI Label have put on the server: by a name of theirs, or for a session; each is kept as long as a job is.
 
-DATA/images/<hash>/0000.nii.gz   the scan, as it was sent
+DATA/images/<hash>/0000.nii.gz   the scan, as it was sent; of a session also 0001.nii.gz and so on
 DATA/images/<hash>/about.json    its name, and the last jobs that were made of it
 """
 
@@ -13,6 +13,7 @@ import shutil
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -36,7 +37,9 @@ class Image:
     session: it is of a session, and in no list.
     created: seconds since 1970.
     job: the last one that segmented it; empty: none.
-    label: the job whose label map was corrected; empty: none was.
+    label: the case in the data set of corrections; empty: its label map was not corrected.
+    more: names of further files, where a session has one a channel.
+    channels: which channel each file is; empty: they are in the model's order, or one holds all.
     """
 
     id: str
@@ -46,11 +49,18 @@ class Image:
     created: float
     job: str = ""
     label: str = ""
+    more: Sequence[str] = ()
+    channels: Sequence[str] = ()
 
     @property
     def ending(self) -> str:
         """Of its file, with the dot."""
         return "".join(Path(self.file).suffixes)
+
+    @property
+    def title(self) -> str:
+        """For people: as its client calls it, of a session the name of its file, which Slicer makes up otherwise."""
+        return self.name if self.session else self.download
 
     @property
     def download(self) -> str:
@@ -66,33 +76,37 @@ class Images:
         self._limits = settings.limits
         self._lock = threading.Lock()
 
-    def add(self, sent: Sent, id: str = "") -> Image:
+    def add(self, files: Sequence[Sent], id: str = "", channels: Sequence[str] = ()) -> Image:
         """Keep a scan that was sent. One that is here already stays; a name means one scan, or a client that put one patient's here would
         get the label map of another, who was given the same name meanwhile.
 
         Args:
-            sent: in a folder of its own, from which it is moved.
+            files: in a folder of their own, from which they are moved; several of a session alone.
             id: empty: of a new session.
+            channels: of the files, see `Image`.
 
         Raises:
             RequestError: a name that cannot be one (400), another scan has it, or too many are kept (409).
         """
         if id and (len(id) > _LONGEST or not id.isprintable()):
             raise refused(f"image: must be a name of at most {_LONGEST} printable characters")
-        image = Image(id or uuid.uuid4().hex, sent.path.name, sent.name, not id, time.time())
+        first, *more = files
+        others = [sent.path.name for sent in more]
+        image = Image(id or uuid.uuid4().hex, first.path.name, first.name, not id, time.time(), more=others, channels=list(channels))
         with self._lock:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._expire()
             there = self._read(self._place(image.id))
             if there is not None:
-                if filecmp.cmp(sent.path, self.scan(there), shallow=False):
+                if filecmp.cmp(first.path, self.scans(there)[0], shallow=False):
                     return there
                 raise not_now("image: another scan has this name here; give this one another name, or remove that one first")
             place, new = self._place(image.id), self._root / f".{new_token()}"
             if len(self.all(sessions=True)) >= self._limits.jobs:
                 raise not_now(f"the server keeps {self._limits.jobs} images already, the most that it may (--max-jobs): remove some")
             new.mkdir(mode=0o700)
-            sent.path.rename(new / image.file)
+            for sent in files:
+                sent.path.rename(new / sent.path.name)
             write_text(new / _ABOUT, json.dumps(asdict(image)))
             shutil.rmtree(place, ignore_errors=True)
             new.rename(place)
@@ -120,9 +134,9 @@ class Images:
         kept = [image for image in found if image is not None and (sessions or not image.session)]
         return sorted(kept, key=lambda image: (image.created, image.id))
 
-    def scan(self, image: Image) -> Path:
-        """Its file."""
-        return self._place(image.id) / image.file
+    def scans(self, image: Image) -> list[Path]:
+        """Its file, or those of a session, in the order in which they were sent."""
+        return [self._place(image.id) / name for name in (image.file, *image.more)]
 
     def note(self, image: Image, job: str = "", label: str = "") -> None:
         """Keep in mind what was made of it, unless it was replaced or removed meanwhile."""

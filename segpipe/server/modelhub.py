@@ -89,20 +89,25 @@ def _add_files(routes: APIRouter, service: Service) -> None:
         raise missing("packages hold no picture: GET /api/get_samples lists the samples")
 
     @routes.get("/get_model_files", response_class=FileResponse)
-    def get_model_files(model: str = "") -> FileResponse:
+    async def get_model_files(model: str = "") -> FileResponse:
         """The whole package as a zip archive, as `segpipe package` makes it."""
         served = service.model(model)
-        folder = _folder(served)
-        place = service.settings.data / _ARCHIVES / f"{served.id}-{served.version}-{served.sha256[:12]}.zip"
-        if not place.exists():
-            with replacing(place) as temporary:
-                write_archive(folder, temporary)
+        place = await service.turns.run(_archive, service, served)
         return FileResponse(place, media_type="application/zip", filename=f"{served.id}-{served.version}.zip")
 
     @routes.get("/output/{file}", response_class=FileResponse)
     def output(file: Output) -> FileResponse:
         """A label map, as `prediction` of an answer names it."""
         return FileResponse(service.result(file.partition(".")[0], "nifti"), media_type=_NIFTI, filename=file)
+
+
+def _archive(service: Service, served: Served) -> Path:
+    folder = _folder(served)
+    place = service.settings.data / _ARCHIVES / f"{served.id}-{served.version}-{served.sha256[:12]}.zip"
+    if not place.exists():
+        with replacing(place) as temporary:
+            write_archive(folder, temporary)
+    return place
 
 
 def _add_predict(routes: APIRouter, service: Service) -> None:

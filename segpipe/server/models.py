@@ -18,6 +18,7 @@ from segpipe.bundle.unpack import folder_of
 from segpipe.errors import ConfigError, ModelError
 from segpipe.package.archive import checked_records
 from segpipe.plan.plan import Plan, plan_from_dict
+from segpipe.server.store import Job
 
 NOT_FOR_DIAGNOSIS = "Computed by a program, not checked by anybody: not for diagnosis. Look at it beside the scan before you use it."
 _TASK = "model"
@@ -60,6 +61,11 @@ class Served:
     package: dict[str, Any] | None = None
     folder: Path | None = None
     samples: tuple[Sample, ...] = field(default=())
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What tells it from every other model: id, version and SHA-256, see `Job.identity`."""
+        return self.id, self.version, self.sha256
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -119,6 +125,15 @@ def _sample_to_json(model: str, sample: Sample) -> dict[str, Any]:
     address = f"/v1/models/{model}/samples"
     files = [path.name for path in sample.files]
     return {"name": sample.name, "files": files, "url": f"{address}/{files[0]}", "urls": [f"{address}/{name}" for name in files]}
+
+
+def change_of(served: Served | None, job: Job) -> str:
+    """What has become of the model of a job, if it is not `served`, the one that has its id now."""
+    if served is None or served.version != job.version:
+        return "which is not served any more"
+    if not job.sha256:
+        return "and it was not kept then which file that was"
+    return f"and the file that is served as that now is another one (SHA-256 {served.sha256[:12]}, not {job.sha256[:12]})"
 
 
 def read_models(paths: Sequence[Path]) -> dict[str, Served]:

@@ -21,6 +21,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 
 from segpipe import __version__
+from segpipe.server.channels import arranged, in_order, named
 from segpipe.server.datastore import add_datastore, stats
 from segpipe.server.faults import RequestError, missing, refused
 from segpipe.server.images import Image, Images
@@ -78,9 +79,16 @@ def _told(served: Served) -> dict[str, Any]:
         "type": "segmentation",
         "labels": _labels(served),
         "dimension": 2 if served.pictures else 3,
-        "description": served.description,
+        "description": f"{served.description}{_wanted(served)}",
         "config": {},
     }
+
+
+def _wanted(served: Served) -> str:
+    """What a client must send of a scan with several channels; its protocol has no word for them."""
+    if len(served.channels) == 1:
+        return ""
+    return f" Takes {', '.join(served.channels)}: one file with all of them in this order, one zip of DICOM, or a session of one file each."
 
 
 def _labels(served: Served) -> dict[str, int]:
@@ -101,7 +109,7 @@ def _add_infer(routes: APIRouter, service: Service, images: Images) -> None:
             params = parsed(form.fields.get("params", ""))
             job = await run_in_threadpool(_job, service, images, draft, form, (model, image, session_id))
         job = await done(service, job.id)
-        return await run_in_threadpool(_answer, service, images, job, params, output)
+        return await service.turns.run(_answer, service, job, params, output)
 
 
 def _job(service: Service, images: Images, draft: Draft, form: Form, asked: tuple[str, str, str]) -> Job:
@@ -110,7 +118,7 @@ def _job(service: Service, images: Images, draft: Draft, form: Form, asked: tupl
     if any(sent.field == "label" for sent in form.files):
         raise refused(f"label: {served.id} takes a scan alone; scribbles and label maps to start from must be left out")
     if form.files:
-        return service.submit(draft, served, form.files)
+        return service.submit(draft, served, in_order(form, served))
     if not id and not session:
         raise refused("image: is missing; must be the name of a scan that was put here, or the form must have the field file")
     return job_of(service, images, images.get(session or id, session=bool(session)), served)
@@ -120,14 +128,14 @@ def job_of(service: Service, images: Images, image: Image, served: Served) -> Jo
     """The job of an image that is here; a new one where none is, or it was of another model, or has failed."""
     if image.job:
         job = service.store.get(image.job)
-        if job is not None and (job.model, job.version) == (served.id, served.version) and job.state in ("queued", "running", "done"):
+        if job is not None and job.identity == served.identity and job.state in ("queued", "running", "done"):
             return job
-    job = submit_files(service, served, [images.scan(image)], image.name)
+    job = submit_files(service, served, arranged(images.scans(image), image.channels, served), image.title)
     images.note(image, job=job.id)
     return job
 
 
-def _answer(service: Service, images: Images, job: Job, params: dict[str, Any], output: str) -> Response:
+def _answer(service: Service, job: Job, params: dict[str, Any], output: str) -> Response:
     told = {
         "label_names": label_names(job.volumes),
         "centroids": {},
@@ -182,19 +190,25 @@ def _multipart(params: str, name: str, data: bytes) -> Response:
 def _add_sessions(routes: APIRouter, service: Service, images: Images) -> None:
     @routes.put("/session/")
     async def create(request: Request) -> dict[str, Any]:
-        """Put a scan here for one client: the field `files`, one file."""
+        """Put a scan here for one client: the field `files`, one file, or one a channel, which the field `channels` may name."""
         with service.draft() as draft:
             form = await receive(request, draft.folder, service.settings.limits)
-            if len(form.files) != 1:
-                raise refused(f"files: has {len(form.files)}; must be one scan, or one zip of a DICOM series")
-            image = await run_in_threadpool(images.add, form.files[0])
+            if not form.files or len(form.files) > _most_channels(service):
+                must = "must be one scan, one zip of a DICOM series, or one file a channel of a model"
+                raise refused(f"files: has {len(form.files)}; {must}")
+            image = await run_in_threadpool(images.add, form.files, "", named(form))
         return {"session_id": image.id, "session_info": _session(image)}
 
     @routes.get("/session/{id}")
-    def session(id: Name, image: bool = False) -> Any:
-        """Whether there is such a session; with `image`, its scan."""
+    def session(id: Name, image: bool = False, channel: int = 0) -> Any:
+        """Whether there is such a session; with `image`, its scan, or one file of it."""
         found = images.get(id, session=True)
-        return _file(images.scan(found), found.name) if image else _session(found)
+        if not image:
+            return _session(found)
+        scans = images.scans(found)
+        if not 0 <= channel < len(scans):
+            raise missing(f"channel: there is no such file; must be 0 to {len(scans) - 1}")
+        return _file(scans[channel], found.name if channel == 0 else f"{channel:04d}_{found.name}")
 
     @routes.delete("/session/{id}")
     def remove(id: Name) -> dict[str, Any]:
@@ -202,6 +216,10 @@ def _add_sessions(routes: APIRouter, service: Service, images: Images) -> None:
         found = images.get(id, session=True)
         images.remove(found)
         return _session(found)
+
+
+def _most_channels(service: Service) -> int:
+    return max(len(served.channels) for served in service.models())
 
 
 def _session(image: Image) -> dict[str, Any]:

@@ -19,25 +19,28 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from segpipe.errors import SegpipeError
 from segpipe.io.atomic import check_folder, flush_folder
-from segpipe.server.corrections import keep, label_path
+from segpipe.server.corrections import case_of, keep, label_path
+from segpipe.server.desk import Progress
 from segpipe.server.faults import RequestError, broken, is_no_room, missing, no_room, not_now, refused
 from segpipe.server.look import check_files
-from segpipe.server.models import NOT_FOR_DIAGNOSIS, Sample, Served, read_models
+from segpipe.server.models import Sample, Served, change_of, read_models
 from segpipe.server.scan import volume_of
 from segpipe.server.settings import ServerSettings
 from segpipe.server.store import Job, Store
+from segpipe.server.turns import Turns
 from segpipe.server.upload import ARCHIVE, Sent
-from segpipe.server.work import Progress, Workshop
+from segpipe.server.work import Workshop
 
 log = logging.getLogger(__name__)
 
 INCOMING, KEPT, TRASH = "incoming", "jobs", ".removed"
 _OURS = 0o700
 _MOST_LISTED = 1000
+_TURNS = (2, 64)
+"""Scans in the memory of the server at once, and requests that may wait for that."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,9 @@ class Draft:
 class Service:
     """Threads and requests share it.
 
+    Attributes:
+        turns: for what takes the memory of a scan.
+
     Raises:
         ModelError, ConfigError: see `read_models`, `Store`; the folder cannot be written.
     """
@@ -71,6 +77,7 @@ class Service:
         self.store = Store(data)
         self._tidy_up()
         self._taking = threading.Lock()
+        self.turns = Turns(*_TURNS)
         self.workshop = Workshop(settings, self._models, self.store, data / KEPT)
 
     def start(self) -> None:
@@ -119,8 +126,8 @@ class Service:
             RequestError: it is not served any more (409); one of another version may mean other structures by the same values.
         """
         found = self._models.get(job.model)
-        if found is None or found.version != job.version:
-            raise not_now(f"the job was made by {job.model} {job.version}, which is not served any more: send the scan again")
+        if found is None or found.identity != job.identity:
+            raise not_now(f"the job was made by {job.model} {job.version}, {change_of(found, job)}: send the scan again")
         return found
 
     # ---- taking scans
@@ -159,7 +166,8 @@ class Service:
             RequestError: not what the model takes (400), too many jobs wait (429), or the disk is full (507).
         """
         check_files(files, model, self.settings.limits)
-        job = Job(draft.id, model.id, model.version, name or files[0].name, tuple(sent.path.name for sent in files), tta)
+        names = tuple(sent.path.name for sent in files)
+        job = Job(draft.id, model.id, model.version, name or files[0].name, names, tta, sha256=model.sha256)
         place = self.settings.data / KEPT / job.id
         try:
             for sent in files:
@@ -286,8 +294,8 @@ class Service:
             raise missing("the file of this result is gone: somebody has removed it; send the scan again")
         return path
 
-    def save_correction(self, id: str, path: Path) -> None:
-        """Keep what somebody has made of a job's label map, with the scan, in the data set of corrections.
+    def save_correction(self, id: str, path: Path) -> str:
+        """Keep what somebody has made of a job's label map, with the scan, in the data set of corrections; the name of the case there.
 
         Args:
             path: a NIfTI file.
@@ -297,9 +305,9 @@ class Service:
         """
         predicted, job = self.result(id, "nifti"), self.job(id)
         model = self.maker(job)
-        folder = self._corrections()
-        keep(folder, job.id, model, volume_of(self.scan(job), model), predicted, path)
+        case = keep(self._corrections(), job, model, volume_of(self.scan(job), model), predicted, path)
         log.info("job %s: its label map was corrected", id)
+        return case
 
     def correction(self, id: str) -> Path:
         """The corrected label map of a job.
@@ -307,7 +315,8 @@ class Service:
         Raises:
             RequestError: there is none (404), or no folder was given (409).
         """
-        path = label_path(self._corrections(), self.job(id).id)
+        folder = self._corrections()
+        path = label_path(folder, case_of(folder, self.job(id)))
         if not path.is_file():
             raise missing("the label map of this job was not corrected")
         return path
@@ -316,21 +325,6 @@ class Service:
         if self.settings.corrections is None:
             raise not_now("this server keeps no corrections; it must be started with --corrections DIR")
         return self.settings.corrections
-
-    def summary(self, job: Job) -> dict[str, Any]:
-        """The result `json` of a job that is done: volumes, and what made them."""
-        served = self._models.get(job.model)
-        return {
-            "id": job.id,
-            "name": job.name,
-            "model": job.model,
-            "version": job.version,
-            "model_sha256": served.sha256 if served is not None and served.version == job.version else None,
-            "tta": job.tta,
-            "volumes": list(job.volumes),
-            "warnings": list(job.warnings),
-            "not_for_diagnosis": NOT_FOR_DIAGNOSIS,
-        }
 
 
 def _flush(path: Path) -> None:

@@ -7,6 +7,10 @@ from pathlib import Path
 
 DATA = Path("segpipe-server")
 """Folder of jobs where none is named."""
+MOST_CONNECTIONS = 256
+"""With a file for each they stay below 1024 open files, the usual limit of a process."""
+MOST_REQUESTS = 192
+"""In hand at a time; the places that are left let the state be asked for at any time."""
 _MB = 1 << 20
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -42,9 +46,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Computing:
-    """As of `segpipe predict`, see `Order`."""
+    """As of `segpipe predict`, see `Order`.
 
-    device: str = "auto"
+    Attributes:
+        devices: each does one job at a time; one that is named twice does two.
+        threads, memory_gb: of each worker; without threads the devices share the cores.
+    """
+
+    devices: tuple[str, ...] = ("auto",)
     runtime: str = "auto"
     precision: str = "auto"
     threads: int = 0
@@ -59,7 +68,7 @@ class ServerSettings:
     corrections: folder of the data set that corrected label maps go into; None: none are taken.
     token: that every request must show; empty: none, on this machine alone.
     origins: web pages of other servers that may use this one, `https://viewer.hospital.org`.
-    warm: models that stay loaded, the one in use with them.
+    warm: models that stay loaded on each device, the one in use with them.
     """
 
     models: tuple[Path, ...]

@@ -23,7 +23,7 @@ JOBS = "jobs.sqlite"
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 STATES: tuple[State, ...] = ("queued", "running", "done", "failed", "cancelled")
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
-_VERSION = 1
+_VERSION = 2
 _WAIT_SECONDS = 1.0
 _JSON = ("files", "warnings", "volumes", "results")
 _SCHEMA = """CREATE TABLE jobs (
@@ -31,6 +31,8 @@ _SCHEMA = """CREATE TABLE jobs (
     files TEXT NOT NULL, tta INTEGER NOT NULL, state TEXT NOT NULL, created REAL NOT NULL, started REAL, ended REAL, tries INTEGER NOT NULL,
     error TEXT NOT NULL, warnings TEXT NOT NULL, volumes TEXT NOT NULL, results TEXT NOT NULL,
     unwanted INTEGER NOT NULL DEFAULT 0)"""
+_CHANGES = ("ALTER TABLE jobs ADD COLUMN sha256 TEXT NOT NULL DEFAULT ''",)
+"""What makes each format of the one before, the first one being `_SCHEMA`."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Job:
     warnings: how the scan is unlike those of the training, and what was repaired or could not be written.
     volumes: of each label but the background: value, name, colour, ml (None for pictures), voxels.
     results: format -> file in the job's folder.
+    sha256: of the model file; empty: not known, the job is of a server that did not keep it.
     """
 
     id: str
@@ -64,6 +67,12 @@ class Job:
     warnings: tuple[str, ...] = ()
     volumes: tuple[dict[str, Any], ...] = ()
     results: dict[str, str] = field(default_factory=dict)
+    sha256: str = ""
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """Of the model that was chosen for it: id, version, SHA-256. No other one may do it."""
+        return self.model, self.version, self.sha256
 
     @property
     def over(self) -> bool:
@@ -107,6 +116,8 @@ class Store:
         if version == 0:
             connection.execute(_SCHEMA)
             connection.execute("CREATE INDEX by_state ON jobs (state, number)")
+        for change in _CHANGES[max(0, version - 1) :]:
+            connection.execute(change)
         connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("COMMIT")
         connection.execute("PRAGMA synchronous = FULL")

@@ -28,8 +28,8 @@ FREE_BYTES = 1 << 29
 """Left on the disk for results and for everybody else."""
 _LOOK_BYTES = 16 << 20
 """Between looks at the disk's free space."""
-_IDLE_SECONDS = 60.0
-"""For which a sender may send nothing: its folder is not kept for longer."""
+_IDLE_SECONDS, _LEAST_BYTES = 60.0, 1 << 14
+"""In which a sender must send so much: its folder is not kept for longer."""
 _MOST_FIELDS = 32
 _LONGEST_FIELD = 1 << 14
 _LONGEST_NAME = 120
@@ -159,15 +159,19 @@ class _Counter:
 async def _chunks(request: Request, folder: Path, limits: Limits) -> AsyncIterator[bytes]:
     declared = request.headers.get("content-length", "0")
     counter = _Counter(folder, limits, int(declared) if declared.isdecimal() else 0)
-    stream = aiter(request.stream())
+    stream, clock = aiter(request.stream()), asyncio.get_running_loop().time
+    end, came = clock() + _IDLE_SECONDS, 0
     try:
-        while (chunk := await asyncio.wait_for(anext(stream, None), _IDLE_SECONDS)) is not None:
+        while (chunk := await asyncio.wait_for(anext(stream, None), end - clock())) is not None:
             counter.add(len(chunk))
+            came += len(chunk)
+            if came >= _LEAST_BYTES:
+                end, came = clock() + _IDLE_SECONDS, 0
             yield chunk
     except ClientDisconnect as error:
         raise refused("the request was cut off") from error
     except TimeoutError as error:
-        raise RequestError(408, f"nothing came for {_IDLE_SECONDS:g} s: send it again") from error
+        raise RequestError(408, f"less than {_LEAST_BYTES} bytes came in {_IDLE_SECONDS:g} s: send it again") from error
 
 
 @contextlib.contextmanager

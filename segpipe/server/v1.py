@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mimetypes
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,9 +16,9 @@ from segpipe.server import examples
 from segpipe.server.channels import in_order
 from segpipe.server.faults import missing, refused
 from segpipe.server.image import image_of
-from segpipe.server.models import NOT_FOR_DIAGNOSIS
 from segpipe.server.service import Draft, Service
 from segpipe.server.store import Job
+from segpipe.server.told import job_to_json, summary_to_json
 from segpipe.server.upload import Form, named_nifti, receive, receive_body
 
 Id = Annotated[str, InPath(pattern="^[0-9a-f]{32}$", description="Of a job.")]
@@ -40,39 +39,6 @@ class ErrorLine(BaseModel):
 def faults(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Errors of an address, for its description."""
     return {status: {"model": ErrorLine, "description": examples.STATUS[status]} for status in (401, 403, 421, *statuses)}
-
-
-def job_to_json(service: Service, job: Job) -> dict[str, Any]:
-    """A job as clients are told of it."""
-    progress = service.progress(job)
-    address = f"/v1/jobs/{job.id}"
-    results = {format: f"{address}/results/{format}" for format in ("nifti", "json", *job.results)} if job.state == "done" else {}
-    end = job.ended if job.ended is not None else datetime.now(UTC).timestamp()
-    return {
-        "id": job.id,
-        "model": job.model,
-        "version": job.version,
-        "name": job.name,
-        "state": job.state,
-        "position": service.position(job) if job.state == "queued" else None,
-        "progress": round(progress.share, 4),
-        "stage": progress.stage,
-        "tta": job.tta,
-        "created": _time(job.created),
-        "started": _time(job.started),
-        "ended": _time(job.ended),
-        "seconds": round(max(0.0, end - job.started), 3) if job.started is not None else None,
-        "error": job.error or None,
-        "warnings": list(job.warnings),
-        "volumes": list(job.volumes),
-        "results": results,
-        "image": f"{address}/image",
-        "not_for_diagnosis": NOT_FOR_DIAGNOSIS,
-    }
-
-
-def _time(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def router(service: Service) -> APIRouter:
@@ -127,7 +93,7 @@ def _add_jobs(routes: APIRouter, service: Service) -> None:
         status_code=202,
         tags=["jobs"],
         openapi_extra={"requestBody": examples.JOB_BODY},
-        responses={202: examples.of(examples.JOB), **faults(400, 404, 408, 413, 422, 429, 507)},
+        responses={202: examples.of(examples.JOB), **faults(400, 404, 408, 413, 422, 429, 503, 507)},
     )
     async def submit(request: Request) -> dict[str, Any]:
         """Take a scan. The answer comes when the job is on disk; what was answered so is done, whatever happens to the server."""
@@ -175,7 +141,7 @@ def _add_results(routes: APIRouter, service: Service) -> None:
         """`nifti`: the label map on the scan's grid; `json`: volumes; of a DICOM series also `dicom-seg`, `rtstruct`, `sr`."""
         if format == "json":
             service.result(id, "nifti")
-            return JSONResponse(service.summary(service.job(id)))
+            return JSONResponse(summary_to_json(service.job(id)))
         path = service.result(id, format)
         kind = _DICOM if path.suffix == ".dcm" else _NIFTI
         return FileResponse(path, media_type=kind, filename=f"{id}_{format}.{_ENDINGS[format]}")
@@ -184,11 +150,11 @@ def _add_results(routes: APIRouter, service: Service) -> None:
         "/jobs/{id}/image",
         tags=["results"],
         response_class=FileResponse,
-        responses={200: {"content": {_NIFTI: {}}}, **faults(404, 409, 422)},
+        responses={200: {"content": {_NIFTI: {}}}, **faults(404, 409, 422, 503)},
     )
-    def image(id: Id, channel: int = 0) -> FileResponse:
+    async def image(id: Id, channel: int = 0) -> FileResponse:
         """The scan, or one channel of it, as NIfTI for a viewer, on the grid of the label map."""
-        path = image_of(service, service.job(id), channel)
+        path = await image_of(service, id, channel)
         packed = path.name.endswith(".gz")
         return FileResponse(path, media_type=_NIFTI if packed else "application/octet-stream", filename=f"{id}.nii{'.gz' * packed}")
 
@@ -200,14 +166,14 @@ def _add_corrections(routes: APIRouter, service: Service) -> None:
         "/jobs/{id}/correction",
         tags=["results"],
         openapi_extra={"requestBody": body},
-        responses={200: examples.of({"id": examples.JOB["id"], "corrected": True}), **faults(400, 404, 408, 409, 413, 422, 507)},
+        responses={200: examples.of({"id": examples.JOB["id"], "corrected": True}), **faults(400, 404, 408, 409, 413, 422, 503, 507)},
     )
     async def correct(id: Id, request: Request) -> dict[str, Any]:
         """Keep a label map that somebody has corrected, with its scan, in the server's data set; the body is a NIfTI file."""
         with service.draft(job=False) as draft:
             path = draft.folder / "corrected"
             await receive_body(request, path, service.settings.limits)
-            await run_in_threadpool(service.save_correction, id, named_nifti(path))
+            await service.turns.run(service.save_correction, id, named_nifti(path))
         return {"id": id, "corrected": True}
 
     @routes.get(

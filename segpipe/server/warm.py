@@ -1,15 +1,15 @@
-"""The workers of a server, one a model, that keep it loaded between jobs; only as many as were allowed."""
+"""The workers of a device, one a model, that keep it loaded between jobs; only as many as were allowed."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 from collections import OrderedDict
 from pathlib import Path
 
 import psutil
 
+from segpipe.inference.cores import available_cores
 from segpipe.inference.crew import Crew
 from segpipe.inference.messages import Order
 from segpipe.server.models import Served
@@ -23,10 +23,11 @@ class Warm:
 
     Args:
         jobs: folder in which each job has its own.
+        device: of all of them.
     """
 
-    def __init__(self, settings: ServerSettings, jobs: Path) -> None:
-        self._settings, self._jobs = settings, jobs
+    def __init__(self, settings: ServerSettings, jobs: Path, device: str) -> None:
+        self._settings, self._jobs, self._device = settings, jobs, device
         self._crews: OrderedDict[str, Crew] = OrderedDict()
 
     def of(self, served: Served) -> Crew:
@@ -60,6 +61,17 @@ class Warm:
         return total
 
     def _order(self, served: Served) -> Order:
-        how = dataclasses.asdict(self._settings.computing)
-        level = logging.getLogger("segpipe").getEffectiveLevel()
-        return Order(models=(str(served.file),), hashes=(served.sha256,), out=str(self._jobs), format="nii.gz", level=level, **how)
+        how = self._settings.computing
+        return Order(
+            models=(str(served.file),),
+            hashes=(served.sha256,),
+            out=str(self._jobs),
+            format="nii.gz",
+            level=logging.getLogger("segpipe").getEffectiveLevel(),
+            device=self._device,
+            runtime=how.runtime,
+            precision=how.precision,
+            threads=how.threads,
+            threads_most=max(1, available_cores() // len(how.devices)) if len(how.devices) > 1 else 0,
+            memory_gb=how.memory_gb,
+        )

@@ -12,7 +12,7 @@ import logging
 import math
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -165,6 +165,7 @@ class _Bench:
         self._talk.send({"stage": [id, "reading"]})
         files = [out / id / name for name in job["files"]]
         _check_size(files, job["most_bytes"])
+        _check_channels(files, segmenter.task.facts.channels)
         scan = _scan_of(job, files, segmenter)
         row = self._row(segmenter, scan, id)
         self._talk.send({"stage": [id, "writing"]})
@@ -227,6 +228,23 @@ def _check_size(files: list[Path], most: int) -> None:
         raise DataError(
             f"{files[0]}: unpacks to {total / 2**20:.0f} MB; at most {most / 2**20:.0f}: send a part of it, or ask who runs the server"
         )
+
+
+def _check_channels(files: list[Path], channels: Sequence[str]) -> None:
+    """Refuse one file that has not all channels of a model, in words for whoever sends to a server, where names of files say nothing.
+
+    Raises:
+        DataError: it has not.
+    """
+    from segpipe.io.find import is_picture
+    from segpipe.io.read import count_channels
+
+    if len(files) > 1 or files[0].suffix == ".zip" or is_picture(files[0]):
+        return
+    found = count_channels(files[0])
+    if found != len(channels):
+        how = "send one file a channel in this order, or one file that holds all of them" if len(channels) > 1 else "send one of them"
+        raise DataError(f"{files[0]}: has {found} channel(s); the model needs {len(channels)} ({', '.join(channels)}): {how}")
 
 
 def _scan_of(job: Message, files: list[Path], segmenter: Segmenter) -> Examination:

@@ -15,6 +15,7 @@ from rich.console import Console
 from segpipe.commands.evaluate import EvaluateOptions, evaluate
 from segpipe.errors import ConfigError, DataError
 from segpipe.evaluation.overlap import dice_per_class
+from tests.bundle.conftest import made as made  # noqa: PLC0414 - the fixture
 
 DATA = Path(os.environ.get("SEGPIPE_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 AFFINE = np.array([[0.0, -0.8, 0.0, 5.0], [0.7, 0.0, 0.1, -3.0], [0.0, 0.0, 2.5, 9.0], [0.0, 0.0, 0.0, 1.0]])
@@ -236,3 +237,15 @@ def test_a_name_for_a_value_that_no_truth_holds_is_pointed_out(study, caplog):
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
         "--label 5=foo: no truth holds a label 5, the name is not used: check the value"
     ]
+
+
+@pytest.mark.parametrize("kind", ["folder", "package.zip", "model.ts", "model.onnx"])
+def test_a_model_or_package_is_told_to_predict_first(study, made, kind):
+    given = made / kind if kind != "model.onnx" else study / "model.onnx"
+    if kind == "model.onnx":
+        given.write_bytes(b"onnx")
+    for pair in ((given, study / "truth"), (study / "out", given)):
+        with pytest.raises(
+            DataError, match=f"{kind}: is a model or a package, and label maps are compared: segpipe predict .* SCANS OUT, then"
+        ):
+            evaluate(*pair)

@@ -54,6 +54,7 @@ def test_a_port_that_another_program_has_is_told(tmp_path: Path, segpipe: Run) -
         (("--host", "0.0.0.0"), "--host 0.0.0.0: others can reach it, and anybody could use it; must have a token: give --token-file FILE"),
         (("--token-file", "none"), "--token-file none: cannot be read"),
         (("--max-queue", "0"), "--max-queue"),
+        (("--device", "cpu", "--device", "gpu"), "--device: is 'gpu'; must be auto, cpu, cuda (every GPU) or cuda:N"),
     ],
 )
 def test_what_cannot_be_is_one_line(tmp_path: Path, segpipe: Run, words: tuple[str, ...], line: str) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,9 +67,11 @@ class Drill:
     """Args:
     models: of the server, each by thresholds.
     kills: how often it is killed.
+    options: more of the server.
     """
 
-    def __init__(self, models: list[Path], folder: Path, requests: int, clients: int, kills: int) -> None:
+    def __init__(self, models: list[Path], folder: Path, requests: int, clients: int, kills: int, options: Sequence[str] = ()) -> None:
+        self._options = options
         self._models, self._folder, self._requests, self._clients, self._kills = models, folder, requests, clients, kills
         self.count = Count()
         self._left = list(range(requests))
@@ -76,7 +79,7 @@ class Drill:
         self.server = self._start()
 
     def _start(self, *options: str) -> Server:
-        return Server(self._models, self._folder / "data", self._folder / "log", "--max-queue", "40", *options)
+        return Server(self._models, self._folder / "data", self._folder / "log", "--max-queue", "40", *self._options, *options)
 
     def run(self) -> Count:
         """Until every request that was accepted is over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import gzip
 import io
@@ -192,7 +193,8 @@ def test_a_corrected_label_map_becomes_a_case_that_can_be_trained_on(server: Ser
     from segpipe.settings import DatasetSettings
 
     found = load_dataset(DatasetSettings(root=str(server.data.parent / "corrections")))
-    assert [case.name for case in found.cases] == [job["id"]]
+    case = f"scan_{job['id']}"
+    assert [case.name for case in found.cases] == [case]
     moved = predicted.affine.copy()
     moved[0, 3] += 1.0
     for values, affine, why in (
@@ -204,6 +206,17 @@ def test_a_corrected_label_map_becomes_a_case_that_can_be_trained_on(server: Ser
         answer = sent(values, affine)
         assert answer.status_code == 400
         assert why in answer.json()["error"]
+    table = server.data.parent / "corrections" / "corrections.csv"
+    [row] = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
+    told = {"case": case, "scan": "scan.nii.gz", "job": job["id"], "model": "test", "version": job["version"]}
+    assert row == {**told, "model_sha256": job["model_sha256"], "saved": row["saved"]}
+    with table.open("rb+") as file:
+        file.truncate(table.stat().st_size - 1)  # as a power cut may
+    array[0, 0, 1] = 10
+    assert sent(array).status_code == 200
+    assert [case.name for case in load_dataset(DatasetSettings(root=str(table.parent))).cases] == [case]  # in its place
+    rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+    assert [one["case"] for one in rows] == [case, case]
     assert server.client.put(address, content=b"").status_code == 400
     assert server.client.put(address, content=b"I am no scan").status_code == 400
     assert np.array_equal(array_in(server.client.get(address).content), array)

@@ -132,7 +132,7 @@ def test_what_is_old_or_too_much_is_removed_and_what_waits_is_not(make: Make) ->
         ended(service.store, f"{number:032x}", now - hours * 3600)
         (service.settings.data / "jobs" / f"{number:032x}").mkdir()
     service.store.add(Job("f" * 32, "test", "1", "scan", ("0000.nii.gz",), created=now - 9 * 3600))
-    service.workshop._tidy_up()
+    service.workshop.tidy_up()
     assert service.store.ids() == {"f" * 32, f"{4:032x}", f"{5:032x}"}
     assert {path.name for path in (service.settings.data / "jobs").iterdir()} == {f"{4:032x}", f"{5:032x}"}
 

@@ -87,9 +87,22 @@ def test_what_does_not_say_it_is_stopped_when_it_is(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 1 << 20
 
 
+def test_a_sender_that_sends_a_byte_now_and_then_is_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "_IDLE_SECONDS", 0.2)
+
+    async def dripping() -> dict[str, Any]:
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b"a", "more_body": True}
+
+    request = request_of([])
+    request._receive = dripping
+    with pytest.raises(RequestError, match="less than 16384 bytes came in 0.2 s"):
+        asyncio.run(receive_body(request, tmp_path / "body", Limits()))
+
+
 def test_a_sender_that_sends_nothing_is_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upload, "_IDLE_SECONDS", 0.05)
-    with pytest.raises(RequestError, match="nothing came for 0.05 s") as refused:
+    with pytest.raises(RequestError, match="less than 16384 bytes came in 0.05 s") as refused:
         asyncio.run(receive(request_of([BODY[:100]], ends=False), tmp_path, Limits()))
     assert refused.value.status == 408
 
