@@ -50,10 +50,10 @@ export class Jobs {
   }
 
   item(job) {
-    const word = ended(job) ? "Remove" : "Cancel";
+    const word = ended(job) ? "Remove" : "Cancel", warned = job.state === "done" && job.warnings?.length > 0;
     return make("li", { "data-id": job.id },
       make("button", { type: "button", class: "open", onclick: () => this.chosen(job.id) },
-        make("span", { class: "file" }, job.name || job.id), make("span", { class: `state ${job.state}` }, STATES[job.state] ?? job.state)),
+        make("span", { class: "file" }, job.name || job.id), make("span", { class: `state ${warned ? "warned" : job.state}` }, warned ? "done, with warnings" : STATES[job.state] ?? job.state)),
       make("button", { type: "button", class: "quiet", "aria-label": `${word} ${job.name}`, onclick: () => this.remove(job) }, "×"));
   }
 

@@ -5,6 +5,7 @@ import { at, lineOf, make, say, swatch } from "./dom.js";
 import { ended, stateOf } from "./jobs.js";
 import { Pen } from "./pen.js";
 import { Viewer } from "./viewer.js";
+import { told } from "./warnings.js";
 
 const FORMATS = { nifti: "Label map (NIfTI)", json: "Volumes (JSON)", "dicom-seg": "DICOM-SEG", rtstruct: "RTSTRUCT", sr: "Report (DICOM SR)" };
 const ENDINGS = { nifti: ".nii.gz", json: ".json", "dicom-seg": "_seg.dcm", rtstruct: "_rtstruct.dcm", sr: "_sr.dcm" };
@@ -58,7 +59,7 @@ export class Result {
   }
 
   async finish(job) {
-    at("job-warnings").replaceChildren(...(job.warnings ?? []).map((text) => make("li", {}, text)));
+    at("job-warnings").replaceChildren(...told(job.warnings ?? []));
     say(at("job-notice"), job.not_for_diagnosis ?? "");
     at("formats").replaceChildren(...Object.entries(job.results ?? {}).filter(([, url]) => url).map(([format, url]) => this.download(format, url)));
     at("downloads").hidden = false;
