@@ -2,7 +2,7 @@
 
 import { api, token } from "./api.js";
 import { at, lineOf, say } from "./dom.js";
-import { ended, Jobs } from "./jobs.js";
+import { ended, GONE, Jobs } from "./jobs.js";
 import { NewScan } from "./models.js";
 import { Result } from "./result.js";
 
@@ -40,7 +40,7 @@ async function follow() {
     if (error.status === 401) { askForToken(lineOf(error)); return; }
     at("welcome").hidden = true;
     at("job").hidden = false;
-    say(at("job-error"), lineOf(error));
+    say(at("job-error"), error.status ? lineOf(error) : GONE);
   }
   timer = setTimeout(follow, busy && !document.hidden ? SOON_MS : LATER_MS);
 }

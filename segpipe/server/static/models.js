@@ -49,6 +49,12 @@ export class NewScan {
     this.list();
   }
 
+  drop({ items, files }) {
+    const folder = [...items].map((item) => item.webkitGetAsEntry?.()).find((entry) => entry?.isDirectory);
+    if (folder) say(at("new-error"), `${folder.name} is a folder: put it into a zip, and drop that`);
+    else this.take([...files]);
+  }
+
   // Each file with its channel where the model has several, and a way to take it back.
   list() {
     const channels = this.model.channels;
@@ -114,7 +120,7 @@ export class NewScan {
     const drop = at("drop");
     for (const name of ["dragenter", "dragover"]) drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
     for (const name of ["dragleave", "drop"]) drop.addEventListener(name, () => drop.classList.remove("over"));
-    drop.addEventListener("drop", (event) => { event.preventDefault(); this.take([...event.dataTransfer.files]); });
+    drop.addEventListener("drop", (event) => { event.preventDefault(); this.drop(event.dataTransfer); });
     for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault()); // beside it, a file would replace the page
   }
 }

@@ -30,9 +30,8 @@ export function told(warnings) {
   const head = look
     ? [make("strong", {}, "Look at the label map before you use it."), " Compare it with the scan slice by slice; where it is wrong, correct it or do without it."]
     : [make("strong", {}, "Not every file could be made.")];
-  const items = warnings.map((warning) => {
-    const words = advice(warning);
-    return make("li", {}, make("strong", {}, `${warning}.`), ...(words ? [" ", words] : []));
-  });
+  const alike = new Map(); // what asks for the same stands together
+  for (const warning of warnings) alike.set(advice(warning), [...(alike.get(advice(warning)) ?? []), warning]);
+  const items = [...alike].map(([words, those]) => make("li", {}, ...those.flatMap((warning) => [make("strong", {}, `${warning}.`), " "]), words));
   return [make("p", {}, ...head), make("ul", {}, ...items)];
 }
