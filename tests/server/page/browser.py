@@ -103,7 +103,9 @@ class Page:
 
     def picture(self) -> NDArray[np.uint8]:
         """What the canvas shows, without cross and letters: (height, width, 3)."""
-        self.run("viewer.nv.setCrosshairWidth(0); at('scan').parentElement.classList.add('bare')")
+        self.run(
+            "viewer.nv.setCrosshairWidth(0); at('scan').scrollIntoView({ block: 'center' }); at('scan').parentElement.classList.add('bare')"
+        )
         self.driver.execute_script("document.querySelectorAll('.side').forEach((letter) => { letter.style.visibility = 'hidden'; })")
         shot = self.driver.find_element("id", "scan").screenshot_as_png
         self.run("viewer.letters()")
