@@ -4,6 +4,7 @@ import { api } from "./api.js";
 import { at, lineOf, make, say, when } from "./dom.js";
 
 const STATES = { queued: "waiting", running: "at work", done: "done", failed: "failed", cancelled: "cancelled" };
+const STAGES = { loading: "loading the model", reading: "reading the scan", network: "segmenting", writing: "writing the results" };
 export const GONE = "The server does not answer. This page asks again by itself; if it stays so, tell whoever runs the server.";
 export const ended = (job) => ["done", "failed", "cancelled"].includes(job.state);
 
@@ -11,7 +12,7 @@ export const ended = (job) => ["done", "failed", "cancelled"].includes(job.state
 export function stateOf(job) {
   if (job.state === "queued") return job.position > 1 ? `Waiting, number ${job.position} in the queue` : "Waiting, next in the queue";
   if (job.stage === "cancelling") return "Being cancelled";
-  if (job.state === "running") return `At work (${job.stage || "network"}), ${Math.floor(10 * (job.progress ?? 0)) * 10} %`;
+  if (job.state === "running") return `At work (${STAGES[job.stage] ?? STAGES.network}), ${Math.floor(10 * (job.progress ?? 0)) * 10} %`;
   return { done: "Done", failed: "Failed", cancelled: "Cancelled" }[job.state] ?? job.state;
 }
 

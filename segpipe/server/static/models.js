@@ -35,7 +35,7 @@ export class NewScan {
     at("card-open").hidden = !model.card;
     const several = model.channels.length > 1 && !model.pictures; // a picture has its colours in one file
     say(at("drop-text"), several ? `Drop ${model.channels.length} files here: ${model.channels.join(", ")}` : `Drop a ${model.pictures ? "picture" : "scan"} here`);
-    say(at("drop-what"), model.pictures ? "PNG, TIFF or JPEG" : "NIfTI, NRRD, MetaImage, or a zip of a DICOM series");
+    say(at("drop-what"), model.pictures ? "PNG, TIFF or JPEG" : `NIfTI, NRRD, MetaImage, or ${several ? "one zip of the DICOM study" : "a zip of a DICOM series"}`);
     at("samples").hidden = !model.samples?.length;
     at("sample-list").replaceChildren(...(model.samples ?? []).map((sample) =>
       make("button", { type: "button", onclick: () => this.send(sample.name) }, sample.name)));

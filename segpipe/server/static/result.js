@@ -33,7 +33,7 @@ export class Result {
     at("job").hidden = false;
     at("columns").classList.add("has-job");
     say(at("job-name"), job.name || job.id);
-    say(at("job-facts"), [`${job.model} ${job.version}`, `sent ${when(job.created, { dateStyle: "medium", timeStyle: "short" })}`, job.seconds ? `took ${job.seconds.toFixed(1)} s` : ""].filter(Boolean).join(", "));
+    say(at("job-facts"), [`${job.model} ${job.version}`, `sent ${when(job.created, { dateStyle: "medium", timeStyle: "short" })}`, job.seconds ? `${ended(job) ? "took " : ""}${job.seconds.toFixed(1)} s${ended(job) ? "" : " so far"}` : ""].filter(Boolean).join(", "));
     say(at("job-error"), job.error ?? "");
     say(at("job-state"), stateOf(job));
     at("job-bar").value = job.progress ?? 0;

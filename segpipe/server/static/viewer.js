@@ -189,7 +189,7 @@ export class Viewer {
 
   setOpacity(share) { this.nv.setDrawOpacity(share); }
 
-  /** Brightness of the scan: black at `low`, white at `high`, in its own values, which are from `least` to `most`. */
+  /** Brightness of the scan, in its own values, which are from `least` to `most`: black at `low`, white at `high`. */
   get range() {
     const scan = this.nv.volumes[0];
     return { low: scan.cal_min, high: scan.cal_max, least: scan.global_min, most: scan.global_max };

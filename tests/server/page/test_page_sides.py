@@ -222,6 +222,8 @@ def test_the_brightness_is_told_in_the_values_of_the_scan_by_slider_and_mouse(pa
     mouse.perform()
     assert page.run(seen) != pytest.approx(begin, rel=0.01)
     assert page.run(said) == pytest.approx(page.run(seen), rel=0.01, abs=0.1)
+    ActionChains(page.driver).move_to_element_with_offset(canvas, *start).double_click().perform()
+    assert page.run(said) == begin
 
 
 def test_a_scan_without_labels_on_its_grid_is_not_shown(page: Page, server: Server, tmp_path: Path) -> None:
