@@ -116,12 +116,18 @@ export class NewScan {
     }
   }
 
+  // Anywhere on the page: beside the box, a file would replace the page.
   listenForDrops() {
-    const drop = at("drop");
-    for (const name of ["dragenter", "dragover"]) drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
-    for (const name of ["dragleave", "drop"]) drop.addEventListener(name, () => drop.classList.remove("over"));
-    drop.addEventListener("drop", (event) => { event.preventDefault(); this.drop(event.dataTransfer); });
-    for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault()); // beside it, a file would replace the page
+    const over = (yes) => at("drop").classList.toggle("over", yes);
+    for (const name of ["dragenter", "dragover"]) window.addEventListener(name, (event) => { event.preventDefault(); over(true); });
+    window.addEventListener("dragleave", () => over(false));
+    window.addEventListener("drop", (event) => {
+      event.preventDefault();
+      over(false);
+      if (!event.dataTransfer.files.length || at("columns").hidden) return; // text, or nobody has shown the token
+      this.drop(event.dataTransfer);
+      at("drop").scrollIntoView({ block: "nearest" });
+    });
   }
 }
 

@@ -51,6 +51,7 @@ export class Viewer {
     this.before = Promise.resolve();
     this.pen = { on: false, label: 1, size: 1 };
     canvas.viewer = this; // for scripts and tests
+    canvas.parentElement.addEventListener("dblclick", (event) => { if (this.pen.on) event.stopPropagation(); }, { capture: true }); // two quick strokes
   }
 
   /**

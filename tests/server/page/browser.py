@@ -64,10 +64,10 @@ class Page:
     def choose(self, *files: Path) -> None:
         self.driver.find_element("id", "files").send_keys("\n".join(str(file) for file in files))
 
-    def drop(self, *files: Path) -> None:
-        """Drag files from the desktop onto the page, and let go of them there."""
-        place = "const box = at('drop').getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]"
-        x, y = self.run(f"at('drop').scrollIntoView({{ block: 'center' }}); {place}")
+    def drop(self, *files: Path, onto: str = "drop") -> None:
+        """Drag files from the desktop onto an element of the page, and let go of them there."""
+        place = "const box = at(arguments[0]).getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]"
+        x, y = self.run(f"at(arguments[0]).scrollIntoView({{ block: 'center' }}); {place}", onto)
         data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
         for kind in ("dragEnter", "dragOver", "drop"):
             self.driver.execute_cdp_cmd("Input.dispatchDragEvent", {"type": kind, "x": x, "y": y, "data": data})

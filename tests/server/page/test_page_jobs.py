@@ -145,6 +145,27 @@ def test_a_folder_that_is_dropped_is_told_to_be_one(page: Page, server: Server, 
     assert page.run("return [at('send').disabled, at('chosen').children.length]") == [True, 0]
 
 
+def test_a_file_may_be_dropped_anywhere_and_text_takes_no_file_away(page: Page, server: Server, scan: Path) -> None:
+    page.open(server)
+    page.drop(scan, onto="welcome")
+    page.wait("return at('chosen').children.length === 1 && !at('send').disabled && !at('drop').classList.contains('over')")
+    page.run(
+        "const data = new DataTransfer(); data.setData('text/plain', 'a word');"
+        "at('drop').dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }))"
+    )
+    assert page.run("return [at('chosen').textContent.startsWith('small.nii.gz'), location.pathname]") == [True, "/"]
+
+
+def test_the_link_past_the_form_leads_to_the_result_and_leaves_the_job_open(page: Page, server: Server, long: Path) -> None:
+    from selenium.webdriver import Keys
+
+    job = begin(page, server, long)
+    page.driver.find_element("css selector", ".skip").send_keys(Keys.ENTER)
+    assert page.run("return [document.activeElement.id, location.hash.slice(1)]") == ["result", job]
+    page.driver.find_element("id", "job-cancel").click()
+    page.wait("return at('job-state').textContent === 'Cancelled'")
+
+
 def test_the_page_can_be_used_within_a_second(page: Page, server: Server) -> None:
     """From the address to a form that takes a scan; the best of three, on a machine that others use, too."""
     page.driver.execute_cdp_cmd("Network.enable", {})

@@ -72,8 +72,11 @@ def test_what_was_drawn_is_left_only_by_someone_who_says_so(page: Page, server: 
     page.wait("return asked.length === 1")
     assert page.run("return [location.hash.slice(1), asked[0]]") == [second, "The correction is not saved. Leave it?"]
     assert (drawing(page) == drawn).all()
+    third = server.send(scan)["id"]
+    page.wait(f"return document.querySelector(`#jobs [data-id='{third}'] .done`)")  # the list goes on
+    assert page.run("return asked.length") == 1
     page.run("globalThis.yes = true; document.querySelector(`#jobs [data-id='${arguments[0]}'] .open`).click()", first)
-    page.wait("return at('labels').dataset.job === arguments[0]".replace("arguments[0]", repr(first)))
+    page.wait(f"return at('labels').dataset.job === {first!r}")
     page.shown()
     assert page.run(leaves)
     assert page.run("return viewer.counts()[2]") == int((phantom() == 2).sum())
@@ -100,3 +103,27 @@ def test_a_saved_correction_is_taken_home_as_a_file(page: Page, server: Server, 
     page.shown()
     assert page.run("return location.hash.slice(1)") == job
     assert page.run(words)[2:] == ["Corrected label map (NIfTI)"]
+
+
+def test_two_quick_strokes_and_the_right_button_draw_no_more_than_they_should(page: Page, server: Server, scan: Path) -> None:
+    from selenium.webdriver import ActionChains
+
+    page.open(server)
+    page.segment(scan)
+    page.run("at('pen-on').click(); at('bright').value = 400; at('bright').dispatchEvent(new Event('input'))")
+    before, bright = drawing(page), page.run("return viewer.range.high")
+    canvas = page.driver.find_element("id", "scan")
+    sides = page.sides("axial")
+    x = round((sides["left"][1] + sides["right"][1]) / 2 + 30 - canvas.rect["width"] / 2)
+    y = round(sides["top"][2] + 20 - canvas.rect["height"] / 2)
+    ActionChains(page.driver).move_to_element_with_offset(canvas, x, y).double_click().perform()
+    page.wait("return !at('undo').disabled")
+    drawn = drawing(page)
+    assert (before != drawn).sum() == 1
+    assert page.run("return viewer.range.high") == bright  # a double click sets it back, but not under the pen
+    mouse = ActionChains(page.driver).move_to_element_with_offset(canvas, x, y)
+    mouse.w3c_actions.pointer_action.pointer_down(button=2)
+    mouse.move_by_offset(-20, 10)
+    mouse.w3c_actions.pointer_action.pointer_up(button=2)
+    mouse.perform()
+    assert (drawing(page) == drawn).all()
