@@ -135,6 +135,8 @@ def test_text_can_be_read_on_its_ground(scheme: str) -> None:
         ("accent", "card"),
         ("accent", "hover"),
         ("warn-text", "warn-back"),
+        ("warn-text", "card"),
+        ("warn-text", "hover"),
         ("error", "error-back"),
         ("error", "card"),
         ("error", "hover"),

@@ -2,7 +2,7 @@
 
 import { api, token } from "./api.js";
 import { at, lineOf, say } from "./dom.js";
-import { ended, Jobs } from "./jobs.js";
+import { ended, GONE, Jobs } from "./jobs.js";
 import { NewScan } from "./models.js";
 import { Result } from "./result.js";
 
@@ -19,28 +19,28 @@ function choose(id) {
 }
 
 // A correction that is not saved is left only by someone who says so, whatever changed the address.
-function stays(id) {
-  if (!result.pen.unsaved || result.job.id === id || confirm("The correction is not saved. Leave it?")) return false;
+function askToLeave() {
+  if (!result.pen.unsaved || result.job.id === location.hash.slice(1) || confirm("The correction is not saved. Leave it?")) return;
   history.replaceState(null, "", `#${result.job.id}`);
-  return true;
 }
 
 async function follow() {
   clearTimeout(timer);
   let busy = false;
-  if (stays(location.hash.slice(1))) return;
+  askToLeave();
+  const id = location.hash.slice(1);
   try {
     busy = await jobs.refresh();
-    const id = location.hash.slice(1);
+    if (location.hash.slice(1) !== id) return; // whoever changed it has been asked, and is followed
     jobs.mark(id);
-    if (id && id !== "result") {
+    if (id) {
       if (result.job?.id !== id || !ended(result.job)) await open(id);
-    } else if (!id) result.close();
+    } else result.close();
   } catch (error) {
     if (error.status === 401) { askForToken(lineOf(error)); return; }
     at("welcome").hidden = true;
     at("job").hidden = false;
-    say(at("job-error"), lineOf(error));
+    say(at("job-error"), error.status ? lineOf(error) : GONE);
   }
   timer = setTimeout(follow, busy && !document.hidden ? SOON_MS : LATER_MS);
 }
@@ -80,6 +80,7 @@ async function begin() {
 }
 
 at("token-form").addEventListener("submit", (event) => { event.preventDefault(); token.set(at("token").value.trim()); begin(); });
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); at("result").focus(); }); // the address is the job's
 at("keys-open").addEventListener("click", () => at("keys").showModal());
 for (const button of document.querySelectorAll("[data-close]")) button.addEventListener("click", () => button.closest("dialog").close());
 window.addEventListener("hashchange", follow);

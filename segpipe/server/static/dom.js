@@ -27,5 +27,11 @@ export function swatch([red, green, blue]) {
   return square;
 }
 
+/** A moment that the server tells, as people here write it; empty where it tells none. */
+export function when(moment, style) {
+  const date = new Date(moment ?? NaN);
+  return Number.isNaN(date.getTime()) ? "" : new Intl.DateTimeFormat(undefined, style).format(date);
+}
+
 /** One line of whatever went wrong. */
 export const lineOf = (error) => String(error?.message ?? error).split("\n")[0];

@@ -1,15 +1,18 @@
 // The list of scans that the server knows.
 
 import { api } from "./api.js";
-import { at, lineOf, make, say } from "./dom.js";
+import { at, lineOf, make, say, when } from "./dom.js";
 
 const STATES = { queued: "waiting", running: "at work", done: "done", failed: "failed", cancelled: "cancelled" };
+const STAGES = { loading: "loading the model", reading: "reading the scan", network: "segmenting", writing: "writing the results" };
+export const GONE = "The server does not answer. This page asks again by itself; if it stays so, tell whoever runs the server.";
 export const ended = (job) => ["done", "failed", "cancelled"].includes(job.state);
 
 /** What a job is doing, in one line. */
 export function stateOf(job) {
   if (job.state === "queued") return job.position > 1 ? `Waiting, number ${job.position} in the queue` : "Waiting, next in the queue";
-  if (job.state === "running") return `At work (${job.stage || "network"}), ${Math.floor(10 * (job.progress ?? 0)) * 10} %`;
+  if (job.stage === "cancelling") return "Being cancelled";
+  if (job.state === "running") return `At work (${STAGES[job.stage] ?? STAGES.network}), ${Math.floor(10 * (job.progress ?? 0)) * 10} %`;
   return { done: "Done", failed: "Failed", cancelled: "Cancelled" }[job.state] ?? job.state;
 }
 
@@ -28,7 +31,7 @@ export class Jobs {
       return jobs.some((job) => !ended(job));
     } catch (error) {
       if (error.status === 401) throw error;
-      say(at("jobs-error"), lineOf(error));
+      say(at("jobs-error"), error.status ? lineOf(error) : GONE);
       return true;
     }
   }
@@ -50,11 +53,13 @@ export class Jobs {
   }
 
   item(job) {
-    const word = ended(job) ? "Remove" : "Cancel";
+    const word = ended(job) ? "Remove" : "Cancel", warned = job.state === "done" && job.warnings?.length > 0;
     return make("li", { "data-id": job.id },
       make("button", { type: "button", class: "open", onclick: () => this.chosen(job.id) },
-        make("span", { class: "file" }, job.name || job.id), make("span", { class: `state ${job.state}` }, STATES[job.state] ?? job.state)),
-      make("button", { type: "button", class: "quiet", "aria-label": `${word} ${job.name}`, onclick: () => this.remove(job) }, "×"));
+        make("span", { class: "file" }, job.name || job.id),
+        make("span", { class: "row" }, make("span", { class: "muted" }, when(job.created, { timeStyle: "short" })),
+          make("span", { class: `state ${warned ? "warned" : job.state}` }, warned ? "done, with warnings" : STATES[job.state] ?? job.state))),
+      make("button", { type: "button", class: "quiet", "aria-label": `${word} ${job.name}`, title: word, onclick: () => this.remove(job) }, "×"));
   }
 
   async remove(job) {

@@ -35,7 +35,7 @@ export class NewScan {
     at("card-open").hidden = !model.card;
     const several = model.channels.length > 1 && !model.pictures; // a picture has its colours in one file
     say(at("drop-text"), several ? `Drop ${model.channels.length} files here: ${model.channels.join(", ")}` : `Drop a ${model.pictures ? "picture" : "scan"} here`);
-    say(at("drop-what"), model.pictures ? "PNG, TIFF or JPEG" : "NIfTI, NRRD, MetaImage, or a zip of a DICOM series");
+    say(at("drop-what"), model.pictures ? "PNG, TIFF or JPEG" : `NIfTI, NRRD, MetaImage, or ${several ? "one zip of the DICOM study" : "a zip of a DICOM series"}`);
     at("samples").hidden = !model.samples?.length;
     at("sample-list").replaceChildren(...(model.samples ?? []).map((sample) =>
       make("button", { type: "button", onclick: () => this.send(sample.name) }, sample.name)));
@@ -47,6 +47,12 @@ export class NewScan {
     this.files = several ? [...this.files, ...files].slice(-this.model.channels.length) : files;
     say(at("new-error"), !several && files.length > 1 ? `${files.length} files were chosen, one scan at a time: put a DICOM series into one zip` : "");
     this.list();
+  }
+
+  drop({ items, files }) {
+    const folder = [...items].map((item) => item.webkitGetAsEntry?.()).find((entry) => entry?.isDirectory);
+    if (folder) say(at("new-error"), `${folder.name} is a folder: put it into a zip, and drop that`);
+    else this.take([...files]);
   }
 
   // Each file with its channel where the model has several, and a way to take it back.
@@ -110,12 +116,18 @@ export class NewScan {
     }
   }
 
+  // Anywhere on the page: beside the box, a file would replace the page.
   listenForDrops() {
-    const drop = at("drop");
-    for (const name of ["dragenter", "dragover"]) drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
-    for (const name of ["dragleave", "drop"]) drop.addEventListener(name, () => drop.classList.remove("over"));
-    drop.addEventListener("drop", (event) => { event.preventDefault(); this.take([...event.dataTransfer.files]); });
-    for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault()); // beside it, a file would replace the page
+    const over = (yes) => at("drop").classList.toggle("over", yes);
+    for (const name of ["dragenter", "dragover"]) window.addEventListener(name, (event) => { event.preventDefault(); over(true); });
+    window.addEventListener("dragleave", () => over(false));
+    window.addEventListener("drop", (event) => {
+      event.preventDefault();
+      over(false);
+      if (!event.dataTransfer.files.length || at("columns").hidden) return; // text, or nobody has shown the token
+      this.drop(event.dataTransfer);
+      at("drop").scrollIntoView({ block: "nearest" });
+    });
   }
 }
 

@@ -9,9 +9,9 @@ const NO_FOLDER = "This server keeps no corrections (--corrections): keep yours 
 const COUNTED_MS = 250;
 
 export class Pen {
-  /** changed(voxels of each label) after each stroke. */
-  constructor(viewer, changed) {
-    Object.assign(this, { viewer, changed, job: null, labels: [], unsaved: false, folder: true, counting: 0, strokes: 0, turn: {} });
+  /** changed(voxels of each label) after each stroke; saved() once the server has the correction. */
+  constructor(viewer, { changed, saved }) {
+    Object.assign(this, { viewer, changed, saved, job: null, labels: [], unsaved: false, folder: true, counting: 0, strokes: 0, turn: {} });
     at("pen-on").addEventListener("click", () => this.toggle());
     at("brush").addEventListener("input", (event) => this.widen(Number(event.target.value) - this.viewer.pen.size));
     at("undo").addEventListener("click", () => this.undo());
@@ -90,8 +90,7 @@ export class Pen {
       this.unsaved = this.strokes !== strokes;
       at("save").disabled = !this.unsaved;
       say(at("pen-said"), this.unsaved ? "Saved, but not what was drawn since." : "Saved: the scan and this label map are in the data set.");
-      if (!at("which").querySelector('[value="corrected"]')) at("which").append(make("option", { value: "corrected" }, "as corrected"));
-      at("which").value = at("which").dataset.shown = "corrected";
+      this.saved();
     } catch (error) {
       if (this.turn !== turn) { alert(`The correction of ${job.name} is not saved: ${lineOf(error)}`); return; }
       say(at("pen-said"), "");

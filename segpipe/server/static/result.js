@@ -1,13 +1,17 @@
 // One job: how far it is, and what came out.
 
-import { api, keep, SCAN_ENDING, token } from "./api.js";
-import { at, lineOf, make, say, swatch } from "./dom.js";
+import { api, keep, SCAN_ENDING } from "./api.js";
+import { at, lineOf, make, say, swatch, when } from "./dom.js";
 import { ended, stateOf } from "./jobs.js";
 import { Pen } from "./pen.js";
 import { Viewer } from "./viewer.js";
+import { told } from "./warnings.js";
 
-const FORMATS = { nifti: "Label map (NIfTI)", json: "Volumes (JSON)", "dicom-seg": "DICOM-SEG", rtstruct: "RTSTRUCT", sr: "Report (DICOM SR)" };
-const ENDINGS = { nifti: ".nii.gz", json: ".json", "dicom-seg": "_seg.dcm", rtstruct: "_rtstruct.dcm", sr: "_sr.dcm" };
+const FORMATS = { nifti: "Label map (NIfTI)", json: "Volumes (JSON)", "dicom-seg": "DICOM-SEG", rtstruct: "RTSTRUCT", sr: "Report (DICOM SR)", corrected: "Corrected label map (NIfTI)" };
+const ENDINGS = { nifti: ".nii.gz", json: ".json", "dicom-seg": "_seg.dcm", rtstruct: "_rtstruct.dcm", sr: "_sr.dcm", corrected: "_corrected.nii.gz" };
+
+const STEPS = 1000; // of a slider
+const short = (value) => String(Number(value.toPrecision(3)));
 
 export class Result {
   /** models() gives what the server serves. */
@@ -15,8 +19,8 @@ export class Result {
     this.models = models;
     this.job = null;
     this.turns = {}; // of each box, what was chosen last
-    this.viewer = new Viewer(at("scan"), { moved: (place) => this.where(place), drawn: () => this.pen.drawn() });
-    this.pen = new Pen(this.viewer, (voxels) => this.volumes(voxels));
+    this.viewer = new Viewer(at("scan"), { moved: (place) => this.where(place), drawn: () => this.pen.drawn(), ranged: () => this.showRange() });
+    this.pen = new Pen(this.viewer, { changed: (voxels) => this.volumes(voxels), saved: () => this.isCorrected() });
     this.listen();
   }
 
@@ -29,10 +33,11 @@ export class Result {
     at("job").hidden = false;
     at("columns").classList.add("has-job");
     say(at("job-name"), job.name || job.id);
-    say(at("job-facts"), [`${job.model} ${job.version}`, job.seconds ? `${job.seconds.toFixed(1)} s` : ""].filter(Boolean).join(", "));
+    say(at("job-facts"), [`${job.model} ${job.version}`, `sent ${when(job.created, { dateStyle: "medium", timeStyle: "short" })}`, job.seconds ? `${ended(job) ? "took " : ""}${job.seconds.toFixed(1)} s${ended(job) ? "" : " so far"}` : ""].filter(Boolean).join(", "));
     say(at("job-error"), job.error ?? "");
     say(at("job-state"), stateOf(job));
     at("job-bar").value = job.progress ?? 0;
+    at("job-bar").hidden = ended(job);
     at("job-progress").hidden = ["failed", "done"].includes(job.state);
     at("job-cancel").hidden = ended(job);
     if (another) this.clear();
@@ -58,7 +63,7 @@ export class Result {
   }
 
   async finish(job) {
-    at("job-warnings").replaceChildren(...(job.warnings ?? []).map((text) => make("li", {}, text)));
+    at("job-warnings").replaceChildren(...told(job.warnings ?? []));
     say(at("job-notice"), job.not_for_diagnosis ?? "");
     at("formats").replaceChildren(...Object.entries(job.results ?? {}).filter(([, url]) => url).map(([format, url]) => this.download(format, url)));
     at("downloads").hidden = false;
@@ -70,9 +75,18 @@ export class Result {
     at("which").replaceChildren(make("option", { value: "predicted" }, "as predicted"));
     const corrected = await this.correction(job);
     if (this.job?.id !== job.id) return;
-    if (corrected) at("which").append(make("option", { value: "corrected", selected: true }, "as corrected"));
     for (const id of ["channel", "which"]) at(id).dataset.shown = at(id).value;
+    if (corrected) this.isCorrected();
     await this.picture(corrected);
+  }
+
+  // There is a correction on the server, and it is what is seen.
+  isCorrected() {
+    if (at("which").options.length === 1) {
+      at("which").append(make("option", { value: "corrected" }, "as corrected"));
+      at("formats").append(this.download("corrected", `/v1/jobs/${this.job.id}/correction`));
+    }
+    at("which").value = at("which").dataset.shown = "corrected";
   }
 
   // The correction of this job; null where there is none, or none can be.
@@ -125,8 +139,7 @@ export class Result {
     const name = `${this.job.name.replace(SCAN_ENDING, "") || "labels"}${ENDINGS[format] ?? ""}`;
     const link = make("a", { class: "button", href: url, download: name }, FORMATS[format] ?? format);
     link.addEventListener("click", async (event) => {
-      if (!token.get()) return; // a plain link does
-      event.preventDefault();
+      event.preventDefault(); // a plain link shows no token, and takes the server's name of the file for the scan's
       try {
         keep(await api.blob(url), name);
       } catch (error) {
@@ -202,9 +215,19 @@ export class Result {
   }
 
   setRange() {
-    const { low, high, least, most } = this.viewer.range;
-    const share = (id) => at(id).value / 1000;
-    this.viewer.setRange(low + share("dark") * (most - low), share("bright") === 1 ? high : least + share("bright") * (high - least));
+    const { least, most } = this.viewer.range;
+    const value = (id) => least + (at(id).value / STEPS) * (most - least);
+    this.viewer.setRange(value("dark"), value("bright"));
+  }
+
+  // The sliders say what is seen, also of another scan, or after the mouse has changed it.
+  showRange() {
+    const { low, high, least, most } = this.viewer.range, width = most - least || 1;
+    for (const [id, value] of [["dark", low], ["bright", high]]) {
+      at(id).value = Math.round((STEPS * (value - least)) / width);
+      at(id).setAttribute("aria-valuetext", short(value));
+      say(at(`${id}-value`), short(value));
+    }
   }
 
   // Keys of the scan alone, so that they take nothing from those of a screen reader. NiiVue's own are kept from it.

@@ -9,6 +9,8 @@ const SIDES = [["L", "R"], ["P", "A"], ["I", "S"]];
 const OBLIQUE_SHARE = 0.2; // sine of about 12 degrees: from there on a side gets a second letter
 export const PLANES = ["axial", "coronal", "sagittal"];
 const PICTURE = { axes: [1, 0, 2], flips: [false, true, false] }; // rows downwards, columns to the right: no patient, so no sides
+const WINDOWING = 9; // of the right mouse button: across how much contrast, up and down how bright, as at a workstation
+const GHOST = 0.35;
 const VIEWS = { axial: 0, coronal: 1, sagittal: 2, all: 3, solid: 4 };
 
 let library = null;
@@ -37,7 +39,7 @@ function places(values, labels) {
 export class Viewer {
   /**
    * canvas: focusable; its parent holds the letters, too.
-   * on: {moved({voxel, mm, value, label}), drawn()}.
+   * on: {moved({voxel, mm, value, label}), drawn(), ranged()}; the last where the brightness has changed.
    */
   constructor(canvas, on) {
     this.canvas = canvas;
@@ -49,6 +51,7 @@ export class Viewer {
     this.before = Promise.resolve();
     this.pen = { on: false, label: 1, size: 1 };
     canvas.viewer = this; // for scripts and tests
+    canvas.parentElement.addEventListener("dblclick", (event) => { if (this.pen.on) event.stopPropagation(); }, { capture: true }); // two quick strokes
   }
 
   /**
@@ -101,10 +104,10 @@ export class Viewer {
     if (this.nv) return;
     const { Niivue } = await niivue();
     this.nv = new Niivue({
-      dragAndDropEnabled: false, isOrientationTextVisible: false, isRadiologicalConvention: true, isNearestInterpolation: false,
+      dragAndDropEnabled: false, isOrientationTextVisible: false, isRadiologicalConvention: true, sagittalNoseLeft: true, isNearestInterpolation: false,
       backColor: [0, 0, 0, 1], crosshairColor: [0.35, 0.75, 0.8, 0.9], crosshairWidth: 0.3, crosshairWidthUnit: "percent", show3Dcrosshair: false, isOrientCube: true,
       multiplanarShowRender: 0, multiplanarPadPixels: 4, maxDrawUndoBitmaps: 16, viewModeHotKey: "", clipPlaneHotKey: "", cycleClipPlaneHotKey: "",
-      loadingText: "", logLevel: "error", isAlphaClipDark: true,
+      dragMode: WINDOWING, loadingText: "", logLevel: "error", isAlphaClipDark: true,
     });
     await this.nv.attachToCanvas(this.canvas, false);
     this.solid = !drawsWithProcessor(this.nv.gl);
@@ -113,7 +116,7 @@ export class Viewer {
     this.nv.onMouseUp = () => this.letters();
     this.nv.onDrawingChanged = (action) => { if (action === "draw") this.drew(); };
     const drawScene = this.nv.drawScene.bind(this.nv);
-    this.nv.drawScene = (...words) => { const done = drawScene(...words); this.letters(); return done; };
+    this.nv.drawScene = (...words) => { this.ghost(); const done = drawScene(...words); this.letters(); this.tellRange(); return done; };
   }
 
   async showScan(scan) {
@@ -124,7 +127,6 @@ export class Viewer {
     if (image.permRAS.some((axis, n) => axis !== n + 1)) throw new Error("the viewer turned the scan; do not use what it shows, and report this");
     while (this.nv.volumes.length) this.nv.removeVolumeByIndex(0);
     this.nv.addVolume(image);
-    this.range = { low: image.cal_min, high: image.cal_max, least: image.global_min, most: image.global_max };
   }
 
   async swap(bytes) {
@@ -188,7 +190,20 @@ export class Viewer {
 
   setOpacity(share) { this.nv.setDrawOpacity(share); }
 
-  /** Brightness of the scan: black at `low`, white at `high`, in its own values. */
+  /** Brightness of the scan, in its own values, which are from `least` to `most`: black at `low`, white at `high`. */
+  get range() {
+    const scan = this.nv.volumes[0];
+    return { low: scan.cal_min, high: scan.cal_max, least: scan.global_min, most: scan.global_max };
+  }
+
+  // Sliders, the mouse and another scan change it; NiiVue tells of none of them.
+  tellRange() {
+    if (!this.nv.volumes.length) return;
+    const now = Object.values(this.range).join(" ");
+    if (now !== this.toldRange) this.on.ranged();
+    this.toldRange = now;
+  }
+
   setRange(low, high) {
     Object.assign(this.nv.volumes[0], { cal_min: low, cal_max: Math.max(high, low + 1e-6) });
     this.nv.updateGLVolume();
@@ -258,7 +273,7 @@ export class Viewer {
     const mirrored = this.nv.opts.isRadiologicalConvention ? -1 : 1;
     const [x, y, z] = { axial: [0, 1, 2], coronal: [0, 2, 1], sagittal: [1, 2, 0] }[this.plane];
     const voxel = this.voxel;
-    voxel[x] += this.plane === "sagittal" ? right : right * mirrored;
+    voxel[x] += right * (this.plane === "sagittal" ? -1 : mirrored); // a sagittal slice is seen from the left
     voxel[y] -= down;
     voxel[z] += through;
     this.goTo(voxel);
@@ -299,6 +314,14 @@ export class Viewer {
 
   // The solid beside the planes is drawn anew with each step and stroke: not for a pen, nor where the processor draws it.
   showSolid() { this.nv.opts.multiplanarShowRender = this.solid && !this.pen.on ? 1 : 0; }
+
+  // In 3D the scan is a shadow around the labels: as opaque as in the planes it would hide them, and wash out their colours.
+  ghost() {
+    const { gl, renderShader } = this.nv;
+    if (!renderShader) return;
+    renderShader.use(gl);
+    gl.uniform1f(renderShader.uniforms.backOpacity, GHOST);
+  }
 
   /** Draw at the crosshair, in the plane in hand: the pen for those who use no mouse. */
   dab() {

@@ -64,10 +64,19 @@ class Page:
     def choose(self, *files: Path) -> None:
         self.driver.find_element("id", "files").send_keys("\n".join(str(file) for file in files))
 
-    def segment(self, *files: Path) -> str:
+    def drop(self, *files: Path, onto: str = "drop") -> None:
+        """Drag files from the desktop onto an element of the page, and let go of them there."""
+        place = "const box = at(arguments[0]).getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]"
+        x, y = self.run(f"at(arguments[0]).scrollIntoView({{ block: 'center' }}); {place}", onto)
+        data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.driver.execute_cdp_cmd("Input.dispatchDragEvent", {"type": kind, "x": x, "y": y, "data": data})
+
+    def segment(self, *files: Path, dropped: bool = False) -> str:
         """Send a scan and wait until its result is seen; the job's id."""
         before = self.run("return location.hash")
-        self.choose(*files)
+        (self.drop if dropped else self.choose)(*files)
+        self.wait("return !at('send').disabled || at('new-error').textContent")
         self.driver.find_element("id", "send").click()
         self.wait(f"return location.hash && location.hash !== {before!r} || at('new-error').textContent")
         self.shown()
@@ -80,9 +89,23 @@ class Page:
             "return at('labels').dataset.job === location.hash.slice(1) && !at('viewer').hidden && !at('viewer').hasAttribute('aria-busy')"
         )
 
+    def take(self, format: str, folder: Path) -> Path:
+        """Click on a result; the file that the browser keeps of it."""
+        self.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
+        find = f"return [...at('formats').children].find((link) => link.getAttribute('href').endsWith('/{format}'))"
+        name = self.run(f"{find}.download")
+        self.driver.execute_script("arguments[0].click()", self.driver.execute_script(find.replace("at(", "document.getElementById(")))
+        end = time.monotonic() + SECONDS
+        while not (folder / name).exists():
+            assert time.monotonic() < end, f"{name} is not there, but {sorted(path.name for path in folder.iterdir())}"
+            time.sleep(0.05)
+        return folder / name
+
     def picture(self) -> NDArray[np.uint8]:
         """What the canvas shows, without cross and letters: (height, width, 3)."""
-        self.run("viewer.nv.setCrosshairWidth(0); at('scan').parentElement.classList.add('bare')")
+        self.run(
+            "viewer.nv.setCrosshairWidth(0); at('scan').scrollIntoView({ block: 'center' }); at('scan').parentElement.classList.add('bare')"
+        )
         self.driver.execute_script("document.querySelectorAll('.side').forEach((letter) => { letter.style.visibility = 'hidden'; })")
         shot = self.driver.find_element("id", "scan").screenshot_as_png
         self.run("viewer.letters()")

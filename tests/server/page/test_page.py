@@ -154,7 +154,8 @@ def test_all_of_it_works_with_the_keyboard_alone(page: Page, server: Server, sca
     press(Keys.ARROW_LEFT, Keys.ARROW_UP, Keys.PAGE_UP)
     assert page.run("return viewer.voxel") == [11, 9, 7]  # to the patient's right, forwards, upwards
     press("s", Keys.ARROW_LEFT)
-    assert page.run("return viewer.voxel") == [11, 10 if page.sides("sagittal")["left"][0] == "A" else 8, 7]
+    assert page.sides("sagittal")["left"][0].startswith("A")
+    assert page.run("return viewer.voxel") == [11, 10, 7]
     press("a")
     assert page.run("return document.querySelector('[data-view=axial]').getAttribute('aria-pressed')") == "true"
     before = page.run("return viewer.counts()")
@@ -310,4 +311,4 @@ def test_what_a_job_is_doing_is_told_in_words(page: Page, server: Server) -> Non
         {"state": "cancelled"},
     ]
     said = page.run("const { stateOf } = await import('/static/jobs.js'); return arguments[0].map(stateOf)", jobs)
-    assert said == ["Waiting, number 3 in the queue", "Waiting, next in the queue", "At work (network), 40 %", "Failed", "Cancelled"]
+    assert said == ["Waiting, number 3 in the queue", "Waiting, next in the queue", "At work (segmenting), 40 %", "Failed", "Cancelled"]

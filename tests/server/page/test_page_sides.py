@@ -56,14 +56,17 @@ def seen(page: Page, picture: NDArray[np.uint8], plane: str, shape: tuple[int, i
 
 
 def on_screen(array: NDArray[Any], voxel: tuple[int, int, int], plane: str, mirrored: bool = True) -> NDArray[Any]:
-    """The slice of an array in RAS order as a radiologist wants it: (across, down); `mirrored`: the patient's right on the left."""
+    """The slice of an array in RAS order as a radiologist wants it: (across, down); `mirrored`: the patient's right on the left.
+
+    Sagittal slices are seen from the patient's left: the nose is on the left.
+    """
     i, j, k = voxel
     flat = {"axial": array[:, :, k], "coronal": array[:, j, :], "sagittal": array[i]}[plane]
-    flat = flat[::-1] if mirrored and plane != "sagittal" else flat
+    flat = flat[::-1] if mirrored or plane == "sagittal" else flat
     return flat[:, ::-1]
 
 
-LETTERS = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "PASI"}
+LETTERS = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "APSI"}
 """Left, right, top, bottom."""
 WAYS = [("RAS", False), ("LPS", False), ("ASL", False), ("PIR", True), ("LAS", True)]
 
@@ -156,6 +159,71 @@ def test_the_mouse_draws_where_it_is_and_the_sides_can_be_changed(page: Page, se
     page.run("at('undo').click()")
     assert (np.array(page.run("return [...viewer.nv.drawBitmap]")).reshape(SHAPE, order="F") == before).all()
     assert page.run("return at('undo').disabled")
+
+
+def test_in_3d_labels_have_their_colours_and_lie_where_someone_sees_them_who_stands_there(
+    page: Page, server: Server, tmp_path: Path
+) -> None:
+    path = tmp_path / "solid.nii.gz"
+    nib.save(stored("LPS"), path)
+    page.width, page.height = 800, 400  # a processor draws it
+    page.open(server)
+    page.segment(path)
+    page.run("viewer.nv.opts.isOrientCube = false; document.querySelector('[data-view=solid]').click(); viewer.setOpacity(1)")
+    views = {180: (-2.5, 11), 0: (2.5, 11), 90: (-1.5, 8), 270: (1.5, 8)}  # before, behind, at the left and at the right of the patient
+    for azimuth, (across, size) in views.items():
+        page.run("viewer.nv.setRenderAzimuthElevation(arguments[0], 0)", azimuth)
+        organ, tumour = (_seen_in_3d(page, n) for n in (1, 2))
+        voxel = np.ptp(organ[0]) / size
+        assert (tumour[0].mean() - organ[0].mean()) / voxel == pytest.approx(across, abs=0.4), azimuth
+        assert np.ptp(organ[1]) / 4 < np.ptp(tumour[1]) < np.ptp(organ[1]) / 2  # 2 of 6 voxels
+        assert tumour[1].mean() < organ[1].mean()  # it lies above
+
+
+def _seen_in_3d(page: Page, place: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Columns and rows of the screen where a label is seen, the other one being hidden; the scan around it is grey."""
+    page.run("for (const n of [1, 2]) if (at(`show-${n}`).checked !== (n === arguments[0])) at(`show-${n}`).click()", place)
+    picture = page.picture().astype(float)
+    rows, columns = np.nonzero(np.ptp(picture, axis=-1) > 40)
+    colour, wanted = picture[rows, columns].mean(axis=0), np.array(page.run("return viewer.labels[arguments[0]].colour", place), float)
+    assert colour @ wanted / np.linalg.norm(colour) / np.linalg.norm(wanted) > 0.98, (colour, wanted)
+    assert np.linalg.norm(colour) > 0.5 * np.linalg.norm(wanted)
+    return columns, rows
+
+
+def test_the_brightness_is_told_in_the_values_of_the_scan_by_slider_and_mouse(page: Page, server: Server, tmp_path: Path) -> None:
+    from selenium.webdriver import ActionChains
+
+    for name, factor in (("first", 100.0), ("second", 1.0)):
+        image = stored("LPS")
+        nib.save(nib.Nifti1Image((image.get_fdata() * factor).astype(np.float32), image.affine), tmp_path / f"{name}.nii.gz")
+    page.open(server)
+    first = page.segment(tmp_path / "first.nii.gz")
+    said = "return [at('dark-value').textContent, at('bright-value').textContent].map(Number)"
+    seen = "const scan = viewer.nv.volumes[0]; return [scan.cal_min, scan.cal_max]"
+    begin = page.run(said)
+    assert begin == pytest.approx(page.run(seen), rel=0.01)
+    page.run("at('bright').value = 250; at('bright').dispatchEvent(new Event('input'))")
+    assert page.run(said) == pytest.approx([begin[0], 50], abs=0.2)
+    assert page.run(seen) == pytest.approx([begin[0], 50], abs=0.2)
+    page.segment(tmp_path / "second.nii.gz")
+    assert page.run(said) == pytest.approx(page.run(seen), rel=0.01)  # another scan begins anew, and the sliders with it
+    assert page.run(said)[1] <= 2
+    page.run("location.hash = arguments[0]", first)
+    page.shown()
+    assert page.run(said) == begin
+    canvas = page.driver.find_element("id", "scan")
+    x, y = page.sides("axial")["top"][1:]
+    start = round(x - canvas.rect["width"] / 2), round(y + 60 - canvas.rect["height"] / 2)
+    mouse = ActionChains(page.driver).move_to_element_with_offset(canvas, *start)
+    mouse.w3c_actions.pointer_action.pointer_down(button=2)
+    mouse.move_by_offset(-20, -15).move_by_offset(-10, -10)
+    mouse.w3c_actions.pointer_action.pointer_up(button=2)
+    mouse.perform()
+    assert page.run(seen) != pytest.approx(begin, rel=0.01)
+    assert page.run(said) == pytest.approx(page.run(seen), rel=0.01, abs=0.1)
+    ActionChains(page.driver).move_to_element_with_offset(canvas, *start).double_click().perform()
+    assert page.run(said) == begin
 
 
 def test_a_scan_without_labels_on_its_grid_is_not_shown(page: Page, server: Server, tmp_path: Path) -> None:
