@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from segpipe.cli.option_values import in_range, one_of
+from segpipe.cli.computing import Device, Memory, Precision, Runtime, Threads, checked_computing
+from segpipe.cli.option_values import in_range
 from segpipe.commands.outcome import Outcome
 
 
@@ -24,11 +25,11 @@ def serve(
     max_jobs: Annotated[int, typer.Option(metavar="N", help="Jobs that are kept; the oldest that have ended go first.")] = 1000,
     keep_hours: Annotated[float, typer.Option(metavar="HOURS", help="For which a job that has ended is kept.")] = 168.0,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Give up a job that is worked on for longer; 0: never.")] = 3600.0,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:1.")] = "auto",
-    runtime: Annotated[str, typer.Option(metavar="NAME", help="torch, openvino, or auto.")] = "auto",
-    precision: Annotated[str, typer.Option(metavar="NAME", help="fp32, bf16, or auto.")] = "auto",
-    threads: Annotated[int, typer.Option(metavar="N", help="Processor threads of a worker; 0: all cores.")] = 0,
-    memory_gb: Annotated[float, typer.Option(metavar="GB", help="Most memory of a worker; 0: no limit.")] = 0.0,
+    device: Device = "auto",
+    runtime: Runtime = "auto",
+    precision: Precision = "auto",
+    threads: Threads = 0,
+    memory_gb: Memory = 0.0,
 ) -> Outcome:
     """Serve models over HTTP: take scans, give label maps on their own grid.
 
@@ -44,11 +45,7 @@ def serve(
     in_range("--max-queue", max_queue, 1, 1e6)
     in_range("--max-jobs", max_jobs, 1, 1e6)
     in_range("--keep-hours", keep_hours, 0.0, 1e6)
-    in_range("--timeout", timeout, 0.0, 1e7)
-    in_range("--threads", threads, 0, 1024)
-    in_range("--memory-gb", memory_gb, 0.0, 1e5)
-    one_of("--precision", precision, ("auto", "fp32", "bf16"))
-    one_of("--runtime", runtime, ("auto", "torch", "openvino"))
+    checked_computing(precision, runtime, threads, memory_gb, timeout)
     from segpipe.commands.serve import check_installed
     from segpipe.commands.serve import serve as run
 
