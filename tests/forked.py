@@ -31,7 +31,7 @@ esac
 exec {python} "$@"
 """
 """What forked processes take for the interpreter."""
-COMMANDS = ("train", "train_folds", "plan", "preview", "export", "evaluate", "package", "inspect")
+COMMANDS = ("train", "train_folds", "plan", "preview", "export", "evaluate", "package", "inspect", "convert")
 _START_SECONDS = 180
 
 

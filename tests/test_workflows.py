@@ -42,6 +42,7 @@ def commands(page: Path) -> list[list[str]]:
 def in_small(script: str) -> str:
     """The same commands with a few steps on few coarse scans."""
     script = re.sub(r"training\.max_minutes=\S+", TINY, script)
+    script = re.sub(r"^(segpipe plan conf=\./.*)$", rf"\1 {TINY}", script, flags=re.MULTILINE)  # a shipped task is planned as it is
     script = re.sub(r"^(python -m segpipe\.dataset\.phantom .*)$", r"\1 --size small", script, flags=re.MULTILINE)
     return re.sub(r"--cases \d+", "--cases 6", script)
 

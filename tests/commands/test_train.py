@@ -147,7 +147,8 @@ def test_a_terminated_run_leaves_a_model_and_goes_on(data: Path, tmp_path: Path,
 
 
 def test_plan_shows_each_decision_with_its_reason_and_writes_json(data: Path, tmp_path: Path) -> None:
-    done = run("plan", f"dataset.root={data}", f"out={tmp_path / 'plan.json'}", "network=vnet")
+    small = ("plan.patch_size=[16,16,8]", "plan.batch_size=2")  # so that the steps that are timed are short
+    done = run("plan", f"dataset.root={data}", f"out={tmp_path / 'plan.json'}", "network=vnet", *small)
     assert done.returncode == 0, done.stderr
     assert "median of the data set" in done.stdout.replace("\n", " ")
     assert json.loads((tmp_path / "plan.json").read_text())["network"]["name"] == "vnet"
