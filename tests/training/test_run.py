@@ -265,9 +265,9 @@ def test_a_run_that_validates_nothing_on_the_way_has_a_best_checkpoint_too(data:
 
 def test_a_time_budget_is_kept(data: Path, tmp_path: Path) -> None:
     begun = time.monotonic()
-    run_training(settings(data, tmp_path / "run", max_steps=0, max_minutes=0.1, validate_steps=0), "")
-    assert time.monotonic() - begun < 6 + 12  # the export and a busy machine, beyond the 6 seconds
-    assert float(json.loads((tmp_path / "run" / "schedule.json").read_text())["seconds"]) <= 7
+    run_training(settings(data, tmp_path / "run", max_steps=0, max_minutes=0.2, validate_steps=0), "")
+    assert time.monotonic() - begun < 12 + 12  # the export and a busy machine, beyond the 12 seconds
+    assert float(json.loads((tmp_path / "run" / "schedule.json").read_text())["seconds"]) <= 13
 
 
 def test_cases_over_the_memory_budget_give_the_same_weights_from_the_disk_and_leave_nothing_there(
