@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+
+from tests.forked import Standby
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -80,6 +83,38 @@ def segpipe(tmp_path: Path) -> Run:
         return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=240)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def _standby() -> Iterator[Standby]:
+    process = Standby()
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def forked(tmp_path: Path, request: pytest.FixtureRequest) -> Run:
+    """As `segpipe`, in a process that has its imports behind it: for tests that are not about the start of a command; see `forked.py`."""
+    if sys.platform != "linux":
+        started: Run = request.getfixturevalue("segpipe")
+        return started
+    standby: Standby = request.getfixturevalue("_standby")
+
+    def run(*arguments: str, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
+        paths = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
+        return standby.run([*map(str, arguments)], cwd, {**os.environ, "PYTHONPATH": paths, **environment})
+
+    return run
+
+
+@pytest.fixture
+def forked_command(request: pytest.FixtureRequest) -> str:
+    """As `forked`, for scripts: what stands there for `segpipe`."""
+    python = shlex.quote(sys.executable)
+    if sys.platform != "linux":
+        return f"{python} -m segpipe"
+    standby: Standby = request.getfixturevalue("_standby")
+    return f"{python} -S {shlex.quote(str(REPOSITORY / 'tests' / 'forked.py'))} call {shlex.quote(str(standby.place))}"
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -40,6 +41,41 @@ def test_help_answers_in_half_a_second_and_imports_no_torch() -> None:
     modules = run.stdout.splitlines()[-1]
     assert not [name for name in ("torch", "numpy", "hydra", "monai", "nibabel") if f"'{name}'" in modules]
     assert min(seconds) < 0.5
+
+
+USES = {"predict": ("model.ts", "scans", "out"), "listen": ("model.ts", "out"), "serve": ("model.ts",)}
+"""The commands that compute with a model, and the paths that each wants."""
+
+
+def test_the_commands_that_use_a_model_say_their_common_options_alike() -> None:
+    from typer.main import get_command
+
+    from segpipe.cli.app import app
+
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    told = {name: {one.name: (one.help, one.metavar, one.default) for one in commands[name].params} for name in USES}
+    for option in ("device", "precision", "runtime", "threads", "memory_gb"):
+        assert len({told[name][option] for name in USES}) == 1, option
+    for option in ("timeout", "policy", "seg_type", "series_description", "series_number"):
+        assert told["predict"][option] == told["listen"][option], option
+
+
+@pytest.mark.parametrize("command", USES)
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [
+        ("--precision", "fp64", "auto, fp32, bf16"),
+        ("--runtime", "onnx", "auto, torch, openvino"),
+        ("--threads", "-1", "0 to 1024"),
+        ("--memory-gb", "-1", "0 to 100000"),
+        ("--timeout", "-1", "0 to 1e\\+07"),
+    ],
+)
+def test_the_commands_that_use_a_model_refuse_the_same_values(
+    command: str, option: str, value: str, allowed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(command, *USES[command], option, value) == 2
+    assert re.fullmatch(f"error: {option}: is '?{value}'?; must be (one of )?{allowed}\\n", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -42,12 +42,13 @@ def commands(page: Path) -> list[list[str]]:
 def in_small(script: str) -> str:
     """The same commands with a few steps on few coarse scans."""
     script = re.sub(r"training\.max_minutes=\S+", TINY, script)
+    script = re.sub(r"^(segpipe plan conf=\./.*)$", rf"\1 {TINY}", script, flags=re.MULTILINE)  # a shipped task is planned as it is
     script = re.sub(r"^(python -m segpipe\.dataset\.phantom .*)$", r"\1 --size small", script, flags=re.MULTILINE)
     return re.sub(r"--cases \d+", "--cases 6", script)
 
 
-def run_story(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    start = f'set -eu\npython() {{ {shlex.quote(sys.executable)} "$@"; }}\nsegpipe() {{ python -m segpipe "$@"; }}\n'
+def run_story(name: str, folder: Path, command: str) -> subprocess.CompletedProcess[str]:
+    start = f'set -eu\npython() {{ {shlex.quote(sys.executable)} "$@"; }}\nsegpipe() {{ {command} "$@"; }}\n'
     script = start + in_small("\n".join(bash_blocks(WORKFLOWS / name)))
     own = {**environment(), "SEGPIPE_CACHE": str(folder / "cache")}  # which remembers what was pulled
     return subprocess.run(["bash", "-c", script], cwd=folder, env=own, capture_output=True, text=True, timeout=900)
@@ -117,8 +118,8 @@ def test_the_whole_way_leads_from_scans_to_a_label_map_in_the_page(tmp_path: Pat
 
 
 @pytest.mark.timeout(900)
-def test_the_prostate_story_runs(tmp_path: Path) -> None:
-    done = run_story("prostate.md", tmp_path)
+def test_the_prostate_story_runs(tmp_path: Path, forked_command: str) -> None:
+    done = run_story("prostate.md", tmp_path, forked_command)
     assert done.returncode == 0, told(done)
     assert (tmp_path / "preview.png").is_file()
     assert len(list((tmp_path / "predictions").glob("*.nii.gz"))) == 6
@@ -127,8 +128,8 @@ def test_the_prostate_story_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_the_story_of_your_own_data_runs(tmp_path: Path) -> None:
-    done = run_story("your_own_data.md", tmp_path)
+def test_the_story_of_your_own_data_runs(tmp_path: Path, forked_command: str) -> None:
+    done = run_story("your_own_data.md", tmp_path, forked_command)
     assert done.returncode == 0, told(done)
     assert (tmp_path / "runs" / "mine" / "model.ts").is_file()
     assert len(list((tmp_path / "runs" / "folds").glob("*/model.ts"))) == 3
@@ -139,9 +140,9 @@ def test_the_story_of_your_own_data_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_the_story_of_publishing_runs(tmp_path: Path) -> None:
+def test_the_story_of_publishing_runs(tmp_path: Path, forked_command: str) -> None:
     shutil.copy(WORKFLOWS / "card.yaml", tmp_path)
-    done = run_story("publish.md", tmp_path)
+    done = run_story("publish.md", tmp_path, forked_command)
     assert done.returncode == 0, told(done)
     assert done.stdout.count("PASS     prostate-zones@1.0") == 2
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 6

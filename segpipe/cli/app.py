@@ -8,12 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from segpipe import __version__
+from segpipe.cli.computing import Device, Memory, Precision, Runtime, Threads, Timeout, checked_computing
 from segpipe.cli.learn import plan, preview, train
 from segpipe.cli.network import Authority, Certificate, Key, Secret, Title, To, Tries, exchange
 from segpipe.cli.node import listen
 from segpipe.cli.option_values import in_range, named_label, one_of
 from segpipe.cli.output import guarded, set_up
 from segpipe.cli.packages import describe, hub, package, verify
+from segpipe.cli.series import Description, Number, Policy, SegType, checked_type
 from segpipe.cli.server import serve
 from segpipe.cli.usage import NodeCommand, PathsCommand, SettingsCommand
 from segpipe.commands.outcome import Outcome
@@ -27,8 +29,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Policy = Annotated[list[str] | None, typer.Option(metavar="CLASS=ACTION", help="DICOM: gap=resample, single=accept ...; repeatable.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -120,7 +120,7 @@ def convert(
 @guarded
 def predict(
     paths: Annotated[list[Path], typer.Argument(metavar="MODEL... IN OUT", help="Several models make an ensemble.", show_default=False)],
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: Device = "auto",
     overlap: Annotated[float, typer.Option(metavar="SHARE", help="Overlap of windows, 0 to 0.95.")] = 0.5,
     batch: Annotated[int, typer.Option(metavar="N", help="Windows a forward pass; 0: by their size.")] = 0,
     format: Annotated[
@@ -131,23 +131,23 @@ def predict(
     ] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write the probability of each class.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Segment scans again that are done already.")] = False,
-    precision: Annotated[str, typer.Option(metavar="NAME", help="fp32, bf16, or auto (bf16 where it is fast and as good).")] = "auto",
-    threads: Annotated[int, typer.Option(metavar="N", help="Processor threads a worker; 0: all cores, shared.")] = 0,
-    runtime: Annotated[str, typer.Option(metavar="NAME", help="torch, openvino, or auto (the quicker one that is here).")] = "auto",
+    precision: Precision = "auto",
+    threads: Threads = 0,
+    runtime: Runtime = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Compile torch's networks first, about a minute.")] = False,
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored windows; its cost is told.")] = False,
-    memory_gb: Annotated[float, typer.Option(metavar="GB", help="Most memory of a worker; 0: no limit.")] = 0.0,
+    memory_gb: Memory = 0.0,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Scans at a time; default: 1, on Ray what it holds.")] = None,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Give up a scan that is worked on for longer; 0: never.")] = 0.0,
+    timeout: Timeout = 0.0,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Only part I of N of the folder, for job arrays.")] = "",
     watch: Annotated[bool, typer.Option("--watch", help="Go on with scans that arrive in IN, until Ctrl-C.")] = False,
     still: Annotated[float, typer.Option(metavar="SECONDS", help="With --watch: take a scan when unchanged so long.")] = 5.0,
     engine: Annotated[str, typer.Option(metavar="NAME", help="processes of this machine, or ray: a cluster.")] = "processes",
     ray_address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Of the Ray cluster; auto: this machine's.")] = "auto",
     policy: Policy = None,
-    seg_type: Annotated[str, typer.Option(metavar="NAME", help="Of dicom-seg: binary, or labelmap (small, new).")] = "binary",
-    series_description: Annotated[str, typer.Option(metavar="TEXT", help="Of DICOM results, before a word for each kind.")] = "",
-    series_number: Annotated[int, typer.Option(metavar="N", help="Of the first kind of DICOM result; 0: by the scan's.")] = 0,
+    seg_type: SegType = "binary",
+    series_description: Description = "",
+    series_number: Number = 0,
     series: Annotated[
         list[str] | None, typer.Option(metavar="CHANNEL=WHICH", help="DICOM: 'T2=t2*', 'ADC=type=ADC' ...; repeatable.")
     ] = None,
@@ -183,15 +183,11 @@ def predict(
         raise ConfigError(f"predict: got {len(paths)} path(s); must be {words}")
     in_range("--overlap", overlap, 0.0, 0.95)
     in_range("--batch", batch, 0, 1024)
-    in_range("--threads", threads, 0, 1024)
-    in_range("--memory-gb", memory_gb, 0.0, 1e5)
     in_range("--workers", 1 if workers is None else workers, 1, 256)
-    in_range("--timeout", timeout, 0.0, 1e7)
     in_range("--still", still, 0.0, 1e5)
     in_range("--tries", tries, 1, 100)
-    chosen: Any = one_of("--precision", precision, ("auto", "fp32", "bf16"))
-    computing: Any = one_of("--runtime", runtime, ("auto", "torch", "openvino"))
-    seg: Any = one_of("--seg-type", seg_type, ("binary", "labelmap"))
+    chosen, computing = checked_computing(precision, runtime, threads, memory_gb, timeout)
+    seg = checked_type(seg_type)
     who: Any = one_of("--engine", engine, ("processes", "ray"))
     from segpipe.commands.predict import PredictOptions
     from segpipe.commands.predict import predict as run

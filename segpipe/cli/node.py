@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from segpipe.cli.computing import Device, Memory, Precision, Runtime, Threads, Timeout, checked_computing
 from segpipe.cli.network import Authority, Certificate, Key, Secret, Title, To, exchange
-from segpipe.cli.option_values import in_range, one_of
+from segpipe.cli.option_values import in_range
+from segpipe.cli.series import Description, Number, Policy, SegType, checked_type
 from segpipe.commands.outcome import Outcome
 from segpipe.errors import ConfigError
 
@@ -38,18 +40,18 @@ def listen(
     tls_cert: Certificate = None,
     tls_key: Key = None,
     credentials: Secret = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:1.")] = "auto",
-    precision: Annotated[str, typer.Option(metavar="NAME", help="fp32, bf16, or auto.")] = "auto",
-    runtime: Annotated[str, typer.Option(metavar="NAME", help="torch, openvino, or auto.")] = "auto",
-    threads: Annotated[int, typer.Option(metavar="N", help="Processor threads a worker; 0: all cores, shared.")] = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    runtime: Runtime = "auto",
+    threads: Threads = 0,
     workers: Annotated[int, typer.Option(metavar="N", help="Scans at a time.")] = 1,
-    memory_gb: Annotated[float, typer.Option(metavar="GB", help="Most memory of a worker; 0: no limit.")] = 0.0,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Give up a scan that is worked on for longer; 0: never.")] = 0.0,
+    memory_gb: Memory = 0.0,
+    timeout: Timeout = 0.0,
     format: Annotated[str, typer.Option(metavar="LIST", help="As of predict; with --to dicom-seg, if it names no kind.")] = "",
-    seg_type: Annotated[str, typer.Option(metavar="NAME", help="Of dicom-seg: binary, or labelmap (small, new).")] = "binary",
-    series_description: Annotated[str, typer.Option(metavar="TEXT", help="Of DICOM results, before a word for each kind.")] = "",
-    series_number: Annotated[int, typer.Option(metavar="N", help="Of the first kind of DICOM result; 0: by the scan's.")] = 0,
-    policy: Annotated[list[str] | None, typer.Option(metavar="CLASS=ACTION", help="gap=resample, single=accept ...; repeatable.")] = None,
+    seg_type: SegType = "binary",
+    series_description: Description = "",
+    series_number: Number = 0,
+    policy: Policy = None,
 ) -> Outcome:
     """Be a DICOM node: take series that are sent (C-STORE), segment each once it is complete, send the results on.
 
@@ -68,13 +70,9 @@ def listen(
     in_range("--study-seconds", study_seconds, 1, 1e6)
     in_range("--max-queue", max_queue, 1, 1e6)
     in_range("--max-gb", max_gb, 0.001, 1e6)
-    in_range("--threads", threads, 0, 1024)
     in_range("--workers", workers, 1, 256)
-    in_range("--memory-gb", memory_gb, 0.0, 1e5)
-    in_range("--timeout", timeout, 0.0, 1e7)
-    chosen: Any = one_of("--precision", precision, ("auto", "fp32", "bf16"))
-    computing: Any = one_of("--runtime", runtime, ("auto", "torch", "openvino"))
-    seg: Any = one_of("--seg-type", seg_type, ("binary", "labelmap"))
+    chosen, computing = checked_computing(precision, runtime, threads, memory_gb, timeout)
+    seg = checked_type(seg_type)
     from segpipe.commands.listen import ListenOptions
     from segpipe.commands.listen import listen as run
     from segpipe.commands.predict import PredictOptions

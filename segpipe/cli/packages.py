@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
+from segpipe.cli.computing import Device
 from segpipe.cli.option_values import in_range
 from segpipe.cli.output import guarded
 from segpipe.commands.outcome import Outcome
-
-Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:1.")]
 
 Signer = Annotated[str, typer.Option(metavar="KEY", help="Public key of minisign, or its file: refuse what it has not signed.")]
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from segpipe.cli.option_values import in_range, one_of
+from segpipe.cli.computing import Memory, Precision, Runtime, Threads, checked_computing
+from segpipe.cli.option_values import in_range
 from segpipe.commands.outcome import Outcome
 
 
@@ -28,10 +29,10 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="auto, cpu, cuda (every GPU) or cuda:1; repeatable: each does a job at a time. [default: auto]"),
     ] = None,
-    runtime: Annotated[str, typer.Option(metavar="NAME", help="torch, openvino, or auto.")] = "auto",
-    precision: Annotated[str, typer.Option(metavar="NAME", help="fp32, bf16, or auto.")] = "auto",
-    threads: Annotated[int, typer.Option(metavar="N", help="Processor threads of a worker; 0: all cores, shared.")] = 0,
-    memory_gb: Annotated[float, typer.Option(metavar="GB", help="Most memory of a worker; 0: no limit.")] = 0.0,
+    runtime: Runtime = "auto",
+    precision: Precision = "auto",
+    threads: Threads = 0,
+    memory_gb: Memory = 0.0,
 ) -> Outcome:
     """Serve models over HTTP: take scans, give label maps on their own grid.
 
@@ -48,11 +49,7 @@ def serve(
     in_range("--max-queue", max_queue, 1, 1e6)
     in_range("--max-jobs", max_jobs, 1, 1e6)
     in_range("--keep-hours", keep_hours, 0.0, 1e6)
-    in_range("--timeout", timeout, 0.0, 1e7)
-    in_range("--threads", threads, 0, 1024)
-    in_range("--memory-gb", memory_gb, 0.0, 1e5)
-    one_of("--precision", precision, ("auto", "fp32", "bf16"))
-    one_of("--runtime", runtime, ("auto", "torch", "openvino"))
+    checked_computing(precision, runtime, threads, memory_gb, timeout)
     from segpipe.commands.serve import check_installed
     from segpipe.commands.serve import serve as run
 

@@ -4,9 +4,7 @@ A case is `waiting` until a call claims it, then `running` under a lease that th
 `failed` or `set aside` (its worker died of it twice). What is known of its files (`Row`) stays until it is replaced, so that a case that
 waits to be done again still knows what lies on disk.
 
-The first call imports the `predictions.csv` of an earlier version. Every change is one transaction, so that the file is whole whenever a
-process ends. On a disk of this machine SQLite keeps a write-ahead log, on a network disk, whose machines share no memory, a rollback
-journal.
+The first call imports the `predictions.csv` of an earlier version. How the file is kept safe: see `io.database`.
 """
 
 from __future__ import annotations
@@ -20,30 +18,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from segpipe.errors import ConfigError
 from segpipe.inference.columns import FIELDS, from_record, to_record
-from segpipe.inference.disk import is_local
-from segpipe.inference.journal import choose_journal, explain, transaction
 from segpipe.inference.lock import locked
 from segpipe.inference.table import LEDGER, TABLE, Row, check_table, read_table, write_csv
-from segpipe.io.alive import is_gone
 from segpipe.io.atomic import replacing
+from segpipe.io.database import Database, Kind
 
 State = Literal["waiting", "running", "done", "skipped", "failed", "set aside"]
 LEASE_SECONDS = 120.0
 """How long a claim holds after its last renewal: time for a machine that pauses or whose clock is a minute off."""
 
-_VERSION = 1
-_WAIT_SECONDS = 60.0
-"""For another process's transaction; each takes milliseconds, on a network disk some more."""
 _MANY = 500
 """Names in one statement; SQLite allows 32,766."""
 _SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS cases (
+CREATE TABLE cases (
     name TEXT PRIMARY KEY, state TEXT NOT NULL, job TEXT NOT NULL DEFAULT '', worker TEXT NOT NULL DEFAULT '',
     lease_until REAL NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0, crashes INTEGER NOT NULL DEFAULT 0,
     revision INTEGER NOT NULL DEFAULT 1, {", ".join(f"{name} TEXT NOT NULL DEFAULT ''" for name in FIELDS)}
 ) WITHOUT ROWID"""
+_KIND = Kind(
+    what="ledger of predictions",
+    cure=f"delete it ({TABLE} beside it, its readable copy, is taken in its place), or choose another output folder",
+    place="output folder",
+    steps=((_SCHEMA,),),
+)
 _SET_ROW = ", ".join(f"{name} = :{name}" for name in FIELDS)
 _FREE = "(state = 'waiting' OR (state = 'running' AND (lease_until < :now OR gone(worker))))"
 
@@ -84,9 +82,8 @@ class Ledger:
         self._out = out
         self._path = out / LEDGER
         self._lock = threading.RLock()
-        self._signal: BaseException | None = None
         check_table(out / TABLE)
-        self._connection = self._opened()
+        self._file = self._opened()
 
     def __enter__(self) -> Ledger:
         return self
@@ -97,7 +94,7 @@ class Ledger:
     def close(self) -> None:
         """Leave the file to others; the last one to leave takes the write-ahead log away."""
         with self._lock:
-            self._connection.close()
+            self._file.close()
 
     def begin(self) -> None:
         """Make the file where there is none yet.
@@ -108,9 +105,9 @@ class Ledger:
         with self._lock:
             if self._on_disk:
                 return
-            self._connection.close()
+            self._file.close()
             self._out.mkdir(parents=True, exist_ok=True)
-            self._connection = self._opened(make=True)
+            self._file = self._opened(make=True)
 
     def read_again(self) -> None:
         """Turn to the file where there was none yet and another call has made one."""
@@ -129,22 +126,18 @@ class Ledger:
     def entries(self, cases: Sequence[str]) -> dict[str, Entry]:
         """Everything known of those of `cases` that are here."""
         found: dict[str, Entry] = {}
-        with self._explained():
+        with self._using() as connection:
             for start in range(0, len(cases), _MANY):
                 some = cases[start : start + _MANY]
                 sql = f"SELECT *, (state = 'running' AND gone(worker)) AS gone FROM cases WHERE name IN ({','.join('?' * len(some))})"
-                found |= {record["name"]: _entry(record) for record in self._connection.execute(sql, some)}
+                found |= {record["name"]: _entry(record) for record in connection.execute(sql, some)}
         return found
 
     @property
     def rows(self) -> list[Row]:
         """What became of every case that was ever segmented, sorted by case."""
-        with self._explained():
-            return list(self._each_row())
-
-    def _each_row(self) -> Iterator[Row]:
-        for record in self._connection.execute("SELECT * FROM cases WHERE status != '' ORDER BY name"):
-            yield from_record(record)
+        with self._using() as connection:
+            return list(_each_row(connection))
 
     def put(self, rows: Sequence[Row]) -> None:
         """Set what became of cases that no call holds, without a claim: of those that are skipped."""
@@ -234,70 +227,39 @@ class Ledger:
             self._write_table(path)
 
     def _write_table(self, path: Path) -> None:
-        with path.open("w", encoding="utf-8", newline="") as file, self._explained():
-            self._connection.execute("BEGIN")  # both looks see the same rows
+        with path.open("w", encoding="utf-8", newline="") as file, self._using() as connection:
+            connection.execute("BEGIN")  # both looks see the same rows
             try:
-                write_csv(file, self._each_row(), self._each_row())
+                write_csv(file, _each_row(connection), _each_row(connection))
             finally:
-                self._connection.execute("COMMIT")
+                connection.execute("COMMIT")
 
-    def _opened(self, make: bool = False) -> sqlite3.Connection:
-        """A connection to the file, or, where there is none, to a copy in memory of what the table says."""
-        self._on_disk = make or self._path.exists()
-        rows = [] if self._path.exists() else read_table(self._out / TABLE)
-        with self._explained():
-            where = self._path if self._on_disk else ":memory:"
-            connection = sqlite3.connect(where, _WAIT_SECONDS, isolation_level=None, check_same_thread=False)
-            try:
-                self._set_up(connection, rows)
-            except BaseException:
-                connection.close()
-                raise
-        return connection
+    def _opened(self, make: bool = False) -> Database:
+        """The file, or, where there is none, a copy in memory of what the table says."""
+        there = self._path.exists()
+        self._on_disk = make or there
+        rows = [] if there else read_table(self._out / TABLE)
+        return Database(self._path, _KIND, self._on_disk, fill=lambda connection: _take_over(connection, rows))
 
-    def _set_up(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-        connection.row_factory = sqlite3.Row
-        connection.create_function("gone", 1, self._is_gone)
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if version > _VERSION:
-            raise ConfigError(f"{self._path}: is of a newer segpipe (format {version}): use that one, or choose another output folder")
-        if self._on_disk:
-            choose_journal(connection, self._path, is_local(self._out), fresh=version == 0)
-        if version == _VERSION:
-            return
-        connection.execute("BEGIN IMMEDIATE")
-        if int(connection.execute("PRAGMA user_version").fetchone()[0]) == 0:  # no other call was faster
-            connection.execute(_SCHEMA)
-            sql = f"INSERT INTO cases (name, state, {', '.join(FIELDS)}) VALUES (:name, :state, {', '.join(f':{name}' for name in FIELDS)})"
-            connection.executemany(sql, [{**to_record(row), "state": _state(row)} for row in rows])
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
-        connection.execute("COMMIT")
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._file.using() as connection:  # no thread keeps one that `begin` has closed
+            yield connection
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of it or, when the block raises, nothing."""
-        with self._explained(), transaction(self._connection):
-            yield self._connection
+        with self._lock, self._file.changing() as connection:
+            yield connection
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """One thread at a time; what SQLite raises becomes one line with a cure."""
-        try:
-            with self._lock:
-                yield
-        except sqlite3.Error as error:
-            signalled, self._signal = self._signal, None
-            if signalled is not None:
-                raise signalled from None
-            raise ConfigError(explain(self._path, error, _WAIT_SECONDS)) from error
 
-    def _is_gone(self, token: str) -> bool:
-        """As `is_gone`; SQLite, which calls it, would make an error of its own of a signal that comes meanwhile."""
-        try:
-            return is_gone(token)
-        except (KeyboardInterrupt, SystemExit) as signalled:
-            self._signal = signalled
-            raise
+def _take_over(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    sql = f"INSERT INTO cases (name, state, {', '.join(FIELDS)}) VALUES (:name, :state, {', '.join(f':{name}' for name in FIELDS)})"
+    connection.executemany(sql, [{**to_record(row), "state": _state(row)} for row in rows])
+
+
+def _each_row(connection: sqlite3.Connection) -> Iterator[Row]:
+    for record in connection.execute("SELECT * FROM cases WHERE status != '' ORDER BY name"):
+        yield from_record(record)
 
 
 def _state(row: Row) -> State:

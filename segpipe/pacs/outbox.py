@@ -8,24 +8,18 @@ An object is known by its SOP Instance UID: it is sent to a place once, whoever 
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
-import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segpipe.errors import ConfigError, DataError
-from segpipe.inference.disk import is_local
-from segpipe.inference.journal import choose_journal, explain, transaction
-from segpipe.io.alive import is_gone
+from segpipe.errors import DataError
+from segpipe.io.database import Database, Kind
 from segpipe.pacs.parcel import Parcel
 
 OUTBOX = "deliveries.sqlite"
-_VERSION = 3
-_WAIT_SECONDS = 60.0
 _LEASE_SECONDS = 600.0
 """That long an object is another call's that says nothing: in another container, or on another machine, nobody sees whether it lives."""
 _SENDING = "another call is sending it, or was killed elsewhere less than ten minutes ago"
@@ -40,6 +34,12 @@ CREATE TABLE deliveries (
 _DUE = "ALTER TABLE deliveries ADD COLUMN due REAL NOT NULL DEFAULT 0"
 _CONTENT = "ALTER TABLE deliveries ADD COLUMN content TEXT NOT NULL DEFAULT ''"
 _INDEX = "CREATE INDEX open ON deliveries (destination, state)"
+_KIND = Kind(
+    what="list of deliveries",
+    cure="delete it, and what was sent is sent once more under the same UIDs, which a PACS keeps once",
+    place="output folder",
+    steps=((_SCHEMA, _INDEX), (_DUE,), (_CONTENT,)),
+)
 _FREE = f"(state = 'waiting' OR (state = 'sending' AND (gone(worker) OR abs(:now - changed) > {_LEASE_SECONDS})))"
 _OPEN = f"destination = :place AND state IN ('waiting', 'sending') AND {_FREE}"
 _READY = f"(due <= :now OR due > :now + {_FAR_SECONDS})"
@@ -76,22 +76,13 @@ class Outbox:
     """
 
     def __init__(self, out: Path, destination: str) -> None:
-        self._path = out / OUTBOX
         self._destination = destination
-        self._lock = threading.RLock()
         out.mkdir(parents=True, exist_ok=True)
-        with self._explained():
-            self._connection = sqlite3.connect(self._path, _WAIT_SECONDS, isolation_level=None, check_same_thread=False)
-            try:
-                self._set_up(is_local(out))
-            except BaseException:
-                self._connection.close()
-                raise
+        self._file = Database(out / OUTBOX, _KIND)
 
     def close(self) -> None:
         """Leave the file to others."""
-        with self._lock:
-            self._connection.close()
+        self._file.close()
 
     def put(self, scan: str, parcels: Sequence[tuple[str, Parcel]]) -> int:
         """Let a scan's objects wait, unless they are known; what waits under the same path in an older version is not sent any more.
@@ -105,7 +96,7 @@ class Outbox:
         Raises:
             DataError: an object of the same UID and other content was sent, or may have been; the others wait all the same.
         """
-        with self._changing() as connection:
+        with self._file.changing() as connection:
             clashes = [path for path, parcel in parcels if self._clashes(connection, parcel)]
             fresh = sum(self._put(connection, scan, path, parcel) for path, parcel in parcels if path not in clashes)
         if clashes:
@@ -143,7 +134,7 @@ class Outbox:
             but: numbers that are passed over.
         """
         find = f"SELECT * FROM deliveries WHERE {_OPEN} AND {_READY} ORDER BY due, number"
-        with self._changing() as connection:
+        with self._file.changing() as connection:
             records = connection.execute(find, {"place": self._destination, "now": time.time()})
             found = next((record for record in records if record["number"] not in but), None)
             if found is None:
@@ -160,16 +151,14 @@ class Outbox:
             but: as in `claim`.
         """
         now = time.time()
-        with self._explained():
-            records = self._connection.execute(
-                f"SELECT number, due FROM deliveries WHERE {_OPEN}", {"place": self._destination, "now": now}
-            )
+        with self._file.using() as connection:
+            records = connection.execute(f"SELECT number, due FROM deliveries WHERE {_OPEN}", {"place": self._destination, "now": now})
             pauses = [due - now for number, due in map(tuple, records) if number not in but]
         return min((pause if 0 < pause <= _FAR_SECONDS else 0.0 for pause in pauses), default=None)
 
     def renew(self, delivery: Delivery) -> None:
         """Say that it is still being sent."""
-        with self._changing() as connection:
+        with self._file.changing() as connection:
             sql = "UPDATE deliveries SET changed = ? WHERE number = ? AND state = 'sending' AND worker = ?"
             connection.execute(sql, (time.time(), delivery.number, delivery.worker))
 
@@ -196,13 +185,13 @@ class Outbox:
             instance: UID of the one that lies there.
         """
         find = "SELECT 1 FROM deliveries WHERE destination = ? AND path = ? AND instance = ? AND number != ?"
-        with self._changing() as connection:
+        with self._file.changing() as connection:
             known = connection.execute(find, (self._destination, delivery.path, instance, delivery.number)).fetchone() is not None
             self._set_in(connection, delivery, "replaced" if known else "refused", "" if known else reason, delivery.unsure, 0.0)
         return known
 
     def _set(self, delivery: Delivery, state: str, reason: str, unsure: bool, due: float = 0.0) -> None:
-        with self._changing() as connection:
+        with self._file.changing() as connection:
             self._set_in(connection, delivery, state, reason, unsure, due)
 
     def _set_in(self, connection: sqlite3.Connection, delivery: Delivery, state: str, reason: str, unsure: bool, due: float) -> None:
@@ -214,56 +203,19 @@ class Outbox:
 
     def counts(self) -> Counter[str]:
         """How many objects are in each state."""
-        with self._explained():
+        with self._file.using() as connection:
             sql = "SELECT state, COUNT(*) FROM deliveries WHERE destination = ? GROUP BY state"
-            return Counter(dict(map(tuple, self._connection.execute(sql, (self._destination,)))))
+            return Counter(dict(map(tuple, connection.execute(sql, (self._destination,)))))
 
     def open(self, scan: str) -> bool:
         """Whether any object of a scan has still to be sent."""
-        with self._explained():
+        with self._file.using() as connection:
             sql = "SELECT 1 FROM deliveries WHERE destination = ? AND scan = ? AND state IN ('waiting', 'sending') LIMIT 1"
-            return self._connection.execute(sql, (self._destination, scan)).fetchone() is not None
+            return connection.execute(sql, (self._destination, scan)).fetchone() is not None
 
     def reasons(self) -> list[tuple[str, str, str]]:
         """Scan, path and reason of each object that is not sent."""
-        with self._explained():
+        with self._file.using() as connection:
             sql = """SELECT scan, path, CASE state WHEN 'sending' THEN ? ELSE reason END FROM deliveries
                 WHERE destination = ? AND state IN ('waiting', 'sending', 'refused') ORDER BY number"""
-            return [tuple(record) for record in self._connection.execute(sql, (_SENDING, self._destination))]
-
-    def _set_up(self, local: bool) -> None:
-        connection = self._connection
-        connection.row_factory = sqlite3.Row
-        connection.create_function("gone", 1, is_gone)
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if version > _VERSION:
-            raise ConfigError(f"{self._path}: is of a newer segpipe (format {version}): use that one, or choose another output folder")
-        choose_journal(connection, self._path, local, fresh=version == 0)
-        connection.execute("BEGIN IMMEDIATE")
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if version == 0:
-            connection.execute(_SCHEMA)
-            connection.execute(_INDEX)
-        if version < 2:
-            connection.execute(_DUE)
-        if version < _VERSION:
-            connection.execute(_CONTENT)
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
-        connection.execute("COMMIT")
-
-    @contextlib.contextmanager
-    def _changing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of it or, when the block raises, nothing."""
-        with self._explained(), transaction(self._connection):
-            yield self._connection
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            with self._lock:
-                yield
-        except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
-                cure = "delete it, and what was sent is sent once more under the same UIDs, which a PACS keeps once"
-                raise ConfigError(f"{self._path}: is damaged or no list of deliveries ({error}): {cure}") from error
-            raise ConfigError(explain(self._path, error, _WAIT_SECONDS)) from error
+            return [tuple(record) for record in connection.execute(sql, (_SENDING, self._destination))]

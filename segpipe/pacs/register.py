@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sqlite3
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from segpipe.errors import ConfigError
-from segpipe.inference.journal import explain
+from segpipe.io.database import Database, Kind
 
 REGISTER = "node.sqlite"
 State = Literal["coming", "whole", "done"]
-_VERSION = 2
-_WAIT_SECONDS = 1.0
 _SCHEMA = """CREATE TABLE series (
-    name TEXT PRIMARY KEY, state TEXT NOT NULL, instances TEXT NOT NULL DEFAULT '[]', changed REAL NOT NULL,
-    aside TEXT NOT NULL DEFAULT '[]') WITHOUT ROWID"""
-_SINCE_1 = "ALTER TABLE series ADD COLUMN aside TEXT NOT NULL DEFAULT '[]'"
+    name TEXT PRIMARY KEY, state TEXT NOT NULL, instances TEXT NOT NULL DEFAULT '[]', changed REAL NOT NULL) WITHOUT ROWID"""
+_ASIDE = "ALTER TABLE series ADD COLUMN aside TEXT NOT NULL DEFAULT '[]'"
+_KIND = Kind(
+    what="register of a node",
+    cure="delete it, and series that come again are compared with predictions.sqlite alone",
+    place="output folder",
+    steps=((_SCHEMA,), (_ASIDE,)),
+    holder="segpipe listen",
+)
 
 
 class Register:
@@ -32,35 +32,11 @@ class Register:
     """
 
     def __init__(self, out: Path) -> None:
-        self._path = out / REGISTER
-        self._lock = threading.RLock()
-        with self._explained():
-            self._connection = sqlite3.connect(self._path, _WAIT_SECONDS, isolation_level=None, check_same_thread=False)
-            try:
-                self._set_up()
-            except BaseException:
-                self._connection.close()
-                raise
-
-    def _set_up(self) -> None:
-        connection = self._connection
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # until this process ends, however it ends
-        connection.execute("BEGIN EXCLUSIVE")
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if version > _VERSION:
-            raise ConfigError(f"{self._path}: is of a newer segpipe (format {version}): use that one, or choose another output folder")
-        if version == 0:
-            connection.execute(_SCHEMA)
-        elif version < _VERSION:
-            connection.execute(_SINCE_1)
-        connection.execute(f"PRAGMA user_version = {_VERSION}")
-        connection.execute("COMMIT")
-        connection.execute("PRAGMA synchronous = FULL")
+        self._file = Database(out / REGISTER, _KIND)
 
     def close(self) -> None:
         """Let another node have it."""
-        with self._lock:
-            self._connection.close()
+        self._file.close()
 
     def coming(self, name: str) -> None:
         """A sender has begun with a series, or goes on with it; what was done of it before stays known."""
@@ -73,8 +49,8 @@ class Register:
     def _state(self, name: str, state: State) -> None:
         sql = """INSERT INTO series (name, state, changed) VALUES (?, ?, ?)
             ON CONFLICT (name) DO UPDATE SET state = excluded.state, changed = excluded.changed"""
-        with self._explained():
-            self._connection.execute(sql, (name, state, time.time()))
+        with self._file.using() as connection:
+            connection.execute(sql, (name, state, time.time()))
 
     def done(self, name: str, instances: Mapping[str, str]) -> None:
         """Its results are where they are to be.
@@ -85,22 +61,21 @@ class Register:
         sql = """INSERT INTO series (name, state, instances, changed) VALUES (?, 'done', ?, ?) ON CONFLICT (name) DO UPDATE
             SET instances = excluded.instances, aside = '[]', changed = excluded.changed,
             state = CASE state WHEN 'coming' THEN state ELSE 'done' END"""
-        with self._explained():
-            self._connection.execute(sql, (name, json.dumps(dict(sorted(instances.items()))), time.time()))
+        with self._file.using() as connection:
+            connection.execute(sql, (name, json.dumps(dict(sorted(instances.items()))), time.time()))
 
     def set_aside(self, name: str, instances: Iterable[str]) -> None:
         """These are set aside as well, until results are made of them with the rest of their series."""
         sql = """INSERT INTO series (name, state, aside, changed) VALUES (?, 'whole', ?, ?) ON CONFLICT (name) DO UPDATE
             SET aside = excluded.aside, changed = excluded.changed"""
-        with self._lock:
+        with self._file.changing() as connection:
             known = self.aside(name) | frozenset(instances)
-            with self._explained():
-                self._connection.execute(sql, (name, json.dumps(sorted(known)), time.time()))
+            connection.execute(sql, (name, json.dumps(sorted(known)), time.time()))
 
     def state(self, name: str) -> str:
         """Empty for one that never came."""
-        with self._explained():
-            found = self._connection.execute("SELECT state FROM series WHERE name = ?", (name,)).fetchone()
+        with self._file.using() as connection:
+            found = connection.execute("SELECT state FROM series WHERE name = ?", (name,)).fetchone()
         return str(found[0]) if found else ""
 
     def instances(self, name: str) -> dict[str, str]:
@@ -113,20 +88,6 @@ class Register:
         return frozenset(json.loads(self._text("aside", name)))
 
     def _text(self, column: Literal["instances", "aside"], name: str) -> str:
-        with self._explained():
-            found = self._connection.execute(f"SELECT {column} FROM series WHERE name = ?", (name,)).fetchone()
+        with self._file.using() as connection:
+            found = connection.execute(f"SELECT {column} FROM series WHERE name = ?", (name,)).fetchone()
         return str(found[0]) if found else "[]"
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            with self._lock:
-                yield
-        except sqlite3.Error as error:
-            name = getattr(error, "sqlite_errorname", "")
-            if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-                raise ConfigError(f"{self._path}: another segpipe listen has it: choose another output folder") from error
-            if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
-                cure = "delete it, and series that come again are compared with predictions.sqlite alone"
-                raise ConfigError(f"{self._path}: is damaged or no register of a node ({error}): {cure}") from error
-            raise ConfigError(explain(self._path, error, _WAIT_SECONDS)) from error

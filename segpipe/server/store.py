@@ -7,9 +7,9 @@ queued again, in its old place.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
@@ -17,22 +17,30 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segpipe.errors import ConfigError
-from segpipe.inference.journal import explain
+from segpipe.io.database import Database, Kind, is_full
 
 JOBS = "jobs.sqlite"
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 STATES: tuple[State, ...] = ("queued", "running", "done", "failed", "cancelled")
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
-_VERSION = 2
-_WAIT_SECONDS = 1.0
 _JSON = ("files", "warnings", "volumes", "results")
 _SCHEMA = """CREATE TABLE jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, model TEXT NOT NULL, version TEXT NOT NULL, name TEXT NOT NULL,
     files TEXT NOT NULL, tta INTEGER NOT NULL, state TEXT NOT NULL, created REAL NOT NULL, started REAL, ended REAL, tries INTEGER NOT NULL,
     error TEXT NOT NULL, warnings TEXT NOT NULL, volumes TEXT NOT NULL, results TEXT NOT NULL,
     unwanted INTEGER NOT NULL DEFAULT 0)"""
-_CHANGES = ("ALTER TABLE jobs ADD COLUMN sha256 TEXT NOT NULL DEFAULT ''",)
-"""What makes each format of the one before, the first one being `_SCHEMA`."""
+_INDEX = "CREATE INDEX by_state ON jobs (state, number)"
+_HASH = "ALTER TABLE jobs ADD COLUMN sha256 TEXT NOT NULL DEFAULT ''"
+"""Of the model, so that no other file of its name does the job."""
+_KIND = Kind(
+    what="list of jobs",
+    cure="choose another --data folder",
+    place="--data folder",
+    steps=((_SCHEMA, _INDEX), (_HASH,)),
+    holder="segpipe serve",
+    logged=True,
+    private=True,  # names of files may be names of patients
+)
 
 
 @dataclass(frozen=True)
@@ -94,47 +102,30 @@ class Store:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / JOBS
-        self._lock = threading.RLock()
-        with self._explained():
-            self._connection = sqlite3.connect(self._path, _WAIT_SECONDS, isolation_level=None, check_same_thread=False)
-            try:
-                self._path.chmod(0o600)  # names of files may be names of patients
-                self._set_up()
-            except BaseException:
-                self._connection.close()
-                raise
+        with _full_told():
+            self._file = Database(folder / JOBS, _KIND)
+        try:
+            self._take_back()
+        except BaseException:
+            self._file.close()
+            raise
 
-    def _set_up(self) -> None:
-        connection = self._connection
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # until this process ends, however it ends
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("BEGIN EXCLUSIVE")
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if version > _VERSION:
-            raise ConfigError(f"{self._path}: is of a newer segpipe (format {version}): use that one, or choose another --data folder")
-        if version == 0:
-            connection.execute(_SCHEMA)
-            connection.execute("CREATE INDEX by_state ON jobs (state, number)")
-        for change in _CHANGES[max(0, version - 1) :]:
-            connection.execute(change)
-        connection.execute(f"PRAGMA user_version = {_VERSION}")
-        connection.execute("COMMIT")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("UPDATE jobs SET state = 'cancelled', ended = ? WHERE state = 'running' AND unwanted", (time.time(),))
-        connection.execute("UPDATE jobs SET state = 'queued', started = NULL WHERE state = 'running'")
+    def _take_back(self) -> None:
+        """What was running when the server before ended."""
+        with self._using() as connection:
+            connection.execute("UPDATE jobs SET state = 'cancelled', ended = ? WHERE state = 'running' AND unwanted", (time.time(),))
+            connection.execute("UPDATE jobs SET state = 'queued', started = NULL WHERE state = 'running'")
 
     def close(self) -> None:
         """Let another server have it."""
-        with self._lock:
-            self._connection.close()
+        self._file.close()
 
     def add(self, job: Job) -> None:
         """A job from now on, behind all others."""
         values = _to_record(job)
         sql = f"INSERT INTO jobs ({', '.join(values)}) VALUES ({', '.join(f':{name}' for name in values)})"
-        with self._explained():
-            self._connection.execute(sql, values)
+        with self._using() as connection:
+            connection.execute(sql, values)
 
     def get(self, id: str) -> Job | None:
         """A job; None: there is none."""
@@ -155,20 +146,20 @@ class Store:
         sql = (
             """SELECT count(*) FROM jobs WHERE state = 'queued' AND number <= (SELECT number FROM jobs WHERE id = ? AND state = 'queued')"""
         )
-        with self._explained():
-            return int(self._connection.execute(sql, (id,)).fetchone()[0])
+        with self._using() as connection:
+            return int(connection.execute(sql, (id,)).fetchone()[0])
 
     def counts(self) -> dict[State, int]:
         """Jobs in each state."""
-        with self._explained():
-            found = dict(self._connection.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall())
+        with self._using() as connection:
+            found = dict(connection.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall())
         return {state: int(found.get(state, 0)) for state in STATES}
 
     def start(self, id: str) -> bool:
         """A worker begins; False: it does not wait any more."""
         sql = "UPDATE jobs SET state = 'running', started = ?, tries = tries + 1 WHERE id = ? AND state = 'queued'"
-        with self._in_passing():
-            return self._change(sql, time.time(), id)
+        with self._in_passing() as connection:
+            return connection.execute(sql, (time.time(), id)).rowcount == 1
 
     def back(self, id: str) -> bool:
         """A worker has let go of a job, which waits in its old place."""
@@ -187,8 +178,8 @@ class Store:
         values = _to_record(job) | {"ended": time.time()}
         names = ("state", "ended", "error", "warnings", "volumes", "results")
         sql = f"UPDATE jobs SET {', '.join(f'{name} = :{name}' for name in names)} WHERE id = :id AND state = 'running'"
-        with self._in_passing():
-            return self._connection.execute(sql, {name: values[name] for name in (*names, "id")}).rowcount == 1
+        with self._in_passing() as connection:
+            return connection.execute(sql, {name: values[name] for name in (*names, "id")}).rowcount == 1
 
     def remove(self, id: str) -> bool:
         """Forget a job that has ended; False: it has not, or is not there."""
@@ -196,55 +187,56 @@ class Store:
 
     def ended_before(self, when: float) -> list[str]:
         """Those that ended before `when`, seconds since 1970."""
-        with self._explained():
-            rows = self._connection.execute("SELECT id FROM jobs WHERE ended < ? ORDER BY ended", (when,)).fetchall()
+        with self._using() as connection:
+            rows = connection.execute("SELECT id FROM jobs WHERE ended < ? ORDER BY ended", (when,)).fetchall()
         return [str(row[0]) for row in rows]
 
     def too_many(self, most: int) -> list[str]:
         """Those that must go so that `most` are left, the oldest that have ended."""
         sql = """SELECT id FROM jobs WHERE state IN ('done', 'failed', 'cancelled') ORDER BY ended
             LIMIT max(0, (SELECT count(*) FROM jobs) - ?)"""
-        with self._explained():
-            return [str(row[0]) for row in self._connection.execute(sql, (most,)).fetchall()]
+        with self._using() as connection:
+            return [str(row[0]) for row in connection.execute(sql, (most,)).fetchall()]
 
     def ids(self) -> set[str]:
         """Of all jobs."""
-        with self._explained():
-            return {str(row[0]) for row in self._connection.execute("SELECT id FROM jobs").fetchall()}
+        with self._using() as connection:
+            return {str(row[0]) for row in connection.execute("SELECT id FROM jobs").fetchall()}
 
     @contextlib.contextmanager
-    def _in_passing(self) -> Iterator[None]:
+    def _in_passing(self) -> Iterator[sqlite3.Connection]:
         """Not waited for by the disk: after a power cut, not after a kill, a job may be back in its place and is done once more."""
-        with self._explained():
-            self._connection.execute("PRAGMA synchronous = NORMAL")
+        with self._using() as connection:
+            connection.execute("PRAGMA synchronous = NORMAL")
             try:
-                yield
+                yield connection
             finally:
-                self._connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("PRAGMA synchronous = FULL")
 
     def _change(self, sql: str, *values: Any) -> bool:
-        with self._explained():
-            return self._connection.execute(sql, values).rowcount == 1
+        with self._using() as connection:
+            return connection.execute(sql, values).rowcount == 1
 
     def _jobs(self, where: str, *values: Any) -> list[Job]:
-        with self._explained():
-            rows = self._connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM jobs {where}", values).fetchall()
+        with self._using() as connection:
+            rows = connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM jobs {where}", values).fetchall()
         return [_from_record(dict(zip(_COLUMNS, row, strict=True))) for row in rows]
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            with self._lock:
-                yield
-        except sqlite3.Error as error:
-            name = getattr(error, "sqlite_errorname", "")
-            if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-                raise ConfigError(f"{self._path}: another segpipe serve has it: choose another --data folder") from error
-            if name.startswith("SQLITE_FULL"):
-                raise OSError(28, "the disk is full") from error  # told to a client as such
-            if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
-                raise ConfigError(f"{self._path}: is damaged or no list of jobs ({error}): choose another --data folder") from error
-            raise ConfigError(explain(self._path, error, _WAIT_SECONDS)) from error
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        with _full_told(), self._file.using() as connection:
+            yield connection
+
+
+@contextlib.contextmanager
+def _full_told() -> Iterator[None]:
+    """A full disk is told to a client as such."""
+    try:
+        yield
+    except ConfigError as error:
+        if is_full(error.__cause__):
+            raise OSError(errno.ENOSPC, "the disk is full") from error
+        raise
 
 
 def _to_record(job: Job) -> dict[str, Any]:

@@ -49,8 +49,8 @@ def test_each_accepted_series_becomes_a_file_in_its_place(folder: Path, tmp_path
         assert furthest_mm(volume.array, volume.grid, made) < 0.001
 
 
-def test_a_policy_decides_what_is_converted(folder: Path, tmp_path: Path, segpipe: Run) -> None:
-    run = segpipe("convert", str(folder), "out", "--policy", "gap=resample,tilted=accept", "--policy", "duplicate=refuse")
+def test_a_policy_decides_what_is_converted(folder: Path, tmp_path: Path, forked: Run) -> None:
+    run = forked("convert", str(folder), "out", "--policy", "gap=resample,tilted=accept", "--policy", "duplicate=refuse")
     assert run.returncode == 3, run.stderr
     files = {path.name.split("_")[1].removesuffix(".nii.gz"): path for path in (tmp_path / "out").iterdir()}
     assert set(files) == {"1", "2", "3", "4"}
@@ -58,7 +58,7 @@ def test_a_policy_decides_what_is_converted(folder: Path, tmp_path: Path, segpip
     sheared = Series(seed=3, tilt=15)
     volume = read_volume(files["3"])
     assert furthest_mm(volume.array, volume.grid, Made([], sheared.world(), sheared.values())) < 0.001
-    wrong = segpipe("convert", str(folder), "out2", "--policy", "gap=accept")
+    wrong = forked("convert", str(folder), "out2", "--policy", "gap=accept")
     assert wrong.returncode == 2
     assert "must be one of refuse, resample" in wrong.stderr
 
@@ -76,8 +76,8 @@ def test_a_place_without_dicom_is_told(tmp_path: Path) -> None:
         convert(tmp_path, tmp_path / "out", (), False)
 
 
-def test_inspect_lists_series_and_what_predict_would_do(folder: Path, tmp_path: Path, segpipe: Run) -> None:
-    run = segpipe("inspect", str(folder), "--json", "found.json")
+def test_inspect_lists_series_and_what_predict_would_do(folder: Path, tmp_path: Path, forked: Run) -> None:
+    run = forked("inspect", str(folder), "--json", "found.json")
     assert run.returncode == 3, run.stderr
     for word in ("regular", "tilted", "gap", "duplicate", "unusable", "a localizer", "repair", "refuse"):
         assert word in run.stdout, word
@@ -97,36 +97,36 @@ def test_inspect_lists_series_and_what_predict_would_do(folder: Path, tmp_path: 
     assert "Secret" not in json.dumps([{**one, "files": []} for one in found["stacks"]])
 
 
-def test_inspect_shows_names_only_when_asked_and_reads_archives(folder: Path, tmp_path: Path, segpipe: Run) -> None:
+def test_inspect_shows_names_only_when_asked_and_reads_archives(folder: Path, tmp_path: Path, forked: Run) -> None:
     with zipfile.ZipFile(tmp_path / "cd.zip", "w") as packed:
         for path in (folder / "2").iterdir():
             packed.write(path, f"DICOM/{path.name}")
-    run = segpipe("inspect", str(tmp_path / "cd.zip"), "--ids", "--json", "found.json")
+    run = forked("inspect", str(tmp_path / "cd.zip"), "--ids", "--json", "found.json")
     assert run.returncode == 0, run.stderr
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["stacks"][0]["patient"] == "Secret^Name"
     assert found["stacks"][0]["series_uid"] == "1.2.3.2"
-    converted = segpipe("convert", str(tmp_path / "cd.zip"), "out")
+    converted = forked("convert", str(tmp_path / "cd.zip"), "out")
     assert converted.returncode == 0, converted.stderr
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
-def test_damaged_files_are_listed_and_make_exit_code_3(tmp_path: Path, segpipe: Run) -> None:
+def test_damaged_files_are_listed_and_make_exit_code_3(tmp_path: Path, forked: Run) -> None:
     made = Series().write(tmp_path / "in")
     made.paths[7].write_bytes(made.paths[7].read_bytes()[:200])
-    run = segpipe("inspect", "in")
+    run = forked("inspect", "in")
     assert run.returncode == 3
     assert "IM0007" in run.stdout
     assert "Traceback" not in run.stdout + run.stderr
 
 
-def test_a_data_set_with_a_fault_is_still_told_as_one(tmp_path: Path, segpipe: Run) -> None:
+def test_a_data_set_with_a_fault_is_still_told_as_one(tmp_path: Path, forked: Run) -> None:
     made = Series().write(tmp_path / "set" / "dicom")
     (tmp_path / "set" / "images").mkdir()
     image = nib.Nifti1Image(np.zeros((3, 3, 3), np.uint8), np.eye(4))
     nib.save(image, tmp_path / "set" / "images" / "a.nii.gz")
     assert made.paths
-    run = segpipe("inspect", "set")
+    run = forked("inspect", "set")
     assert run.returncode == 3
     assert "error:" in run.stderr
     assert "DICOM series" not in run.stdout
@@ -144,8 +144,8 @@ def test_without_pydicom_one_line_says_what_to_install(tmp_path: Path, segpipe: 
         assert "pip install 'segpipe[dicom]'" in run.stderr
 
 
-def test_a_multi_frame_file_alone_is_converted(tmp_path: Path, segpipe: Run) -> None:
+def test_a_multi_frame_file_alone_is_converted(tmp_path: Path, forked: Run) -> None:
     enhanced(Series(axes=turned(5, 6, 7)), tmp_path / "one.dcm")
-    run = segpipe("convert", "one.dcm", "out")
+    run = forked("convert", "one.dcm", "out")
     assert run.returncode == 0, run.stderr
     assert len(list((tmp_path / "out").iterdir())) == 1

@@ -31,15 +31,15 @@ def told(folder: Path) -> str:
     return b"\n".join(found).decode("utf-8", "ignore")
 
 
-def test_a_model_is_trained_on_dicom_and_predicts_dicom(tmp_path: Path, segpipe: Run) -> None:
+def test_a_model_is_trained_on_dicom_and_predicts_dicom(tmp_path: Path, segpipe: Run, forked: Run) -> None:
     for number in range(4):
         write_study(tmp_path / "data", number)
         say(tmp_path / "data" / f"study{number}" / "SEG.dcm", LIVER, LEFT, colour=GREEN)
     (tmp_path / "mine.yaml").write_text("name: balls\ndataset:\n  dicom:\n    labels: {shell: shell, core: 'number=2'}\n")
     words = ("conf=./mine.yaml", "dataset.layout=dicom", "dataset.root=data", *SMALL)
-    planned = segpipe("plan", *words)
+    planned = forked("plan", *words)
     assert planned.returncode == 0, planned.stderr
-    run = segpipe("train", *words)
+    run = forked("train", *words)
     assert run.returncode == 0, run.stderr
     folder = tmp_path / "runs" / "balls"
     config = yaml.safe_load((folder / "config.yaml").read_text())
@@ -61,14 +61,14 @@ def test_a_model_is_trained_on_dicom_and_predicts_dicom(tmp_path: Path, segpipe:
     assert not [name for name in NAMES if name in everything]
 
 
-def test_folds_of_two_channels_are_scored_on_the_scans_own_slices(tmp_path: Path, segpipe: Run) -> None:
+def test_folds_of_two_channels_are_scored_on_the_scans_own_slices(tmp_path: Path, segpipe: Run, forked: Run) -> None:
     for number in range(4):
         made = write_study(tmp_path / "data", number, axes=((1.0, 0, 0), (0, 1.0, 0)), tilt=15.0)
         second = study(number, "adc", channel=1, axes=((1.0, 0, 0), (0, 1.0, 0)), tilt=15.0)
         second.series.write(tmp_path / "data" / f"study{number}" / "adc")
         assert made.masks.any()
     channels = 'dataset.dicom.series={T2: "t2*", ADC: "adc"}'
-    run = segpipe("train", "dataset=dicom", "dataset.root=data", channels, "folds=all", "dataset.folds=2", "name=two", *SMALL)
+    run = forked("train", "dataset=dicom", "dataset.root=data", channels, "folds=all", "dataset.folds=2", "name=two", *SMALL)
     assert run.returncode == 0, run.stderr
     folder = tmp_path / "runs" / "two"
     for truth in (folder / "out_of_fold_truth").iterdir():
@@ -88,32 +88,32 @@ def test_folds_of_two_channels_are_scored_on_the_scans_own_slices(tmp_path: Path
     assert "--series: names the channels T2; the model has T2, ADC" in wrong.stderr
 
 
-def test_inspect_tells_what_is_wrong_in_the_words_of_its_options(tmp_path: Path, segpipe: Run) -> None:
+def test_inspect_tells_what_is_wrong_in_the_words_of_its_options(tmp_path: Path, forked: Run) -> None:
     for number in range(2):
         write_study(tmp_path / "data", number, kind="RTSTRUCT")
     labels = ("--dicom", "labels.whole=WHOLE", "--dicom", "labels.core=core")
-    listed = segpipe("inspect", "data", *labels)
+    listed = forked("inspect", "data", *labels)
     assert "give --layout dicom to see what training would make of them" in " ".join(listed.stdout.split())
-    refused = segpipe("inspect", "data", "--layout", "dicom", *labels, "--json", "audit.json")
+    refused = forked("inspect", "data", "--layout", "dicom", *labels, "--json", "audit.json")
     assert refused.returncode == 3
     audit = json.loads((tmp_path / "audit.json").read_text())
     assert "--dicom overlap=later-wins" in audit["findings"][0]["what"]
-    taken = segpipe("inspect", "data", "--layout", "dicom", *labels, "--dicom", "overlap=later-wins")
+    taken = forked("inspect", "data", "--layout", "dicom", *labels, "--dicom", "overlap=later-wins")
     assert taken.returncode == 0, taken.stdout
     assert "Training can start" in taken.stdout
     for words in (("--dicom", "labels=x"), ("--dicom", "overlap.x=1"), ("--dicom", "overlap=maybe"), ("--dicom", "policy=gap=never")):
-        wrong = segpipe("inspect", "data", "--layout", "dicom", *words)
+        wrong = forked("inspect", "data", "--layout", "dicom", *words)
         assert wrong.returncode == 2, words
         assert wrong.stderr.startswith("error: ")
 
 
-def test_a_training_does_not_start_with_the_segmentation_of_somebody_else(tmp_path: Path, segpipe: Run) -> None:
+def test_a_training_does_not_start_with_the_segmentation_of_somebody_else(tmp_path: Path, forked: Run) -> None:
     for number in range(3):
         write_study(tmp_path / "data", number)
     segmentation(
         study(1).series, tmp_path / "data" / "study1" / "SEG.dcm", study(1).masks, ["shell", "core"], number=1, PatientID="SOMEONE"
     )
-    run = segpipe("train", "dataset=dicom", "dataset.root=data", *SMALL)
+    run = forked("train", "dataset=dicom", "dataset.root=data", *SMALL)
     assert run.returncode == 3
     assert "another PatientID" in run.stderr
     assert "SOMEONE" not in run.stderr

@@ -37,6 +37,12 @@ def pictures(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No steps are timed: for tests that are not about the estimate."""
+    monkeypatch.setattr(command, "estimate", lambda *_: Estimate(0.1, 10, 60.0, 1.0))
+
+
 def cells(made: Plan) -> dict[str, tuple[str, str]]:
     """Value and reason of each decision in the table."""
     names, values, reasons = (list(column.cells) for column in plan_table(made).columns)
@@ -49,6 +55,7 @@ def made(root: Path, out: Path, *words: str) -> Plan:
     return plan_from_dict(json.loads(out.read_text(encoding="utf-8")))
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_every_decision_is_shown_with_its_value_and_its_reason(pictures: Path, tmp_path: Path) -> None:
     shown = cells(made(pictures, tmp_path / "plan.json"))
     assert all(value and reason for value, reason in shown.values())
@@ -60,6 +67,7 @@ def test_every_decision_is_shown_with_its_value_and_its_reason(pictures: Path, t
     assert shown["kernels"][0].split()[0] == "3x3"
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_strides_and_kernels_of_the_command_line_are_shown_and_written(pictures: Path, tmp_path: Path) -> None:
     words = ("network.strides=[[1,1],[4,2]]", "network.kernels=[[3,1],[5,3]]", "network.pooling=max")
     written = made(pictures, tmp_path / "plan.json", *words)
@@ -75,6 +83,7 @@ def test_without_out_nothing_is_written(pictures: Path, tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_setting_that_contradicts_the_data_is_refused_and_nothing_is_written(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a patch of 32x16 allows 4 at most: set network\.stages=4"):
         made(pictures, tmp_path / "plan.json", "network.stages=5")
@@ -88,11 +97,13 @@ def test_a_missing_data_set_is_named(tmp_path: Path) -> None:
         plan(compose_settings([f"dataset.root={tmp_path / 'missing'}"]).settings)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_an_unwritable_place_is_refused(pictures: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be written"):
         plan(compose_settings([f"dataset.root={pictures}", f"out={pictures / 'images' / 'case0.png' / 'plan.json'}", *SMALL]).settings)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_the_patch_of_pictures_that_are_higher_than_wide_has_more_rows(pictures: Path, tmp_path: Path) -> None:
     assert cells(made(pictures, tmp_path / "plan.json", "plan.patch_size=[]"))["patch_size"][0] == "48 rows x 40 columns"
 

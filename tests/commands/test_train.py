@@ -15,6 +15,7 @@ from segpipe.commands.train import _table
 from segpipe.dataset.phantom import write_phantom
 from segpipe.training.checkpoint import network_weights
 from segpipe.training.finish import Finished
+from tests.conftest import Run
 
 TINY = [
     "plan.patch_size=[16,16,8]",
@@ -91,10 +92,10 @@ def test_a_signal_to_the_second_rank_ends_both_and_the_command_tells_it(
     assert json.loads((tmp_path / "run" / "schedule.json").read_text())["steps"] < 10
 
 
-def test_two_ranks_end_together_when_their_time_is_up(data: Path, tmp_path: Path) -> None:
+def test_two_ranks_end_together_when_their_time_is_up(data: Path, tmp_path: Path, forked: Run) -> None:
     """Each has its own clock, and none may wait for an answer that the other no longer gives."""
-    arguments = ["train", f"dataset.root={data}", f"run_dir={tmp_path / 'run'}", *TINY, "training.max_minutes=0.4", "training.devices=2"]
-    done = run(*arguments, "threads=1")
+    arguments = ["train", f"dataset.root={data}", f"run_dir={tmp_path / 'run'}", *TINY, "training.max_minutes=0.3", "training.devices=2"]
+    done = forked(*arguments, "threads=1")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "model.ts").exists()
     assert json.loads((tmp_path / "run" / "schedule.json").read_text())["steps"] > 0
@@ -113,19 +114,19 @@ def test_what_goes_wrong_in_the_second_rank_is_told_once_with_its_exit_code(
     assert "Traceback" not in done.stderr
 
 
-def test_two_ranks_go_on_as_if_they_had_not_been_interrupted(data: Path, tmp_path: Path) -> None:
+def test_two_ranks_go_on_as_if_they_had_not_been_interrupted(data: Path, tmp_path: Path, forked: Run) -> None:
     same = ["train", f"dataset.root={data}", *TINY, "training.devices=2", "network.dropout=0.2"]
     for name, rates in (("two", [2e-3, 1e-3]), ("four", [2e-3, 1e-3, 5e-4, 1e-4])):
         (tmp_path / f"{name}.json").write_text(json.dumps({"learning_rates": rates}))
     for folder, schedule, resume in (("whole", "four", "never"), ("parts", "two", "never"), ("parts", "four", "auto")):
         place = [f"run_dir={tmp_path / folder}", f"training.schedule_file={tmp_path / schedule}.json", f"training.resume={resume}"]
-        done = run(*same, *place)
+        done = forked(*same, *place)
         assert done.returncode == 0, done.stderr
     one, two = (network_weights(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("whole", "parts"))
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
-def test_a_terminated_run_leaves_a_model_and_goes_on(data: Path, tmp_path: Path) -> None:
+def test_a_terminated_run_leaves_a_model_and_goes_on(data: Path, tmp_path: Path, forked: Run) -> None:
     folder = tmp_path / "run"
     arguments = ["train", f"dataset.root={data}", f"run_dir={folder}", *TINY, "training.max_steps=400", "training.validate_steps=20"]
     process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -139,14 +140,15 @@ def test_a_terminated_run_leaves_a_model_and_goes_on(data: Path, tmp_path: Path)
     assert (folder / "model.ts").exists()
     steps = json.loads((folder / "schedule.json").read_text())["steps"]
     assert 0 < steps < 400
-    again = run(*[word.replace("=400", f"={steps + 5}") for word in arguments], "training.resume=auto")
+    again = forked(*[word.replace("=400", f"={steps + 5}") for word in arguments], "training.resume=auto")
     assert again.returncode == 0, again.stderr
     assert json.loads((folder / "schedule.json").read_text())["steps"] == steps + 5
     assert network_weights(folder / "checkpoints" / "last.ckpt")
 
 
 def test_plan_shows_each_decision_with_its_reason_and_writes_json(data: Path, tmp_path: Path) -> None:
-    done = run("plan", f"dataset.root={data}", f"out={tmp_path / 'plan.json'}", "network=vnet")
+    small = ("plan.patch_size=[16,16,8]", "plan.batch_size=2")  # so that the steps that are timed are short
+    done = run("plan", f"dataset.root={data}", f"out={tmp_path / 'plan.json'}", "network=vnet", *small)
     assert done.returncode == 0, done.stderr
     assert "median of the data set" in done.stdout.replace("\n", " ")
     assert json.loads((tmp_path / "plan.json").read_text())["network"]["name"] == "vnet"
@@ -165,8 +167,10 @@ def test_plan_shows_each_decision_with_its_reason_and_writes_json(data: Path, tm
         (["training.schedule_file=/nowhere.json"], 2, "/nowhere.json"),
     ],
 )
-def test_a_wrong_word_gets_one_line_and_its_exit_code(data: Path, tmp_path: Path, words: list[str], code: int, message: str) -> None:
-    done = run("train", f"dataset.root={data}", f"run_dir={tmp_path / 'run'}", *TINY, "training.max_steps=1", *words)
+def test_a_wrong_word_gets_one_line_and_its_exit_code(
+    data: Path, tmp_path: Path, words: list[str], code: int, message: str, forked: Run
+) -> None:
+    done = forked("train", f"dataset.root={data}", f"run_dir={tmp_path / 'run'}", *TINY, "training.max_steps=1", *words)
     assert done.returncode == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -180,8 +184,8 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc/1").exists(), reason="needs a place that nobody may write")
-def test_an_unwritable_place_is_refused(data: Path) -> None:
-    done = run("train", f"dataset.root={data}", "run_dir=/proc/1/run", *TINY, "training.max_steps=1")
+def test_an_unwritable_place_is_refused(data: Path, forked: Run) -> None:
+    done = forked("train", f"dataset.root={data}", "run_dir=/proc/1/run", *TINY, "training.max_steps=1")
     assert done.returncode == 2
     assert "/proc/1/run" in done.stderr
 

@@ -21,6 +21,7 @@ from segpipe.io.read import read_volume
 from segpipe.package.model_file import DOCUMENT, document_text, load_model, load_models
 from segpipe.package.torchscript import script_bytes
 from segpipe.training.checkpoint import network_weights
+from tests.conftest import Run
 
 WORDS = [
     *("name=tiny", "plan.patch_size=[16,16,8]", "plan.batch_size=2", "network.features=[4,8]", "network.stages=2", "training.lr=1e-2"),
@@ -79,8 +80,8 @@ def test_the_folds_share_one_plan(run: tuple[Path, str]) -> None:
     assert plans[0] == plans[1] == plans[2]
 
 
-def test_a_fold_is_what_a_single_training_of_it_is(data: Path, run: tuple[Path, str], tmp_path: Path) -> None:
-    alone = segpipe(
+def test_a_fold_is_what_a_single_training_of_it_is(data: Path, run: tuple[Path, str], tmp_path: Path, forked: Run) -> None:
+    alone = forked(
         "train", *WORDS, f"dataset.root={data}", f"run_dir={tmp_path / 'one'}", "dataset.split=folds", "dataset.folds=2", "dataset.fold=1"
     )
     assert alone.returncode == 0, alone.stderr
@@ -107,21 +108,21 @@ def test_one_file_does_what_the_folds_do_together(data: Path, run: tuple[Path, s
     assert model.document["metrics"]["cases"] == 4
 
 
-def test_a_second_call_is_refused_or_goes_on(data: Path, run: tuple[Path, str]) -> None:
+def test_a_second_call_is_refused_or_goes_on(data: Path, run: tuple[Path, str], forked: Run) -> None:
     folder = run[0]
     words = ["train", *WORDS, f"dataset.root={data}", f"run_dir={folder}", "folds=all", "dataset.folds=2"]
-    again = segpipe(*words)
+    again = forked(*words)
     assert again.returncode == 2 and "holds folds already" in again.stderr and len(again.stderr.strip().splitlines()) == 1
-    other = segpipe(*words, "training.resume=auto", "training.lr=2e-2")
+    other = forked(*words, "training.resume=auto", "training.lr=2e-2")
     assert other.returncode == 2 and "training.lr is 0.02, but the run" in other.stderr
     before = (folder / "fold_0/model.ts").stat().st_mtime_ns
-    done = segpipe(*words, "training.resume=auto")
+    done = forked(*words, "training.resume=auto")
     assert done.returncode == 0 and "2 of 2 trainings are done already" in done.stderr
     assert (folder / "fold_0/model.ts").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_cross_validation_goes_on_where_it_was(data: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupted_cross_validation_goes_on_where_it_was(data: Path, tmp_path: Path, number: signal.Signals, forked: Run) -> None:
     folder = tmp_path / "run"
     words = [*("train", *WORDS), f"dataset.root={data}", f"run_dir={folder}", "folds=all", "dataset.folds=2", "training.max_steps=400"]
     process = subprocess.Popen([sys.executable, "-m", "segpipe", *words], stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -140,13 +141,13 @@ def test_an_interrupted_cross_validation_goes_on_where_it_was(data: Path, tmp_pa
     assert not (folder / "fold_1").exists()
     if number == signal.SIGTERM:
         return
-    done = segpipe(*words, "training.resume=auto", "training.max_steps=60")
+    done = forked(*words, "training.resume=auto", "training.max_steps=60")
     assert done.returncode == 0, done.stderr
     assert (folder / "model.ts").exists()
 
 
-def test_seeds_report_their_spread_on_one_split(data: Path, tmp_path: Path) -> None:
-    done = segpipe("train", *WORDS, f"dataset.root={data}", f"run_dir={tmp_path / 'run'}", "training.seeds=2", "training.max_steps=10")
+def test_seeds_report_their_spread_on_one_split(data: Path, tmp_path: Path, forked: Run) -> None:
+    done = forked("train", *WORDS, f"dataset.root={data}", f"run_dir={tmp_path / 'run'}", "training.seeds=2", "training.max_steps=10")
     assert done.returncode == 0, done.stderr
     splits = [json.loads((tmp_path / f"run/seed_{seed}/splits.json").read_text()) for seed in (7, 8)]
     assert splits[0]["validation"] == splits[1]["validation"]
@@ -155,9 +156,9 @@ def test_seeds_report_their_spread_on_one_split(data: Path, tmp_path: Path) -> N
     assert "mean and standard deviation" in done.stdout and "+-" in done.stdout
 
 
-def test_the_better_of_two_configurations_becomes_the_model(data: Path, tmp_path: Path) -> None:
+def test_the_better_of_two_configurations_becomes_the_model(data: Path, tmp_path: Path, forked: Run) -> None:
     words = ("train", *WORDS, f"dataset.root={data}", f"run_dir={tmp_path / 'run'}", "training.max_steps=10", "configurations=[3d,2d]")
-    done = segpipe(*words)
+    done = forked(*words)
     assert done.returncode == 0, done.stderr
     plans = [json.loads((tmp_path / "run" / place).read_text()) for place in ("plan_3d.json", "plan_2d.json", "2d/plan.json")]
     assert [plan["dims"] for plan in plans] == [3, 2, 2]
@@ -168,7 +169,7 @@ def test_the_better_of_two_configurations_becomes_the_model(data: Path, tmp_path
     assert [model.plan.dims for model in models] == {"3d": [3], "2d": [2], "3d + 2d": [3, 2]}[taken]
     assert "Configurations: Dice on what they held out" in done.stdout
     assert segpipe("predict", tmp_path / "run/model.ts", data / "images", tmp_path / "out").returncode == 0
-    again = segpipe(*words, "training.resume=auto")
+    again = forked(*words, "training.resume=auto")
     assert again.returncode == 0 and "2 of 2 trainings are done already" in again.stderr
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from segpipe.errors import ConfigError
-from segpipe.inference import disk
 from segpipe.inference import ledger as ledger_module
 from segpipe.inference.ledger import Ledger
 from segpipe.inference.table import LEDGER, TABLE, Row, read_table, to_csv
+from segpipe.io import database
 from segpipe.io.alive import new_token
 
 from .test_table import ROW
@@ -223,7 +223,7 @@ def test_what_is_known_of_the_files_stays_while_a_case_waits_and_runs(ledger: Le
 
 
 def _work(folder: Path, name: str, local: bool) -> None:
-    ledger_module.is_local = lambda folder: local
+    database.is_local = lambda folder: local
     with Ledger(folder) as ledger:
         ledger.begin()
         while entry := ledger.claim([f"{number:03}" for number in range(60)], JOB, new_token()):
@@ -232,7 +232,7 @@ def _work(folder: Path, name: str, local: bool) -> None:
 
 @pytest.mark.parametrize("local", [True, False])
 def test_two_processes_at_once_do_each_case_once(tmp_path: Path, local: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_module, "is_local", lambda folder: local)
+    monkeypatch.setattr(database, "is_local", lambda folder: local)
     with Ledger(tmp_path) as ledger:
         ledger.begin()
         assert journal(tmp_path) == ("wal" if local else "delete")
@@ -267,12 +267,12 @@ def test_threads_may_share_one(ledger: Ledger) -> None:
 
 def test_a_network_disk_has_a_rollback_journal_and_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for first, local in (("local", True), ("network", False)):
-        monkeypatch.setattr(ledger_module, "is_local", lambda folder, local=local: local)
+        monkeypatch.setattr(database, "is_local", lambda folder, local=local: local)
         with Ledger(tmp_path / first) as ledger:
             ledger.begin()
         assert journal(tmp_path / first) == ("wal" if first == "local" else "delete")
     for second, local in (("network", True), ("local", False)):  # now seen from the other side
-        monkeypatch.setattr(ledger_module, "is_local", lambda folder, local=local: local)
+        monkeypatch.setattr(database, "is_local", lambda folder, local=local: local)
         with Ledger(tmp_path / second):
             assert journal(tmp_path / second) == "delete"
 
@@ -280,22 +280,11 @@ def test_a_network_disk_has_a_rollback_journal_and_keeps_it(tmp_path: Path, monk
 def test_a_log_that_a_call_on_the_disks_own_machine_keeps_is_not_shared_over_the_network(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "_WAIT_SECONDS", 0.1)
-    monkeypatch.setattr(ledger_module, "is_local", lambda folder: False)
+    monkeypatch.setattr(database, "_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(database, "is_local", lambda folder: False)
     assert ledger.rows == []
     with pytest.raises(ConfigError, match="over a network it cannot be shared so"):
         Ledger(tmp_path)
-
-
-def test_only_file_systems_that_are_known_are_taken_for_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Part:
-        mountpoint, fstype = str(tmp_path), "nfs4"
-
-    for kind, local in (("nfs4", False), ("lustre", False), ("ext4", True), ("", False)):
-        Part.fstype = kind
-        monkeypatch.setattr(disk.psutil, "disk_partitions", lambda all: [Part])
-        assert disk.is_local(tmp_path / "..") is False  # above every mount that is known
-        assert disk.is_local(tmp_path) is local
 
 
 @pytest.mark.skipif(os.name == "nt", reason="limits of file size are POSIX")
@@ -327,7 +316,7 @@ def test_a_signal_while_sqlite_asks_is_no_damage(ledger: Ledger, monkeypatch: py
     def interrupted(token: str) -> bool:
         raise kind
 
-    monkeypatch.setattr(ledger_module, "is_gone", interrupted)
+    monkeypatch.setattr(database, "is_gone", interrupted)
     with pytest.raises(kind):
         ledger.entries(["a"])
     monkeypatch.undo()

@@ -122,7 +122,8 @@ def ended(store: Store, id: str, when: float) -> None:
     """As if a job had been done at a time."""
     store.add(Job(id, "test", "1", "scan", ("0000.nii.gz",), created=when))
     assert store.cancel(id)
-    store._connection.execute("UPDATE jobs SET ended = ? WHERE id = ?", (when, id))
+    with store._file.using() as connection:
+        connection.execute("UPDATE jobs SET ended = ? WHERE id = ?", (when, id))
 
 
 def test_what_is_old_or_too_much_is_removed_and_what_waits_is_not(make: Make) -> None:
@@ -144,7 +145,7 @@ def test_what_a_killed_server_left_half_done_is_swept(make: Make, send: Any, tmp
     other = send(client).json()["id"]
     service.store.start(other)
     service.store.unwanted(other)
-    service.store._connection.close()  # as a kill does
+    service.store._file.close()  # as a kill does
     for place in ("incoming/abc", "jobs/def", ".removed/ghi"):
         (tmp_path / "data" / place).mkdir(parents=True)
         (tmp_path / "data" / place / "0000.nii.gz").write_bytes(b"half")

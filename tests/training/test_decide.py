@@ -141,7 +141,7 @@ def test_the_width_is_in_the_plan_of_the_run(monkeypatch: pytest.MonkeyPatch, tm
         run_dir=str(tmp_path / "run"),
         dataset=DatasetSettings(root=str(tmp_path / "data")),
         plan=PlanSettings(patch_size=[16, 16, 16], batch_size=1),
-        training=TrainingSettings(max_minutes=0.2),
+        training=TrainingSettings(max_minutes=0.1),
     )
     run_training(settings, "")
     plan = json.loads((tmp_path / "run/plan.json").read_text())

@@ -212,7 +212,7 @@ def test_resuming_a_finished_run_trains_no_further_and_keeps_its_weights(data: P
 
 
 def test_a_run_with_a_time_budget_can_be_repeated_from_its_schedule(data: Path, tmp_path: Path) -> None:
-    done = run_training(settings(data, tmp_path / "timed", max_steps=0, max_minutes=0.1, validate_steps=0), "")
+    done = run_training(settings(data, tmp_path / "timed", max_steps=0, max_minutes=0.05, validate_steps=0), "")
     assert done is not None
     assert done.steps > 0
     schedule = tmp_path / "timed" / "schedule.json"

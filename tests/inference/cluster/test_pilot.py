@@ -191,7 +191,7 @@ def test_a_lost_lease_leaves_the_scan_to_whoever_has_it(call: Call, out: Path, m
         if row.case == "case_2" and not lost:
             lost.append(row.case)
             with ledger_of(out) as other:
-                other._connection.execute("UPDATE cases SET state = 'waiting', worker = '' WHERE name = 'case_2'")
+                other._file._connection.execute("UPDATE cases SET state = 'waiting', worker = '' WHERE name = 'case_2'")
             return False
         return real(self, row)
 
