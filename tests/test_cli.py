@@ -54,9 +54,9 @@ def test_the_commands_that_use_a_model_say_their_common_options_alike() -> None:
 
     commands = get_command(app).commands  # type: ignore[attr-defined]
     told = {name: {one.name: (one.help, one.metavar, one.default) for one in commands[name].params} for name in USES}
-    for option in ("device", "precision", "runtime", "threads", "memory_gb"):
+    for option in ("precision", "runtime", "threads", "memory_gb"):
         assert len({told[name][option] for name in USES}) == 1, option
-    for option in ("timeout", "policy", "seg_type", "series_description", "series_number"):
+    for option in ("device", "timeout", "policy", "seg_type", "series_description", "series_number"):
         assert told["predict"][option] == told["listen"][option], option
 
 

@@ -9,6 +9,12 @@ import typer
 from segpipe.cli.option_values import in_range, one_of
 
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:1.")]
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device", metavar="NAME", help="auto, cpu, cuda (every GPU) or cuda:1; repeatable: each does a job at a time. [default: auto]"
+    ),
+]
 Precision = Annotated[str, typer.Option(metavar="NAME", help="fp32, bf16, or auto (bf16 where it is fast and as good).")]
 Runtime = Annotated[str, typer.Option(metavar="NAME", help="torch, openvino, or auto (the quicker one that is here).")]
 Threads = Annotated[int, typer.Option(metavar="N", help="Processor threads a worker; 0: all cores, shared.")]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from segpipe.cli.computing import Memory, Precision, Runtime, Threads, checked_computing
+from segpipe.cli.computing import Devices, Memory, Precision, Runtime, Threads, checked_computing
 from segpipe.cli.option_values import in_range
 from segpipe.commands.outcome import Outcome
 
@@ -25,10 +25,7 @@ def serve(
     max_jobs: Annotated[int, typer.Option(metavar="N", help="Jobs that are kept; the oldest that have ended go first.")] = 1000,
     keep_hours: Annotated[float, typer.Option(metavar="HOURS", help="For which a job that has ended is kept.")] = 168.0,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Give up a job that is worked on for longer; 0: never.")] = 3600.0,
-    device: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="auto, cpu, cuda (every GPU) or cuda:1; repeatable: each does a job at a time. [default: auto]"),
-    ] = None,
+    device: Devices = None,
     runtime: Runtime = "auto",
     precision: Precision = "auto",
     threads: Threads = 0,
