@@ -47,7 +47,7 @@ def read_description(path: Path) -> Description:
 
 
 def read_names(folder: Path) -> tuple[dict[int, str], tuple[Finding, ...]]:
-    """Names of label values from `labels.json` in a data set's folder: `{"1": "Anterior"}`, or that under `labels`, as `segpipe predict` writes it.
+    """Names of label values from a data set's `labels.json`: `{"1": "PZ"}`, or that under `labels`, as `segpipe predict` writes it.
 
     A file of this name that holds something else is somebody else's: it is told, and the labels keep their numbers.
 
