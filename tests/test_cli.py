@@ -84,6 +84,16 @@ def test_each_command_shows_an_example(command: str, capsys: pytest.CaptureFixtu
     assert f"\n  segpipe {command} " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("words", [(), ("hub",)])
+def test_no_sentence_of_a_list_of_commands_is_cut_off(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(*words, "--help") == 0
+    commands = capsys.readouterr().out.split("\nCommands:\n")[1].split("\n\n")[0]
+    told = re.split(r"\n  (?=\S)", f"\n{commands.rstrip()}")[1:]
+    assert len(told) >= 3
+    for one in told:
+        assert one.endswith(".") and not one.endswith("..."), one
+
+
 def test_the_help_of_train_lists_tasks_groups_and_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("train", "--help") == 0
     shown = capsys.readouterr().out

@@ -15,6 +15,8 @@ from segpipe.errors import ConfigError, ModelError
 
 _TEXT = Text(longest=10_000)
 _LINE = Text(longest=300)
+_NAME = "small letters and digits, in words with a dash between them: prostate-zones"
+_VERSION = "one to three numbers with dots between them: 1.0"
 
 PUBLICATION = Fields(
     {"title": _LINE, "year": Number(1950, 2100, whole=True), "authors": _TEXT},
@@ -32,7 +34,12 @@ CARD_FIELDS = Fields({**dict.fromkeys(MUST, _TEXT), "authors": ListOf(_LINE, 1, 
 """Of the card, as a package's document holds it."""
 
 _YAML = Fields(
-    {"name": Text(NAME, LONGEST_NAME), "version": Text(VERSION), "licences": Fields(dict.fromkeys(LICENCES, _LINE)), **CARD_FIELDS.must},
+    {
+        "name": Text(NAME, LONGEST_NAME, _NAME),
+        "version": Text(VERSION, told=_VERSION),
+        "licences": Fields(dict.fromkeys(LICENCES, _LINE)),
+        **CARD_FIELDS.must,
+    },
     {"publication": PUBLICATION, "licence_files": Fields({}, dict.fromkeys(LICENCES, _LINE)), **CARD_FIELDS.optional},
 )
 
@@ -79,7 +86,7 @@ def read_card(path: Path) -> Card:
         for what, identifier in values["licences"].items():
             check_licence(what, identifier)
     except ModelError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{path}: {error} (workflows/card.yaml shows every key)") from error
     sections = {key: value for key, value in values.items() if key in CARD_FIELDS.must or key in CARD_FIELDS.optional}
     return Card(values["name"], values["version"], values["licences"], _texts(values, path), sections, values.get("publication"))
 

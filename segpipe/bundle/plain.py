@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import re
@@ -148,7 +149,8 @@ def _check_fields(value: dict[str, Any], kind: Fields, where: str) -> None:
             raise ModelError(f"{where} lacks the key {key}")
     for key, item in value.items():
         if key not in known:
-            raise ModelError(f"{where} has the unknown key {key[:40]!a}")
+            near = difflib.get_close_matches(key[:40], known, n=1)
+            raise ModelError(f"{where} has the unknown key {key[:40]!a}" + (f"; did you mean {near[0]}?" if near else ""))
         check(item, known[key], f"{where}.{key}")
 
 

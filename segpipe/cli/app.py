@@ -17,11 +17,12 @@ from segpipe.cli.output import guarded, set_up
 from segpipe.cli.packages import describe, hub, package, verify
 from segpipe.cli.series import Description, Number, Policy, SegType, checked_type
 from segpipe.cli.server import serve
-from segpipe.cli.usage import NodeCommand, PathsCommand, SettingsCommand
+from segpipe.cli.usage import CommandList, NodeCommand, PathsCommand, SettingsCommand
 from segpipe.commands.outcome import Outcome
 from segpipe.errors import ConfigError
 
 app = typer.Typer(
+    cls=CommandList,
     help="From a folder of scans to a segmentation model: inspect, train, export, predict, evaluate.",
     epilog="`segpipe COMMAND --help` shows an example of each.",
     add_completion=False,

@@ -10,6 +10,7 @@ import typer
 from segpipe.cli.computing import Device
 from segpipe.cli.option_values import in_range
 from segpipe.cli.output import guarded
+from segpipe.cli.usage import CommandList
 from segpipe.commands.outcome import Outcome
 
 Signer = Annotated[str, typer.Option(metavar="KEY", help="Public key of minisign, or its file: refuse what it has not signed.")]
@@ -72,6 +73,7 @@ def describe(path: Annotated[Path, typer.Argument(metavar="PACKAGE", help="Folde
 
 
 hub = typer.Typer(
+    cls=CommandList,
     help="""Packages by name and version: a hub is a folder, or that folder on a web server.
 
     \b

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 _GROUPS = ("network", "augment", "training", "plan", "dataset", "inference")
 
@@ -21,6 +21,20 @@ _USEFUL = (
     ("plan.patch_size=[64,64,32]", "voxels along x, y, z; on pictures [rows, columns]"),
     ("dataset.split=folds dataset.fold=0", "k folds instead of a random fifth"),
 )
+
+
+_LONGEST = 200
+"""Characters of a command's first sentence."""
+
+
+class CommandList(TyperGroup):
+    """The program, or a group of its commands; its help tells the first sentence of each, on as many lines as that takes."""
+
+    def format_commands(self, ctx: typing.Any, formatter: typing.Any) -> None:
+        """Write the commands in their order."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(_LONGEST)) for name, command in commands if command is not None])
 
 
 class SettingsCommand(TyperCommand):

@@ -32,7 +32,8 @@ def train(settings: Settings, config_yaml: str) -> Outcome:
 
 def _table(done: Finished) -> Table:
     cases = f"{done.cases} held-out case(s)" if done.held_out else f"{done.cases} case(s) that it was trained on (nothing is held out)"
-    table = Table(title=f"Dice on {cases} after {done.steps} steps")
+    title = f"Dice on {cases} after {done.steps} steps"
+    table = Table(title=title, title_justify="left", min_width=len(title))  # a title is broken to the width of its table
     table.add_column("label")
     table.add_column("mean Dice", justify="right")
     for name, value in [*done.dice.items(), ("mean", done.mean_dice)]:

@@ -13,7 +13,6 @@ from segpipe.io.find import NIFTI, split_name
 from segpipe.io.nifti import count_channels
 from segpipe.io.write import write_volume
 from segpipe.server.faults import missing, not_now
-from segpipe.server.models import Served
 from segpipe.server.scan import volume_of
 from segpipe.server.service import Service
 from segpipe.server.store import Job
@@ -57,7 +56,8 @@ def _made(service: Service, job: Job, channel: int) -> Path:
     several = len(files) > 1
     with _ONE:
         if not place.exists():
-            _convert(files[channel if several else 0], 0 if several else channel, place, service.model(job.model))
+            volume = volume_of([files[channel if several else 0]], service.model(job.model), job.name)
+            _convert(volume, 0 if several else channel, place)
     return place
 
 
@@ -72,8 +72,7 @@ def _is_one(path: Path) -> bool:
         return True
 
 
-def _convert(path: Path, channel: int, made: Path, model: Served) -> None:
-    volume = volume_of([path], model)
+def _convert(volume: Volume, channel: int, made: Path) -> None:
     if channel >= volume.channels:
         raise missing(f"channel: there is no such one; must be 0 to {volume.channels - 1}")
     write_volume(made, Volume(volume.array[channel : channel + 1], volume.grid))

@@ -55,7 +55,8 @@ def _check_file(sent: Sent, model: Served, limits: Limits) -> None:
         check_archive(sent.path, name, limits)
         return
     if is_picture(sent.path) != model.pictures:
-        raise refused(f"{name}: is {'a picture' if not model.pictures else 'a volume'}; {model.id} takes the other kind")
+        what, wanted = ("a volume", "pictures") if model.pictures else ("a picture", "volumes")
+        raise refused(f"{name}: is {what}; {model.id} takes {wanted}: choose another model, or another scan")
     if suffix == ".nii.gz" and not start.startswith(_GZIP):
         raise refused(f"{name}: is not compressed by gzip; .nii.gz must be: export it again")
     if suffix == ".nii" and start[:4] not in _NIFTI_SIZES:

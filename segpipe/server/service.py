@@ -305,7 +305,7 @@ class Service:
         """
         predicted, job = self.result(id, "nifti"), self.job(id)
         model = self.maker(job)
-        case = keep(self._corrections(), job, model, volume_of(self.scan(job), model), predicted, path)
+        case = keep(self._corrections(), job, model, volume_of(self.scan(job), model, job.name), predicted, path)
         log.info("job %s: its label map was corrected", id)
         return case
 

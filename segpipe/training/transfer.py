@@ -130,7 +130,7 @@ def _cure(plan: Plan | None) -> str:
     kernels, strides = ([list(stage) for stage in rows] for rows in (plan.network.kernels, plan.network.strides))
     words = {"name": plan.network.name, "features": list(plan.network.features), "kernels": kernels, "strides": strides}
     settings = " ".join(f"network.{key}={value}".replace(" ", "") for key, value in words.items())
-    return f"its network is plan.dims={plan.dims} {settings}; set the same"
+    return f"its network is plan.dims={plan.dims} {settings}; set the same, or train by the plan of its run: plan.file=RUN/plan.json"
 
 
 def begin_with(network: nn.Module, plan: Plan, init: str) -> None:

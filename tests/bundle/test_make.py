@@ -277,8 +277,10 @@ def test_its_config_is_one_of_modelhub(made: Path) -> None:
     ("changes", "word"),
     [
         ({"version": 1.2}, "version: '1.2'"),
-        ({"name": "Not A Name"}, "card.name"),
-        ({"nonsense": "x"}, "unknown key 'nonsense'"),
+        ({"name": "Not A Name"}, "card.name is 'Not A Name'; must be small letters and digits"),
+        ({"version": "one"}, "card.version is 'one'; must be one to three numbers"),
+        ({"nonsense": "x"}, "unknown key 'nonsense' .workflows/card.yaml shows every key"),
+        ({"modalty": "x"}, "unknown key 'modalty'; did you mean modality"),
         ({"licences": {"code": "MIT", "weights": "MIT"}}, "lacks the key samples"),
         ({"licences": {"code": "MIT", "weights": "mine", "samples": "MIT"}}, "licences.weights"),
         ({"licences": {"code": "MIT", "weights": "LicenseRef-Mine", "samples": "MIT"}}, "licence_files.weights"),

@@ -1,5 +1,6 @@
 """`segpipe train` and `segpipe plan` as a user runs them."""
 
+import io
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from segpipe.commands.train import _table
 from segpipe.dataset.phantom import write_phantom
@@ -193,4 +195,8 @@ def test_an_unwritable_place_is_refused(data: Path, forked: Run) -> None:
 @pytest.mark.parametrize(("held_out", "what"), [(True, "held-out case(s)"), (False, "case(s) that it was trained on")])
 def test_the_last_table_tells_whether_its_cases_were_held_out(held_out: bool, what: str, tmp_path: Path) -> None:
     done = Finished(tmp_path, tmp_path / "model.ts", {"organ": 0.9}, 0.9, 1, held_out, 6, "", False)
-    assert str(_table(done).title).startswith(f"Dice on 1 {what}")
+    table = _table(done)
+    assert str(table.title).startswith(f"Dice on 1 {what}")
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(table)
+    assert console.export_text().splitlines()[0].strip() == table.title  # on one line

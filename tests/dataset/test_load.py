@@ -162,6 +162,26 @@ def test_several_label_folders_are_named_and_not_guessed(tmp_path: Path, write: 
         load_dataset(settings(tmp_path, labels="zonse"))
 
 
+@pytest.mark.parametrize("text", ['{"0": "background", "1": "PZ", "2": "TZ"}', '{"background": 0, "labels": {"1": "PZ", "2": "TZ"}}'])
+def test_labels_json_beside_two_folders_names_the_labels(pairs: Callable[..., Path], text: str) -> None:
+    root = pairs()
+    (root / "labels.json").write_text(text)
+    data = load_dataset(settings(root))
+    assert not data.findings
+    assert {value: name for value, name in data.label_names.items() if value} == {1: "PZ", 2: "TZ"}
+    assert load_dataset(settings(root, label_names={"2": "whole"})).label_names[2] == "whole"
+
+
+@pytest.mark.parametrize("text", ["", "[{}]", '"PZ"', '{"images": [{"id": 7}]}', '{"labels": {"a": "b"}}'])
+def test_a_labels_json_of_somebody_else_is_told_and_the_labels_keep_their_numbers(pairs: Callable[..., Path], text: str) -> None:
+    root = pairs()
+    (root / "labels.json").write_text(text)
+    data = load_dataset(settings(root))
+    assert data.label_names == {}
+    assert [(finding.severity, finding.file) for finding in data.findings] == [("warning", str(root / "labels.json"))]
+    assert "labels keep their numbers" in data.findings[0].what
+
+
 def test_the_only_folder_with_matching_names_holds_the_labels(tmp_path: Path, write: Write) -> None:
     for folder in ("images", "drawn_by_me"):
         write(tmp_path / folder / "sub" / "p.nii.gz", SCAN)

@@ -23,6 +23,8 @@ from segpipe.server import worker
 from segpipe.server.archive import check_deflated, check_pixels, series_in
 from segpipe.server.faults import RequestError
 from segpipe.server.look import check_archive
+from segpipe.server.models import Served
+from segpipe.server.scan import volume_of
 from segpipe.server.settings import Limits
 from tests.dicom.series import Series, save
 
@@ -118,3 +120,14 @@ def test_the_components_of_a_vector_are_measured_too(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="unpacks to"):
         worker._check_size([path], 4 * 300 * 8**3 - 1)
     worker._check_size([path], 4 * 300 * 8**3)
+
+
+def test_a_series_that_is_damaged_after_its_job_is_told_by_its_own_name_and_fault(tmp_path: Path) -> None:
+    path = series(tmp_path, deflated=False)
+    model = cast(Served, SimpleNamespace(channels=("CT",), series=()))
+    assert volume_of([path], model, "head.zip").array.shape == (1, SIDE, SIDE, SLICES)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("1.dcm", b"\0" * 128 + b"DICM" + b"damaged")
+    with pytest.raises(DataError, match=r"^head\.zip/1\.dcm: is DICOM, and does not say of what kind") as caught:
+        volume_of([path], model, "head.zip")
+    assert str(tmp_path) not in str(caught.value)

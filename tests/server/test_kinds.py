@@ -195,6 +195,7 @@ def test_a_corrected_label_map_becomes_a_case_that_can_be_trained_on(server: Ser
     found = load_dataset(DatasetSettings(root=str(server.data.parent / "corrections")))
     case = f"scan_{job['id']}"
     assert [case.name for case in found.cases] == [case]
+    assert (found.label_names, found.findings) == ({0: "background", 10: "organ", 255: "tumour"}, ())
     moved = predicted.affine.copy()
     moved[0, 3] += 1.0
     for values, affine, why in (

@@ -206,3 +206,11 @@ def test_what_is_of_patients_is_ours_alone(make: Make, send: Any, tmp_path: Path
     send(client)
     for path in [tmp_path / "data", *(tmp_path / "data").glob("*")]:
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_picture_for_a_model_of_volumes_is_told_what_the_model_takes(make: Make) -> None:
+    client, _ = make()
+    answer = client.post("/v1/jobs", files={"files": ("retina.png", b"\x89PNG")})
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith("retina.png: is a picture; ")
+    assert answer.json()["error"].endswith(" takes volumes: choose another model, or another scan")

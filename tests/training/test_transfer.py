@@ -72,7 +72,8 @@ def test_input_channels_are_known_by_name_and_new_ones_get_the_mean(make_plan: M
 def test_a_network_that_has_nothing_in_common_is_refused_with_the_settings_that_fit(make_plan: MakePlan) -> None:
     plan = make_plan(3)
     wide = dataclasses.replace(plan, network=dataclasses.replace(plan.network, features=(6, 12)))
-    with pytest.raises(ConfigError, match=r"no layer of before.ckpt fits.*plan.dims=3 network.name=unet network.features=\[6,12\]"):
+    settings = r"plan.dims=3 network.name=unet network.features=\[6,12\]"
+    with pytest.raises(ConfigError, match=f"no layer of before.ckpt fits.*{settings}.*plan.file=RUN/plan.json"):
         take_over(build(plan, 2), plan, source(wide))
 
 

@@ -11,6 +11,8 @@ from segpipe.dataset.finding import Finding
 from segpipe.errors import DataError
 
 FILE = "dataset.json"
+NAMES = "labels.json"
+"""Beside two folders: what label values are called. `segpipe serve --corrections` writes it, and people may."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,26 @@ def read_description(path: Path) -> Description:
     channels = _channels(path, values.get("channel_names", values.get("modality", {})))
     names, findings = _labels(path, values.get("labels", {}))
     return Description(path, values, channels, names, findings)
+
+
+def read_names(folder: Path) -> tuple[dict[int, str], tuple[Finding, ...]]:
+    """Names of label values from a data set's `labels.json`: `{"1": "PZ"}`, or that under `labels`, as `segpipe predict` writes it.
+
+    A file of this name that holds something else is somebody else's: it is told, and the labels keep their numbers.
+
+    Returns:
+        Value to name, empty when there is no such file; and what cannot be used of it.
+    """
+    path = folder / NAMES
+    if not path.is_file():
+        return {}, ()
+    try:
+        values = read_json(path)
+        return _labels(path, values.get("labels", values) if isinstance(values, dict) else values)
+    except DataError as error:
+        what = f"is not used ({str(error).removeprefix(f'{path}: ')}); labels keep their numbers"
+        cure = 'make it {"0": "background", "1": "name"}, or take it away and set dataset.label_names'
+        return {}, (Finding("warning", "", str(path), what, cure),)
 
 
 def read_json(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""Two folders, one with images and one with label maps, whose files have matching names."""
+"""Two folders, one with images and one with label maps, whose files have matching names; `labels.json` beside them may name the labels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from segpipe.dataset.case import DEFAULT_CHANNEL, DataSet
 from segpipe.dataset.finding import Finding
 from segpipe.dataset.layouts.claim import Claim, settle
+from segpipe.dataset.layouts.description import read_names
 from segpipe.dataset.layouts.match import Clash, Match, match_by_name, match_by_pattern
 from segpipe.errors import ConfigError, DataError
 from segpipe.io.find import find_scans, split_name
@@ -48,7 +49,8 @@ def load(root: Path, settings: DatasetSettings) -> DataSet:
     cases, findings = settle(claims, tuple(names))
     strange = [_unmatched(images[stem], settings.pattern) for stem in match.unmatched]
     clashes = [_clashing(clash, images if clash.kind == "image" else labels, settings.pattern) for clash in match.clashes]
-    return DataSet(root, "folders", cases, tuple(names), {}, (*twice, *labels_twice, *strange, *clashes, *findings))
+    label_names, unread = read_names(root)
+    return DataSet(root, "folders", cases, tuple(names), label_names, (*unread, *twice, *labels_twice, *strange, *clashes, *findings))
 
 
 def _subfolders(root: Path) -> list[Path]:
