@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from rich.table import Table
 
+from segpipe.bundle.contents import is_package
+from segpipe.bundle.load import find_model, is_label
 from segpipe.commands.outcome import Outcome
 from segpipe.settings import Settings
 from segpipe.training.finish import Finished
@@ -20,6 +23,7 @@ def train(settings: Settings, config_yaml: str) -> Outcome:
 
     Exit code 130 or 143 when a signal ended it early (the model is usable all the same).
     """
+    settings = _without_package(settings)
     if settings.folds == "all" or settings.configurations or settings.training.seeds > 1:
         from segpipe.commands.train_folds import train_folds
 
@@ -28,6 +32,18 @@ def train(settings: Settings, config_yaml: str) -> Outcome:
     if done is None:
         return Outcome()
     return Outcome([_table(done), *_where(done)], _EXIT_CODES.get(done.signal, 0))
+
+
+def _without_package(settings: Settings) -> Settings:
+    """Those of a training that begins with the model file of the package, or of the `NAME@VERSION`, that `training.init` names.
+
+    Raises:
+        ConfigError, ModelError: see `find_model`.
+    """
+    init = settings.training.init
+    if not init or not (is_label(init) or is_package(Path(init))):
+        return settings
+    return replace(settings, training=replace(settings.training, init=str(find_model(init).path)))
 
 
 def _table(done: Finished) -> Table:
