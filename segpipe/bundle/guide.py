@@ -79,10 +79,13 @@ def _settings(document: Document) -> str | None:
 
 
 def _partition(document: Document) -> str | None:
-    held_out = document["metrics"]["held_out"]
-    told = (document["provenance"]["training"] or {}).get("partition")
+    held_out, training = document["metrics"]["held_out"], document["provenance"]["training"] or {}
+    told, members = training.get("partition"), training.get("members")
     if held_out is None:
         return None
+    if members and held_out:
+        cases = f"{told['validation']} case(s)" if told else "Cases"
+        return f"{cases} divided over {members} trainings, each validated by the networks that were not trained on it; all of them are in the mean."
     counts = f"{told['train']} case(s) to train on, {told['validation']} to validate" if told else "Cases to train on and cases to validate"
     return f"{counts}; {'none of these was trained on' if held_out else 'these were trained on as well'}."
 
