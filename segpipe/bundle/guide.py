@@ -84,8 +84,8 @@ def _partition(document: Document) -> str | None:
     if held_out is None:
         return None
     if members and held_out:
-        cases = f"{told['validation']} case(s)" if told else "Cases"
-        return f"{cases} divided over {members} trainings, each validated by the networks that were not trained on it; all of them are in the mean."
+        divided = f"{told['validation']} case(s) divided" if told else "Cases divided"
+        return f"{divided} over {members} trainings, each validated by the networks that were not trained on it; the mean has them all."
     counts = f"{told['train']} case(s) to train on, {told['validation']} to validate" if told else "Cases to train on and cases to validate"
     return f"{counts}; {'none of these was trained on' if held_out else 'these were trained on as well'}."
 

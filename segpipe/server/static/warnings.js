@@ -7,6 +7,7 @@ const ALONG = { x: "from left to right", y: "from back to front", z: "from feet 
 const MISSING = /^no (?:dicom-seg|rtstruct|sr)\b/;
 const KINDS = [
   [/^spacing along ([xyz]) is /, (axis) => `The voxels have another size ${ALONG[axis]} than those that the model knows: edges and small parts may be wrong.`],
+  [/^field of view along ([xyz]) is /, (axis) => `The scan reaches much farther, or less far, ${ALONG[axis]} than those that the model knows. See whether it shows what they show.`],
   [/^(?:lowest|highest) values of .+ are about /, () => "The model does not know such greys: another sequence, contrast or unit. See whether this is the right series for this model."],
   [/ is constant$/, () => "This image is empty or damaged: it has the same grey everywhere. Do not use the label map; send the right scan."],
   [/ has \S+ ml, in training /, () => "The model knows no scan with so much or so little of it. See in all planes whether it was found where it is, and nowhere else."],

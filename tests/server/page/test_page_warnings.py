@@ -82,12 +82,14 @@ def test_a_screen_reader_is_told_and_the_list_of_scans_says_it_too(page: Page, s
 def _all_phrases() -> dict[str, str]:
     """Each phrase that the engine has for what is unlike the training, and a word of the advice that belongs to it."""
     channels = [{**channel, "modality": "MR"} for channel in TRAINING_DATA["channels"]]
-    known = known_of({"training_data": {**TRAINING_DATA, "channels": channels}}, 1)
+    view = {"lowest": [200.0] * 3, "highest": [300.0] * 3}
+    known = known_of({"training_data": {**TRAINING_DATA, "channels": channels, "field_of_view_mm": view}}, 1)
     assert known is not None
     grid = Grid((6, 6, 6), np.diag([9.0, 9.0, 9.0, 1.0]))
     noise = Volume(np.random.default_rng(0).uniform(50, 99, (1, 6, 6, 6)).astype(np.float32), grid)
     flat = Volume(np.ones((1, 6, 6, 6), np.float32), grid)
-    found = {phrase: "size" if "spacing" in phrase else "series" for phrase in differences(noise, PLAN, known)}
+    words = {"spacing": "size", "field": "farther"}  # by the first of a phrase
+    found = {phrase: words.get(phrase.split()[0], "series") for phrase in differences(noise, PLAN, known)}
     found |= {phrase: "empty" for phrase in differences(flat, PLAN, known) if "constant" in phrase}
     found |= dict.fromkeys(odd_volumes({"organ": 0.0, "tumour": 77.0}, PLAN, known), "planes")
     found |= dict.fromkeys(other_modalities(["CT"], PLAN, known), "another kind")
@@ -96,7 +98,7 @@ def _all_phrases() -> dict[str, str]:
 
 def test_each_phrase_of_the_engine_has_its_own_advice(page: Page, server: Server) -> None:
     phrases = _all_phrases()
-    assert len(phrases) == 3 + 2 + 1 + 2 + 1, phrases
+    assert len(phrases) == 3 + 3 + 2 + 1 + 2 + 1, phrases
     page.open(server)
     script = "const { advice } = await import('/static/warnings.js'); return arguments[0].map(advice)"
     for (phrase, word), said in zip(phrases.items(), page.run(script, list(phrases)), strict=True):
