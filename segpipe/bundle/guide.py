@@ -79,10 +79,13 @@ def _settings(document: Document) -> str | None:
 
 
 def _partition(document: Document) -> str | None:
-    held_out = document["metrics"]["held_out"]
-    told = (document["provenance"]["training"] or {}).get("partition")
+    held_out, training = document["metrics"]["held_out"], document["provenance"]["training"] or {}
+    told, members = training.get("partition"), training.get("members")
     if held_out is None:
         return None
+    if members and held_out:
+        divided = f"{told['validation']} case(s) divided" if told else "Cases divided"
+        return f"{divided} over {members} trainings, each validated by the networks that were not trained on it; the mean has them all."
     counts = f"{told['train']} case(s) to train on, {told['validation']} to validate" if told else "Cases to train on and cases to validate"
     return f"{counts}; {'none of these was trained on' if held_out else 'these were trained on as well'}."
 

@@ -117,7 +117,8 @@ class Bench:
                 log.info("%s is ready", served.id)
             else:
                 why = error_from_json(message["refused"]) if message is not None else _DiedError(how_it_ended(worker.code()))
-                self._leave_if_unfit(why)
+                if message is not None:  # one that dies may do so for the memory that others take: the first job tries twice more
+                    self._leave_if_unfit(why)
                 log.error("%s cannot be used: %s", served.id, why)
                 self._warm.dismiss(served.id)
             return

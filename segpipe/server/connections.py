@@ -7,6 +7,8 @@ One that moves too little meanwhile is ended: after `PATIENCE_SECONDS` always, a
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import time
 from http import HTTPStatus
 from typing import Any, cast
@@ -22,6 +24,9 @@ RUSH_SECONDS = 2.0
 """For which a request may keep the server waiting while others want its place; a connection without one gives way at once."""
 MOVE_BYTES = 1 << 14
 """So much, or the whole head of a request, or its end, counts as a move."""
+_UNSENT_BYTES = 1 << 17
+"""Of an answer, that the system takes from here before it has sent what it has: it takes megabytes else, and one that reads 300 KB a second
+is not seen to move for five seconds."""
 _LOOK_SECONDS = 1.0
 _STATE = "/health"
 _SLOW = "the request came, or its answer was taken, too slowly: ask again"
@@ -43,6 +48,8 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.Protocol`: taken, if need be in the place of another one."""
         super().connection_made(transport)
+        with contextlib.suppress(OSError):  # its client has left already
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         self._look()
         if len(self._others()) >= MOST_CONNECTIONS and not self._make_room():
             self._end(_BUSY, 503)
@@ -73,8 +80,13 @@ class Connection(H11Protocol):
 
     @property
     def in_hand(self) -> bool:
-        """Whether a request has begun and its answer has not ended."""
-        return self.cycle is not None and not self.cycle.response_complete
+        """Whether a request has begun and its answer was not taken to its end."""
+        return self.cycle is not None and (not self.cycle.response_complete or self.transport.get_write_buffer_size() > 0)
+
+    @property
+    def there(self) -> bool:
+        """Whether it takes a place; one that is being closed does, as long as its client takes the end of an answer."""
+        return not self.transport.is_closing() or self.transport.get_write_buffer_size() > 0
 
     def stale(self, now: float) -> float:
         """Seconds for which it has waited for its client; 0: it is the server that others wait for."""
@@ -109,7 +121,7 @@ class Connection(H11Protocol):
         await self._inside(scope, receive, send)
 
     def _others(self) -> list[Connection]:
-        return [one for one in self.connections if isinstance(one, Connection) and one is not self and not one.transport.is_closing()]
+        return [one for one in self.connections if isinstance(one, Connection) and one is not self and one.there]
 
     def _make_room(self, in_hand: bool = False) -> bool:
         """End one without a request, or else the one that has kept the server waiting for longest; False: none has for long.

@@ -82,8 +82,10 @@ class Desk:
         return None
 
     def back(self, job: Job) -> None:
-        """Let a job wait again, in its old place."""
+        """Let a job wait again, in its old place; or be done with it, where somebody has cancelled it meanwhile."""
         self._patiently(partial(self.store.back, job.id))
+        with self._lock:
+            self._cancelled.discard(job.id)
         self._progress.pop(job.id, None)
 
     def finish(self, job: Job, seconds: float) -> None:
@@ -97,12 +99,14 @@ class Desk:
         log.info("job %s: %s after %.1f s", job.id, job.state, seconds)
 
     def cancel(self, id: str) -> None:
-        """Have a job that runs let go of, soon; if the server ends before, it is not begun again."""
+        """Do without a job that waits, and have one that runs let go of, soon; if the server ends before, it is not begun again."""
         with self._lock:
             self._cancelled.add(id)
-        if not self.store.unwanted(id):
-            with self._lock:
-                self._cancelled.discard(id)
+        while not self.store.unwanted(id):  # again where it was taken, or given back, between the two
+            if self.store.cancel(id) or (job := self.store.get(id)) is None or job.over:
+                with self._lock:
+                    self._cancelled.discard(id)
+                return
 
     def is_cancelled(self, id: str) -> bool:
         """Whether somebody wants a running job no more."""
@@ -133,9 +137,12 @@ class Desk:
             shutil.rmtree(place, ignore_errors=True)
 
     def tidy_up(self) -> None:
-        """Remove jobs that are kept for long enough, or are too many."""
-        for id in [*self.store.ended_before(time.time() - self.limits.keep_hours * 3600.0), *self.store.too_many(self.limits.jobs)]:
-            self.remove(id)
+        """Remove jobs that are kept for long enough, or are too many; where the disk has no room even for that, another time."""
+        try:
+            for id in [*self.store.ended_before(time.time() - self.limits.keep_hours * 3600.0), *self.store.too_many(self.limits.jobs)]:
+                self.remove(id)
+        except OSError as error:
+            log.warning("old jobs cannot be removed (%s): free some space; they stay until then", error.strerror)
 
     def _patiently(self, change: Callable[[], bool]) -> bool:
         """Have a change on disk, after waiting for room on it where there is none; False: it was not to be, or the server ends before."""

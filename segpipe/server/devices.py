@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from segpipe.errors import ConfigError
 
 _CUDA = "cuda"
-_WORDS = re.compile(r"auto|cpu|cuda(:\d+)?")
+_WORDS = re.compile(r"auto|cpu|cuda(:(0|[1-9][0-9]*))?")
 _MOST = 64
 _CODE = "import sys; sys.path[:] = {path!r}; import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
 """As of workers: no folder `torch` of the current directory is imported."""

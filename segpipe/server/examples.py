@@ -22,6 +22,7 @@ MODEL: dict[str, Any] = {
     "id": "prostate-zones",
     "name": "Zones of the prostate",
     "version": "1.0",
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "description": "Finds the peripheral and the transition zone in T2 and ADC.",
     "channels": ["T2", "ADC"],
     "dims": 3,

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from segpipe.errors import SegpipeError
+from segpipe.errors import ConfigError, SegpipeError
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,12 @@ def add_faults(app: FastAPI) -> None:
 
 
 def _told(request: Request, error: Exception) -> JSONResponse:
-    return answer(error.status if isinstance(error, RequestError) else 400, str(error))
+    if isinstance(error, RequestError):
+        return answer(error.status, str(error))
+    if isinstance(error, ConfigError):  # of the server's own files: nothing that a client sends makes one
+        log.error("%s", error)
+        return answer(500, "the server cannot use its own files: tell who runs it, its log says why")
+    return answer(400, str(error).replace(str(request.app.state.service.settings.data), "the server's folder"))
 
 
 def _of_http(request: Request, error: Exception) -> JSONResponse:

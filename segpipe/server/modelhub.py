@@ -23,12 +23,11 @@ from segpipe.io.atomic import replacing
 from segpipe.io.read import read_grid
 from segpipe.server.faults import RequestError, missing, refused
 from segpipe.server.models import NOT_FOR_DIAGNOSIS, Served
-from segpipe.server.service import Draft, Service
+from segpipe.server.service import ARCHIVES, Draft, Service
 from segpipe.server.store import Job
 from segpipe.server.upload import Form, Sent, receive
 from segpipe.server.waiting import done
 
-_ARCHIVES = "packages"
 _NIFTI = "application/gzip"
 _FILE = "file"
 File = Annotated[str, InPath(max_length=128)]
@@ -103,7 +102,7 @@ def _add_files(routes: APIRouter, service: Service) -> None:
 
 def _archive(service: Service, served: Served) -> Path:
     folder = _folder(served)
-    place = service.settings.data / _ARCHIVES / f"{served.id}-{served.version}-{served.sha256[:12]}.zip"
+    place = service.settings.data / ARCHIVES / f"{served.id}-{served.version}.zip"
     if not place.exists():
         with replacing(place) as temporary:
             write_archive(folder, temporary)

@@ -103,6 +103,7 @@ class Served:
             "id": self.id,
             "name": self.name,
             "version": self.version,
+            "sha256": self.sha256,
             "description": self.description,
             "channels": list(self.channels),
             "dims": self.plan.dims,

@@ -4,6 +4,7 @@
     DATA/incoming/<id>/         a request that is coming; nothing of it counts
     DATA/jobs/<id>/0000.nii.gz  the scan of a job, once it is taken
     DATA/jobs/<id>/result/      its label map, and what was made of it
+    DATA/packages/              archives of the models, made when somebody asks; anew after each start
 
 A job is taken when its files and its line in the list are on disk, and only then its sender is told so.
 """
@@ -36,7 +37,7 @@ from segpipe.server.work import Workshop
 
 log = logging.getLogger(__name__)
 
-INCOMING, KEPT, TRASH = "incoming", "jobs", ".removed"
+INCOMING, KEPT, TRASH, ARCHIVES = "incoming", "jobs", ".removed", "packages"
 _OURS = 0o700
 _MOST_LISTED = 1000
 _TURNS = (2, 64)
@@ -90,10 +91,11 @@ class Service:
         self.store.close()
 
     def _tidy_up(self) -> None:
-        """What a server before has left half done: requests that were coming, folders without a job."""
+        """What a server before has left: requests that were coming, folders without a job, archives of packages that have changed since."""
         data = self.settings.data
         known = self.store.ids()
-        shutil.rmtree(data / TRASH, ignore_errors=True)
+        for name in (TRASH, ARCHIVES):
+            shutil.rmtree(data / name, ignore_errors=True)
         left = [*(data / INCOMING).iterdir(), *(path for path in (data / KEPT).iterdir() if path.name not in known)]
         for path in left:
             shutil.rmtree(path, ignore_errors=True)
@@ -259,8 +261,7 @@ class Service:
         if job.over:
             self._remove(id)
             return None
-        if not self.store.cancel(id):
-            self.workshop.cancel(id)
+        self.workshop.cancel(id)
         return self.job(id)
 
     def _remove(self, id: str) -> None:

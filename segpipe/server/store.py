@@ -162,8 +162,10 @@ class Store:
             return connection.execute(sql, (time.time(), id)).rowcount == 1
 
     def back(self, id: str) -> bool:
-        """A worker has let go of a job, which waits in its old place."""
-        return self._change("UPDATE jobs SET state = 'queued', started = NULL, tries = tries - 1 WHERE id = ? AND state = 'running'", id)
+        """A worker has let go of a job, which waits in its old place; one that nobody wants any more is cancelled."""
+        sql = """UPDATE jobs SET tries = tries - 1, state = CASE WHEN unwanted THEN 'cancelled' ELSE 'queued' END,
+            started = CASE WHEN unwanted THEN started END, ended = CASE WHEN unwanted THEN ? END WHERE id = ? AND state = 'running'"""
+        return self._change(sql, time.time(), id)
 
     def cancel(self, id: str) -> bool:
         """A job that waits is done without; False: it does not wait."""

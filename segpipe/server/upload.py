@@ -160,13 +160,17 @@ async def _chunks(request: Request, folder: Path, limits: Limits) -> AsyncIterat
     declared = request.headers.get("content-length", "0")
     counter = _Counter(folder, limits, int(declared) if declared.isdecimal() else 0)
     stream, clock = aiter(request.stream()), asyncio.get_running_loop().time
-    end, came = clock() + _IDLE_SECONDS, 0
+    waited, came = 0.0, 0  # for the client alone: what a slow disk takes is no fault of it
     try:
-        while (chunk := await asyncio.wait_for(anext(stream, None), end - clock())) is not None:
+        while True:
+            began = clock()
+            chunk = await asyncio.wait_for(anext(stream, None), _IDLE_SECONDS - waited)
+            if chunk is None:
+                return
+            waited, came = waited + clock() - began, came + len(chunk)
             counter.add(len(chunk))
-            came += len(chunk)
             if came >= _LEAST_BYTES:
-                end, came = clock() + _IDLE_SECONDS, 0
+                waited, came = 0.0, 0
             yield chunk
     except ClientDisconnect as error:
         raise refused("the request was cut off") from error

@@ -71,6 +71,9 @@ def test_every_network_of_folds_counts(document: dict[str, Any]) -> None:
     document["provenance"]["training"] = TRAINING | {"members": 5, "seconds": 12.4}
     assert standing(document)[0] == "Trained for 12 s, 900 optimiser step(s), 5 networks together, on 40 case(s)."
     assert "each by the networks that were not trained on it" in standing(document)[1]
+    card = html_card(document)
+    assert "10 case(s) divided over 5 trainings, each validated by the networks that were not trained on it; the mean has them all." in card
+    assert "none of these was trained on" not in card
 
 
 def test_a_label_that_no_sample_has_is_named(document: dict[str, Any]) -> None:

@@ -19,6 +19,8 @@ import pytest
 pytest.importorskip("fastapi")
 
 import uvicorn
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
 
 from segpipe.geometry.grid import Volume
 from segpipe.io.write import write_volume
@@ -46,7 +48,7 @@ class Here:
     """A server in this process, whose limits a test can change; its work does not begin."""
 
     def __init__(self, folder: Path) -> None:
-        app = build_app(ServerSettings((write_model(folder / "model.ts"),), folder / "data"))
+        self.app = app = build_app(ServerSettings((write_model(folder / "model.ts"),), folder / "data"))
         self.service = app.state.service
         self.service.start = lambda: None
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -69,6 +71,9 @@ class Here:
 
     def open(self) -> int:
         return len(self._server.server_state.connections)
+
+    def connections(self) -> list[Connection]:
+        return [one for one in list(self._server.server_state.connections) if isinstance(one, Connection)]
 
     def close(self) -> None:
         for line in self.lines:
@@ -170,6 +175,46 @@ def test_who_does_not_read_is_let_go_of_and_who_reads_slowly_gets_all(here: Here
     assert got.partition(b"\r\n\r\n")[2] == whole
     until(lambda: here.open() == 0)
     assert len(said(deaf)) < len(whole)
+
+
+def test_an_answer_that_is_still_being_taken_is_a_request_in_hand(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was handed over whole, as those to clients of MONAI Label: who has taken half of it gives way to nobody who says nothing."""
+    body = b"a" * (24 << 20)
+    here.app.router.routes.insert(0, Route("/whole", lambda request: Response(body)))
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 4)
+    [taking] = here.lined(b"GET /whole HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    got = taking.recv(1 << 16)
+    here.lined(b"GET /hea", 8)
+    head = got.index(b"\r\n\r\n") + 4
+    while len(got) < head + len(body) and (data := taking.recv(1 << 20)):
+        got += data
+        time.sleep(0.02)
+    assert got[head:] == body
+
+
+def test_connections_that_are_being_closed_count_until_their_answer_is_taken(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 6)
+    monkeypatch.setattr(connections, "RUSH_SECONDS", 0.2)
+    here.app.router.routes.insert(0, Route("/whole", lambda request: Response(b"a" * (24 << 20))))
+    for _ in range(12):
+        here.lined(b"GET /whole HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        time.sleep(0.3)
+    assert here.open() <= 6
+    assert here.ask().status_code == 200
+
+
+def test_who_reads_an_answer_slowly_is_seen_to_move(here: Here) -> None:
+    """What the system holds back for it would hide for seconds that it reads."""
+    rate, worst = 300_000, 0.0
+    here.app.router.routes.insert(0, Route("/long", lambda request: StreamingResponse(b"a" * (1 << 16) for _ in range(1 << 10))))
+    [slow] = here.lined(b"GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    begin, got = time.monotonic(), 0
+    while (now := time.monotonic()) - begin < 12:
+        got += len(slow.recv(1 << 16))
+        time.sleep(max(0.0, begin + got / rate - now))
+        if now - begin > 5:  # what the sockets hold is full
+            worst = max(worst, *(one.stale(time.monotonic()) for one in here.connections()))
+    assert 0 < worst < connections.RUSH_SECONDS
 
 
 @pytest.mark.parametrize("words", [b"\x16\x03\x01\x02\x00\x01\x00", b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nA: " + b"a" * (1 << 17)])

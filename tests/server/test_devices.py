@@ -28,6 +28,7 @@ from tests.server.drill import Drill, is_right, scan_of
 
 TWO = ("--device", "cpu")
 """A second one: the servers of the tests have one already."""
+TWICE = ("cpu", "cpu")
 SIDE = 150
 
 
@@ -50,6 +51,8 @@ def test_a_device_is_a_job_at_a_time(words: list[str], gpus: int, found: tuple[s
     [
         (["gpu"], 1, "--device: is 'gpu'; must be auto, cpu, cuda (every GPU) or cuda:N"),
         (["cuda:"], 1, "--device: is 'cuda:'"),
+        (["cuda:00"], 1, "--device: is 'cuda:00'"),
+        (["cuda:\u0661"], 4, "--device: is 'cuda:\u0661'"),
         (["cpu,cpu"], 1, "--device: is 'cpu,cpu'"),
         (["cuda"], 0, "--device cuda: torch finds no NVIDIA GPU here: give cpu or auto"),
         (["cuda:2"], 2, "--device cuda:2: this machine has 2 GPU(s), counted from cuda:0"),
@@ -118,6 +121,19 @@ def test_a_device_that_cannot_be_used_costs_no_job(tmp_path: Path, caplog: pytes
         assert all(is_right(n, client.get(f"/v1/jobs/{id}/results/nifti").content) for n, id in enumerate(ids))
         until(lambda: "cuda:99: cannot be used" in caplog.text)
         assert client.get("/health").status_code == 200
+
+
+def test_a_worker_that_is_killed_while_it_loads_first_costs_no_device(tmp_path: Path) -> None:
+    """As by a system whose memory others fill for a moment."""
+    before = set(psutil.Process().children())
+    app = build_app(ServerSettings((write_model(tmp_path / "model.ts"),), tmp_path / "data", computing=Computing(devices=TWICE, threads=1)))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        first = until(lambda: set(psutil.Process().children()) - before).pop()
+        first.kill()
+        until(lambda: first not in psutil.Process().children())
+        ids = [client.post("/v1/jobs", files=[("files", (f"{n}.nii.gz", scan_of(n)))]).json()["id"] for n in range(12)]
+        until(lambda: {client.get(f"/v1/jobs/{id}").json()["state"] for id in ids} == {"done"})
+        assert len(app.state.service.workshop._places) == 2
 
 
 def test_the_last_device_tells_each_job_what_is_wrong_with_it(tmp_path: Path) -> None:

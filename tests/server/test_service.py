@@ -15,7 +15,7 @@ pytest.importorskip("fastapi")
 
 from fastapi.testclient import TestClient
 
-from segpipe.errors import ConfigError
+from segpipe.errors import ConfigError, DataError
 from segpipe.io.write import write_volume
 from segpipe.server import upload
 from segpipe.server.app import build_app
@@ -146,7 +146,7 @@ def test_what_a_killed_server_left_half_done_is_swept(make: Make, send: Any, tmp
     service.store.start(other)
     service.store.unwanted(other)
     service.store._file.close()  # as a kill does
-    for place in ("incoming/abc", "jobs/def", ".removed/ghi"):
+    for place in ("incoming/abc", "jobs/def", ".removed/ghi", "packages"):
         (tmp_path / "data" / place).mkdir(parents=True)
         (tmp_path / "data" / place / "0000.nii.gz").write_bytes(b"half")
     _, again = make()
@@ -155,6 +155,86 @@ def test_what_a_killed_server_left_half_done_is_swept(make: Make, send: Any, tmp
     assert again.job(other).state == "cancelled"
     assert sorted(path.name for path in (tmp_path / "data" / "jobs").iterdir()) == sorted((id, other))
     assert not list((tmp_path / "data" / "incoming").iterdir())
+    assert not (tmp_path / "data" / "packages").exists()  # a package of the same version may have been made anew
+
+
+def test_a_job_that_is_cancelled_and_then_given_back_is_not_done(make: Make, send: Any) -> None:
+    """The server ends before its worker has let go of it, or its device cannot be used."""
+    client, service = make()
+    desk = service.workshop
+    id, kept = (send(client).json()["id"] for _ in range(2))
+    for one in (id, kept):
+        assert desk.take().id == one
+    assert client.delete(f"/v1/jobs/{id}").json()["state"] == "running"
+    for one in (id, kept):
+        desk.back(service.job(one))
+    job = service.job(id)
+    assert (job.state, job.tries, job.over, desk.is_cancelled(id)) == ("cancelled", 0, True, False)
+    assert job.ended is not None
+    assert desk.take().id == kept
+    assert desk.take() is None
+
+
+def test_a_job_that_is_given_back_while_it_is_cancelled_is_cancelled(make: Make, send: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, service = make()
+    id = send(client).json()["id"]
+    assert service.store.start(id)
+    real = service.store.unwanted
+
+    def unwanted(id: str) -> bool:
+        service.workshop.back(service.job(id))
+        return real(id)
+
+    monkeypatch.setattr(service.store, "unwanted", unwanted)
+    assert client.delete(f"/v1/jobs/{id}").json()["state"] == "cancelled"
+    assert not service.workshop.is_cancelled(id)
+
+
+def test_a_job_that_is_taken_while_it_is_cancelled_is_let_go_of(make: Make, send: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, service = make()
+    id = send(client).json()["id"]
+    real = service.store.cancel
+    monkeypatch.setattr(service.store, "cancel", lambda id: service.store.start(id) and real(id))
+    assert client.delete(f"/v1/jobs/{id}").json()["state"] == "running"
+    assert service.workshop.is_cancelled(id)
+
+
+def test_a_full_disk_does_not_end_the_work_when_old_jobs_are_to_go(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, service = make(keep_hours=1.0)
+    ended(service.store, "a" * 32, time.time() - 9999)
+
+    def full(id: str) -> bool:
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+    monkeypatch.setattr(service.store, "remove", full)
+    service.workshop.tidy_up()
+    assert "old jobs cannot be removed (the disk is full): free some space" in caplog.text
+    monkeypatch.undo()
+    service.workshop.tidy_up()
+    assert not service.store.ids()
+
+
+def test_a_fault_of_the_list_of_jobs_is_no_fault_of_the_request_and_names_no_place(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, service = make()
+
+    def broken(id: str) -> Job:
+        raise ConfigError(f"{service.settings.data}/jobs.sqlite: the disk reports a fault")
+
+    monkeypatch.setattr(service.store, "get", broken)
+    answer = client.get(f"/v1/jobs/{'a' * 32}")
+    assert (answer.status_code, answer.json()) == (
+        500,
+        {"error": "the server cannot use its own files: tell who runs it, its log says why"},
+    )
+
+    def unreadable(id: str) -> Job:
+        raise DataError(f"{service.settings.data}/jobs/1/0000.zip: cannot be read: export it again")
+
+    monkeypatch.setattr(service.store, "get", unreadable)
+    answer = client.get(f"/v1/jobs/{'a' * 32}")
+    assert (answer.status_code, answer.json()["error"]) == (400, "the server's folder/jobs/1/0000.zip: cannot be read: export it again")
 
 
 def test_one_folder_is_one_servers(make: Make, tmp_path: Path, model: Path) -> None:

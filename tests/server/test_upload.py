@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,19 @@ def test_a_sender_that_sends_nothing_is_let_go_of(tmp_path: Path, monkeypatch: p
     with pytest.raises(RequestError, match="less than 16384 bytes came in 0.05 s") as refused:
         asyncio.run(receive(request_of([BODY[:100]], ends=False), tmp_path, Limits()))
     assert refused.value.status == 408
+
+
+def test_a_disk_that_is_slow_is_no_fault_of_the_sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "_IDLE_SECONDS", 0.5)
+    real = upload._Counter.add
+
+    def add(counter: upload._Counter, size: int) -> None:
+        time.sleep(0.2)
+        real(counter, size)
+
+    monkeypatch.setattr(upload._Counter, "add", add)
+    asyncio.run(receive_body(request_of([b"a" * 10] * 6), tmp_path / "body", Limits()))
+    assert (tmp_path / "body").stat().st_size == 60
 
 
 @pytest.mark.parametrize("length", [50, 130, 250, len(BODY) - 8])

@@ -68,7 +68,7 @@ export class Result {
     at("formats").replaceChildren(...Object.entries(job.results ?? {}).filter(([, url]) => url).map(([format, url]) => this.download(format, url)));
     at("downloads").hidden = false;
     const model = this.models().find((one) => one.id === job.model);
-    const maker = model?.version === job.version ? model : null; // another version may mean other structures by the same values
+    const maker = model?.sha256 === job.model_sha256 ? model : null; // another file may mean other structures by the same values
     this.labels = backgroundFirst(maker?.labels ?? job.volumes ?? []);
     at("channel").replaceChildren(...(model?.channels ?? []).map((name, n) => make("option", { value: n }, name)));
     at("channel-box").hidden = (model?.channels.length ?? 1) < 2;
