@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 _PREAMBLE = 128
 _SHOWN = 3
 _UNLIKE = "is empty or has lost its beginning, and lies among DICOM; must be like its neighbours: copy or export it again"
+_ENDING = ".dcm"
+_NAMED = f"is called {_ENDING} and is no DICOM; must be what its name says: copy or export it again, or take it away"
 _THREADS = 8
 """Files are waited for more than computed with, on network disks above all."""
 
@@ -128,6 +130,8 @@ def _look(path: Path) -> list[Plane] | Fault:
         log.debug("%s", path, exc_info=True)
         return Fault(path, f"cannot be opened ({reason(error)}); must be readable: check its permissions, or copy it again", sure=False)
     if not looks_like_dicom(head):
+        if path.suffix.lower() == _ENDING:  # not to be missed at an end of its series, where no gap tells of it
+            return Fault(path, _NAMED)
         return Fault(path, _UNLIKE, sure=False) if not any(head[:_PREAMBLE]) else []
     check_installed(path)
     try:

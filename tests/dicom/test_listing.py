@@ -52,6 +52,21 @@ def test_a_zip_archive_is_read_without_unpacking_it(tmp_path: Path) -> None:
     assert furthest_mm(scan.volume.array, scan.volume.grid, made) < 1e-6
 
 
+def test_a_file_that_is_called_dcm_and_is_none_is_a_fault_of_the_series_beside_it(tmp_path: Path) -> None:
+    made = Series().write(tmp_path / "in")
+    last = tmp_path / "in" / "last.DCM"
+    made.paths[-1].rename(last)
+    last.write_bytes(b"garbage " * 100)  # at an end of the series, where no gap tells of it
+    listing = list_stacks(files(tmp_path))
+    (stack,), (fault,) = listing.stacks, listing.faults
+    assert (fault.path, fault.series) == (last, stack.planes[0].series)
+    assert "is no DICOM" in fault.why
+    with pytest.raises(DataError, match="last.DCM"):
+        read_stack(stack, Policy())
+    alone = list_stacks([last])
+    assert (len(alone.faults), alone.others) == (1, 0)
+
+
 def test_a_damaged_archive_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04" + bytes(99))
     Series().write(tmp_path / "in")
