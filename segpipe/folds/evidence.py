@@ -86,7 +86,7 @@ def predict_held_out(
         plan = plan or predictor.plan
         scans = [Examination(case.name, case.images, slices=None if case.source is None else case.source.slices) for case in held_out]
         truths = write_truths(held_out, out.with_name(f"{out.name}_truth"))
-        rows = predict_scans(predictor, scans, out, FolderOptions(tell_unlike=False))
+        rows = predict_scans(predictor, scans, out, FolderOptions(tell_scans=False))
         unlike += sum(bool(row.warning) for row in rows)
         for case, row in zip(held_out, rows, strict=True):
             if row.status == "failed" or case.name not in truths:

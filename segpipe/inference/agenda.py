@@ -185,7 +185,7 @@ def _tell_of_another_model(task: Task, entries: dict[str, Entry]) -> None:
 
 def _tell_of_other_options(task: Task, agenda: Agenda, entries: dict[str, Entry]) -> None:
     """Say why scans that are done are segmented once more."""
-    if task.options.overwrite:
+    if task.options.overwrite or not task.options.tell_scans:
         return
     known = [entry.row for scan in agenda.todo if (entry := entries.get(scan.case)) is not None and entry.row is not None]
     before = [row.options for row in known if row.status in ("done", "skipped") and row.model_sha256 == task.facts.sha256]

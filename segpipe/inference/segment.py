@@ -240,7 +240,7 @@ def write_scan(task: Task, preparation: Preparation, attempt: Attempt, ready: Re
     seconds = {**prediction.seconds, "write": time.perf_counter() - start}
     if ready.way.notes:
         log.info("%s: %s", scan.case, "; ".join(ready.way.notes))
-    if unlike and task.options.tell_unlike:
+    if unlike and task.options.tell_scans:
         log.warning("%s is unlike the training scans, look at its label map: %s", scan.case, "; ".join(unlike))
     return replace(row, status="done", seconds=seconds, output_hash=hashes(files), warning="; ".join(warnings))
 

@@ -35,14 +35,14 @@ class FolderOptions:
         DICOM objects that are written of each series: `nii.gz,dicom-seg,rtstruct,sr,sc`.
     probabilities: also write `<case>_probabilities.nii.gz` (float32, one component a class, background first).
     overwrite: segment scans again that are done already.
-    tell_unlike: say of each scan that is unlike the training scans; the table holds it all the same.
+    tell_scans: say which are unlike the training scans, and that some are done again with other options; the table holds it all the same.
     seg_type, series_description, series_number: of DICOM objects, see `Wanted`.
     """
 
     format: str = ""
     probabilities: bool = False
     overwrite: bool = False
-    tell_unlike: bool = True
+    tell_scans: bool = True
     seg_type: SegType = "binary"
     series_description: str = ""
     series_number: int = 0

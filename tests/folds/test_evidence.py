@@ -177,3 +177,7 @@ def test_held_out_cases_unlike_the_training_scans_are_told_in_one_line(tmp_path:
         "something else",
     ]
     assert table.read_text().count("spacing along x") == 4
+    caplog.clear()
+    predict_held_out(tmp_path, members, cases, Settings(device="cpu"), tmp_path / "out_of_fold", (0.5, 0.0, 0.0))
+    assert len(caplog.messages) == 1  # that they are done again with other thresholds is no news to anybody
+    assert table.read_text().count("offsets=0.5") == 4
