@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import hmac
 import json
+import os
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
 from fastapi import Path as InPath
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, StreamingResponse
 
 from segpipe import __version__
 from segpipe.server.channels import arranged, in_order, named
@@ -35,6 +36,7 @@ from segpipe.server.waiting import done, submit_files
 STRATEGIES = {"first": "The scan that has waited longest for a label map", "random": "Any scan without a label map"}
 _OUTPUTS = ("", "all", "image", "json", "dicom_seg")
 _MOST_OF_LOGIN = 4096
+_PIECE_BYTES = 1 << 18
 _TEXT_ENDS = 128
 """From here on a byte is not itself in UTF-8."""
 Name = Annotated[str, InPath(max_length=128)]
@@ -154,11 +156,10 @@ def _answer(service: Service, job: Job, params: dict[str, Any], output: str) -> 
         _check_bytes(job, params)
     with tempfile.TemporaryDirectory(prefix=".answer-", dir=service.folder(job)) as folder:
         path = with_ending(service.result(job.id, "nifti"), Path(folder), params, series=job.files[0].endswith(ARCHIVE))
-        data, name = path.read_bytes(), f"{job.id}{''.join(path.suffixes)}"
+        file, name = path.open("rb"), f"{job.id}{''.join(path.suffixes)}"  # can be read to its end when its name is gone
     if output == "image":
-        disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
-        return Response(data, media_type="application/octet-stream", headers=disposition)
-    return _multipart(json.dumps(told), name, data)
+        return _sent(file, "application/octet-stream", headers={"Content-Disposition": f'attachment; filename="{name}"'})
+    return _multipart(json.dumps(told), name, file)
 
 
 def _check_bytes(job: Job, params: dict[str, Any]) -> None:
@@ -171,7 +172,7 @@ def _check_bytes(job: Job, params: dict[str, Any]) -> None:
         raise refused(f"{what}: ask with output=image, or output=dicom_seg")
 
 
-def _multipart(params: str, name: str, data: bytes) -> Response:
+def _multipart(params: str, name: str, file: BinaryIO) -> Response:
     """Two parts; their headers are spelt as OHIF's plugin looks for them."""
     boundary = secrets.token_hex(16)
     parts: Sequence[bytes] = (
@@ -181,10 +182,22 @@ def _multipart(params: str, name: str, data: bytes) -> Response:
         f"\r\n--{boundary}\r\n".encode(),
         f'Content-Disposition: form-data; name="image"; filename="{name}"\r\n'.encode(),
         b"Content-Type: application/octet-stream\r\n\r\n",
-        data,
-        f"\r\n--{boundary}--\r\n".encode(),
     )
-    return Response(b"".join(parts), media_type=f"multipart/form-data; boundary={boundary}")
+    return _sent(file, f"multipart/form-data; boundary={boundary}", b"".join(parts), f"\r\n--{boundary}--\r\n".encode())
+
+
+def _sent(file: BinaryIO, kind: str, before: bytes = b"", after: bytes = b"", headers: Mapping[str, str] | None = None) -> Response:
+    """A file as its client takes it, piece by piece: label maps of all those that take long would fill the memory."""
+    size = len(before) + os.fstat(file.fileno()).st_size + len(after)
+    return StreamingResponse(_pieces(file, before, after), media_type=kind, headers={"Content-Length": str(size), **(headers or {})})
+
+
+def _pieces(file: BinaryIO, before: bytes, after: bytes) -> Iterator[bytes]:
+    with file:
+        yield before
+        while piece := file.read(_PIECE_BYTES):
+            yield piece
+        yield after
 
 
 def _add_sessions(routes: APIRouter, service: Service, images: Images) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,8 @@ from segpipe.errors import DataError, SegpipeError
 from segpipe.inference.messages import Message, Order, error_to_json, send
 
 if TYPE_CHECKING:
+    import torch
+
     from segpipe.inference.gather import Examination
     from segpipe.inference.predictor import Predictor
     from segpipe.inference.segment import Segmenter
@@ -60,8 +63,9 @@ def _serve(order: Message, inbox: queue.Queue[Message], outbox: BinaryIO) -> Non
         threading.Event().wait()  # until the server closes the pipe, so that it reads this and not an end
         return
     threading.Thread(target=talk.hear, args=(inbox,), name="hear", daemon=True).start()
-    while True:
-        bench.segment(talk.jobs.get())
+    while bench.segment(talk.jobs.get()):
+        pass
+    os._exit(1)  # without what libraries do at an end, who would ask the device that fails
 
 
 @contextlib.contextmanager
@@ -142,8 +146,8 @@ class _Bench:
         segmenter, self.ready = make_segmenter(order)
         self._segmenters: dict[bool, Segmenter] = {False: segmenter}
 
-    def segment(self, job: Message) -> None:
-        """Do one job, and say what became of it."""
+    def segment(self, job: Message) -> bool:
+        """Do one job, and say what became of it; False: its device is of no use to this process any more, which is to end."""
         from segpipe.inference.segment import LeaseLostError
 
         id = job["id"]
@@ -156,8 +160,12 @@ class _Bench:
         except Exception as error:  # a fault of the program ends one job, and not all that wait
             log.debug("%s", id, exc_info=True)
             message = {"failed": [id, f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"]}
+        if "failed" in message and (fault := _fault_of(self._segmenters[False].predictor.device)):
+            self._talk.send({"log": [log.name, logging.ERROR, f"{fault}: the job is given to a new worker"]})
+            return False
         self._talk.over(id)
         self._talk.send(message)
+        return True
 
     def _done(self, job: Message) -> Message:
         id, out = job["id"], Path(self._order.out)
@@ -208,6 +216,19 @@ class _Bench:
         if row is None:
             raise DataError(attempt.reason)
         return row
+
+
+def _fault_of(device: torch.device) -> str:
+    """What a GPU reports. After some faults CUDA fails at everything in this process, and would fail one waiting job after the other."""
+    import torch
+
+    if device.type != "cuda":
+        return ""
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError as error:
+        return f"{device} reports a fault ({str(error).splitlines()[0]})"
+    return ""
 
 
 def _check_size(files: list[Path], most: int) -> None:

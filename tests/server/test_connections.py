@@ -23,8 +23,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from segpipe.geometry.grid import Volume
-from segpipe.io.write import write_volume
-from segpipe.server import connections, image
+from segpipe.io.write import write_label_map, write_volume
+from segpipe.server import connections, image, monailabel
 from segpipe.server.app import build_app
 from segpipe.server.connections import Connection
 from segpipe.server.faults import RequestError
@@ -190,6 +190,23 @@ def test_an_answer_that_is_still_being_taken_is_a_request_in_hand(here: Here, mo
         got += data
         time.sleep(0.02)
     assert got[head:] == body
+
+
+@pytest.mark.parametrize("output", ["image", "all"])
+def test_a_label_map_for_a_client_of_monai_label_waits_on_disk_and_not_in_memory(here: Here, output: str) -> None:
+    job = here.service.job(done_job(here.service))
+    shape = (SIDE, SIDE, SIDE)
+    write_label_map(here.service.result(job.id, "nifti"), np.full(shape, 10, np.uint8), oblique_grid(shape))
+    wanted = {"result_extension": ".nrrd", "result_compress": False, "result_dtype": "uint32"}
+    here.app.router.routes.insert(0, Route("/answer", lambda request: monailabel._answer(here.service, job, wanted, output)))
+    [slow] = here.lined(b"GET /answer HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    got = slow.recv(1000)
+    until(lambda: any(one.transport.get_write_buffer_size() for one in here.connections()))  # it takes no more
+    assert max(one.transport.get_write_buffer_size() for one in here.connections()) <= 1 << 20
+    assert not list(here.service.folder(job).glob(".answer-*"))
+    head, _, body = (got + said(slow)).partition(b"\r\n\r\n")
+    assert f"content-length: {len(body)}" in head.decode().lower()
+    assert body.count(np.full(1, 10, np.uint32).tobytes()) == SIDE**3
 
 
 def test_connections_that_are_being_closed_count_until_their_answer_is_taken(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,7 +150,7 @@ def test_a_picture_gives_the_label_map_of_the_engine(server: Server, models: Mod
     assert np.array_equal(array_in(server.result(job["id"])), np.asarray(nib.load(path).dataobj))
     image = nib.Nifti1Image.from_bytes(gzip.decompress(server.client.get(job["image"]).content))
     assert image.shape[:2] == (17, 21)
-    assert "takes the other kind" in server.send(tmp_path / "cells.png", model="test", status=400)["error"]
+    assert "takes volumes" in server.send(tmp_path / "cells.png", model="test", status=400)["error"]
 
 
 def test_mirrorings_are_averaged_on_demand(server: Server, models: Models, tmp_path: Path) -> None:

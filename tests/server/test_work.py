@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -11,8 +14,11 @@ import pytest
 
 pytest.importorskip("fastapi")
 
+from segpipe.errors import DataError
 from segpipe.geometry.grid import Volume
+from segpipe.inference.messages import Message
 from segpipe.io.write import write_volume
+from segpipe.server import worker
 from tests.bundle.conftest import write_model
 from tests.inference.conftest import blocks_volume, oblique_grid
 from tests.server.conftest import Server, until
@@ -88,3 +94,28 @@ def test_a_scan_that_workers_die_of_fails_alone(server: Server, scans: Path) -> 
     assert job["error"].endswith("(the 2nd time)")
     assert len(killed) >= 2
     assert server.ended(behind)["state"] == "done"
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_a_worker_whose_gpu_fails_at_everything_fails_no_more_jobs(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    def broken(where: torch.device) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with TORCH_USE_CUDA_DSA")
+
+    def failing(job: Message) -> Message:
+        raise DataError("unexpected RuntimeError: CUDA error")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", broken)
+    outbox = io.BytesIO()
+    bench = worker._Bench.__new__(worker._Bench)
+    bench._talk = worker._Talk(outbox)
+    bench._segmenters = {False: SimpleNamespace(predictor=SimpleNamespace(device=torch.device(device)))}
+    monkeypatch.setattr(bench, "_done", failing)
+    goes_on = bench.segment({"id": "a"})
+    [told] = [json.loads(line) for line in outbox.getvalue().splitlines()]
+    if device == "cpu":
+        assert (goes_on, told) == (True, {"failed": ["a", "unexpected RuntimeError: CUDA error"]})
+    else:
+        fault = "cuda:0 reports a fault (CUDA error: an illegal memory access was encountered): the job is given to a new worker"
+        assert (goes_on, told["log"][2]) == (False, fault)  # its end is what the server hears of the job

@@ -88,6 +88,7 @@ def test_a_job_that_is_done_is_removed_only_after_a_yes(page: Page, server: Serv
     job = page.segment(scan)
     page.run("globalThis.asked = []; globalThis.confirm = (text) => { asked.push(text); return false; }")
     press(page, job)
+    page.wait("return asked.length > 0")
     assert page.run("return asked") == ["Remove small.nii.gz with its label map from the server?"]
     assert state(server, job) == "done"
     page.run("globalThis.confirm = () => true")
