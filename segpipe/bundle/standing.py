@@ -37,9 +37,7 @@ def warnings(document: Document) -> list[str]:
 
 def _training(told: dict[str, Any]) -> str:
     seconds, steps, members = told.get("seconds"), told.get("steps"), told.get("members")
-    time = (
-        "a time that nobody told" if seconds is None else f"{seconds / _MINUTE:.1f} minutes" if seconds >= _MINUTE else f"{seconds:.0f} s"
-    )
+    time = "a time that nobody told" if seconds is None else _time(seconds)
     count = "an unknown number of" if steps is None else str(steps)
     cases = (told.get("partition") or {}).get("train")
     on = "an unknown number of" if cases is None else str(cases)

@@ -48,7 +48,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.Protocol`: taken, if need be in the place of another one."""
         super().connection_made(transport)
-        with contextlib.suppress(OSError):  # its client has left already
+        with contextlib.suppress(OSError, AttributeError):  # its client has left already, or the system knows no such limit
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         self._look()
         if len(self._others()) >= MOST_CONNECTIONS and not self._make_room():

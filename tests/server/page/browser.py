@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,17 @@ SECONDS = 120.0
 
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 _WORDS = "headless=new no-sandbox use-gl=angle use-angle=swiftshader enable-unsafe-swiftshader disable-dev-shm-usage".split()  # noqa: SIM905
+
+
+@contextlib.contextmanager
+def served(driver: Any, folder: Path, model: Path, *options: str) -> Iterator[Server]:
+    """A server with its data and its log in a folder, which the browser has left by the time that it must end in order."""
+    server = Server([model], folder / "data", folder / "log", *options)
+    try:
+        yield server
+    finally:
+        driver.get("about:blank")
+        assert server.stop() == 0, server.log.read_text()
 
 
 class Page:

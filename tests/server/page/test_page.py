@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.server.conftest import Server, until
-from tests.server.page.browser import Page
+from tests.server.page.browser import Page, served
 from tests.server.page.conftest import threshold_model
 from tests.server.page.test_page_sides import SHAPE, stored
 
@@ -227,8 +227,7 @@ def test_a_server_with_a_token_asks_for_it_once(driver: Any, page: Page, thresho
     file = tmp_path / "token"
     file.write_text(TOKEN)
     file.chmod(0o600)
-    server = Server([thresholds], tmp_path / "data", tmp_path / "log", "--token-file", str(file))
-    try:
+    with served(page.driver, tmp_path, thresholds, "--token-file", str(file)) as server:
         page.open(server)
         assert 'try it: curl -H "Authorization: Bearer TOKEN" -F files=@scan.nii.gz' in server.log.read_text()
         assert page.run("return at('columns').hidden && !at('token-form').hidden")
@@ -240,17 +239,13 @@ def test_a_server_with_a_token_asks_for_it_once(driver: Any, page: Page, thresho
         assert TOKEN not in page.run("return location.href")
         page.open(server)
         assert page.run("return at('token-form').hidden")
-    finally:
-        page.driver.get("about:blank")
-        assert server.stop() == 0, server.log.read_text()
 
 
 def test_a_package_has_a_card_and_a_sample_and_neither_runs_anything(
     page: Page, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SEGPIPE_CACHE", str(tmp_path / "cache"))
-    server = Server([package], tmp_path / "data", tmp_path / "log")
-    try:
+    with served(page.driver, tmp_path, package) as server:
         page.open(server)
         page.run("at('card-open').click()")
         text = page.wait("return at('card-body').querySelector('h2') && at('card-body').innerText")
@@ -265,9 +260,6 @@ def test_a_package_has_a_card_and_a_sample_and_neither_runs_anything(
         assert "--corrections" in page.run("return at('pen-said').textContent")  # before anybody draws for nothing
         page.run("viewer.dab()")
         assert page.run("return [at('save').disabled, at('keep').disabled]") == [True, False]
-    finally:
-        page.driver.get("about:blank")
-        assert server.stop() == 0, server.log.read_text()
 
 
 def test_each_file_goes_to_the_channel_that_the_user_names_and_can_be_looked_at(page: Page, tmp_path: Path) -> None:
@@ -275,8 +267,7 @@ def test_each_file_goes_to_the_channel_that_the_user_names_and_can_be_looked_at(
     dark = nib.Nifti1Image(np.where(image.get_fdata() > 1.5, 0, image.get_fdata()).astype(np.float32), image.affine)
     nib.save(image, tmp_path / "b.nii.gz")
     nib.save(dark, tmp_path / "a.nii.gz")
-    server = Server([threshold_model(tmp_path / "two.ts", "T2", "ADC")], tmp_path / "data", tmp_path / "log")
-    try:
+    with served(page.driver, tmp_path, threshold_model(tmp_path / "two.ts", "T2", "ADC")) as server:
         page.open(server)
         assert page.run("return at('drop-text').textContent") == "Drop 2 files here: T2, ADC"
         page.choose(tmp_path / "a.nii.gz", tmp_path / "b.nii.gz")
@@ -296,9 +287,6 @@ def test_each_file_goes_to_the_channel_that_the_user_names_and_can_be_looked_at(
         page.run("at('channel').value = 1; at('channel').dispatchEvent(new Event('change'))")
         page.wait("viewer.goTo([17, 13, 10]); return at('where').textContent.includes('value 0.0')")
         assert page.run("return viewer.counts()") == counts
-    finally:
-        page.driver.get("about:blank")
-        assert server.stop() == 0, server.log.read_text()
 
 
 def test_what_a_job_is_doing_is_told_in_words(page: Page, server: Server) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.bundle.conftest import write_model
 from tests.dicom.series import Made, Series
 from tests.server.conftest import Server
-from tests.server.page.browser import Page
+from tests.server.page.browser import Page, served
 from tests.server.page.test_page_sides import LETTERS, labels_of, on_screen, phantom, seen
 from tests.server.test_kinds import zipped
 
@@ -25,10 +25,8 @@ _SPACING = (2.0, 2.5, 3.0)
 def server(driver: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Its model was trained on MR."""
     folder = tmp_path_factory.mktemp("dicom")
-    running = Server([write_model(folder / "test.ts")], folder / "data", folder / "log")
-    yield running
-    driver.get("about:blank")
-    assert running.stop() == 0, running.log.read_text()
+    with served(driver, folder, write_model(folder / "test.ts")) as running:
+        yield running
 
 
 def sagittal(folder: Path) -> Made:

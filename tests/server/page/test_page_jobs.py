@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.server.conftest import Server, until
-from tests.server.page.browser import Page
+from tests.server.page.browser import Page, served
 from tests.server.page.test_page_sides import phantom, stored
 
 TUMOUR = int((phantom() == 2).sum())
@@ -23,10 +23,8 @@ _UPLOAD_MB = "1"
 def server(driver: Any, thresholds: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """It takes small files alone."""
     folder = tmp_path_factory.mktemp("jobs")
-    running = Server([thresholds], folder / "data", folder / "log", "--max-upload-mb", _UPLOAD_MB)
-    yield running
-    driver.get("about:blank")
-    assert running.stop() == 0, running.log.read_text()
+    with served(driver, folder, thresholds, "--max-upload-mb", _UPLOAD_MB) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.server.conftest import Server
-from tests.server.page.browser import Page
+from tests.server.page.browser import Page, served
 from tests.server.page.conftest import threshold_model
 
 SHAPE = (22, 18, 14)
@@ -261,8 +261,7 @@ def test_a_picture_is_upright_and_has_no_sides(page: Page, tmp_path: Path) -> No
     pixels[2:30, 10:58] = 1
     pixels[4:9, 40:56] = 2  # above, to the right
     Image.fromarray(pixels).save(tmp_path / "cells.png")
-    server = Server([threshold_model(tmp_path / "flat.ts", "grey", pictures=True)], tmp_path / "data", tmp_path / "log")
-    try:
+    with served(page.driver, tmp_path, threshold_model(tmp_path / "flat.ts", "grey", pictures=True)) as server:
         page.open(server)
         page.segment(tmp_path / "cells.png")
         page.run("viewer.setOpacity(1)")
@@ -279,6 +278,3 @@ def test_a_picture_is_upright_and_has_no_sides(page: Page, tmp_path: Path) -> No
         assert page.run("return [...at('labels').rows].map((row) => row.cells[2].textContent)") == [str((pixels == 1).sum()), str(5 * 16)]
         page.run("viewer.goTo([40, 40 - 1 - 4, 0])")
         assert page.run("return at('where').textContent") == "row 4, column 40 · value 2.000 · tumour"
-    finally:
-        page.driver.get("about:blank")
-        assert server.stop() == 0, server.log.read_text()

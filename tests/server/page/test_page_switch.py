@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.server.conftest import Server
-from tests.server.page.browser import Page
+from tests.server.page.browser import Page, served
 from tests.server.page.conftest import threshold_model
 from tests.server.page.test_page_sides import phantom, stored
 
@@ -37,10 +37,8 @@ LATER = "await new Promise((go) => setTimeout(go, 700));"
 def server(driver: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("switch")
     model = threshold_model(folder / "model.ts", "T2", "ADC")
-    running = Server([model], folder / "data", folder / "log", "--corrections", str(folder / "corrections"))
-    yield running
-    driver.get("about:blank")
-    assert running.stop() == 0, running.log.read_text()
+    with served(driver, folder, model, "--corrections", str(folder / "corrections")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from segpipe.geometry.grid import Grid, Volume
 from segpipe.inference.unlike import differences, known_of, odd_volumes, other_modalities
 from tests.bundle.conftest import PLAN, TRAINING_DATA, write_model
 from tests.server.conftest import Server
-from tests.server.page.browser import Page
+from tests.server.page.browser import Page, served
 from tests.server.page.test_page_sides import stored
 
 WARNINGS = "[...at('job-warnings').querySelectorAll('li')]"
@@ -23,10 +23,8 @@ WARNINGS = "[...at('job-warnings').querySelectorAll('li')]"
 def server(driver: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Its model knows other spacings and volumes than those of the phantom."""
     folder = tmp_path_factory.mktemp("warnings")
-    running = Server([write_model(folder / "test.ts")], folder / "data", folder / "log")
-    yield running
-    driver.get("about:blank")
-    assert running.stop() == 0, running.log.read_text()
+    with served(driver, folder, write_model(folder / "test.ts")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
