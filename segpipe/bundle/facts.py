@@ -5,7 +5,6 @@ A file of a run counts only where the model file names it by its SHA-256.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import yaml
 
 from segpipe.dicom.terms import colour_of
 from segpipe.plan.plan import Plan
-from segpipe.training.document import PARTITION, field_of_view, hash_of, partition_of
+from segpipe.training.document import PARTITION, field_of_view, hash_of, json_of, partition_of
 from segpipe.training.run_folder import RunFolder
 
 _LEFT_OUT = "(left out)"
@@ -56,8 +55,7 @@ def envelope_of(plan: Plan, document: dict[str, Any], run: RunFolder | None, mod
         "pictures": plan.pictures,
         "cases": told.get("cases"),
         "spacing_mm": told.get("spacing_mm"),
-        "field_of_view_mm": told.get("field_of_view_mm")
-        or field_of_view({} if fingerprint is None else json.loads(fingerprint.read_text(encoding="utf-8"))),
+        "field_of_view_mm": told.get("field_of_view_mm") or field_of_view({} if fingerprint is None else json_of(fingerprint)),
         "channels": None if told.get("channels") is None else [{key: one[key] for key in _RANGES} for one in told["channels"]],
         "label_ml": told.get("label_ml"),
     }

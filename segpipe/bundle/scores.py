@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from segpipe.evaluation.bootstrap import mean_interval
 from segpipe.inference import postprocess, thresholds
-from segpipe.training.document import OUT_OF_FOLD, PARTITION
+from segpipe.training.document import OUT_OF_FOLD, PARTITION, json_of
 from segpipe.training.run_folder import RunFolder
 
 CROSS_VALIDATION = "cross_validation.json"
@@ -53,7 +52,7 @@ def _score(mean: float, figure: Score | None) -> Score:
 def _validated(path: Path) -> dict[str, Score]:
     """Of one training, on the cases that it validated at its end."""
     columns: dict[str, list[float]] = {}
-    for case in (_json(path) or {}).get("each", []):
+    for case in (json_of(path) or {}).get("each", []):
         for name, value in case["dice"].items():
             if value is not None:
                 columns.setdefault(name, []).append(value)
@@ -62,7 +61,7 @@ def _validated(path: Path) -> dict[str, Score]:
 
 def _cross_validated(path: Path) -> dict[str, Score]:
     """Of several trainings, each on what it held out."""
-    found = _json(path) or {}
+    found = json_of(path) or {}
     summaries = {name: found["summary"][value]["dice"] for value, name in found.get("labels", {}).items()}
     return {name: _figure(told["mean"], told["ci95"], told["n"]) for name, told in summaries.items()}
 
@@ -93,8 +92,3 @@ def unscored(document: dict[str, Any]) -> list[str]:
     scored, outputs = set(document["metrics"]["dice"]), [name for name in document["outputs"]["channels"] if name != background]
     wanted = labels if scored - set(outputs) else outputs  # regions are validated as regions, but after folds as labels
     return [name for name in wanted if name not in scored]
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    return found

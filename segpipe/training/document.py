@@ -28,8 +28,8 @@ def model_document(root: Path, plan: Plan, step: int) -> dict[str, Any]:
     No path and no name of a case goes into it: a model file leaves the house, the names of patients do not.
     """
     run = RunFolder(root)
-    validation = _json(run.validation) or {}
-    schedule = _json(run.schedule) or {}
+    validation = json_of(run.validation) or {}
+    schedule = json_of(run.schedule) or {}
     if validation.get("step", schedule.get("steps")) != step:
         validation = {}
     if schedule.get("steps") != step:
@@ -38,13 +38,13 @@ def model_document(root: Path, plan: Plan, step: int) -> dict[str, Any]:
         "task": plan.task,
         "metrics": {key: validation.get(key) for key in ("cases", "dice", "mean_dice", "checkpoint")},
         agreement.KEY: validation.get(agreement.KEY),
-        "training_data": _training_data(_json(run.fingerprint)),
+        "training_data": _training_data(json_of(run.fingerprint)),
         "training": {key: schedule.get(key) for key in ("steps", "seconds", "schedule")} | {PARTITION: partition_of([run.splits])},
         "provenance": {
             "config_sha256": hash_of(run.config),
             "splits_sha256": hash_of(run.splits),
             "fingerprint_sha256": hash_of(run.fingerprint),
-            "environment": {key: value for key, value in (_json(run.environment) or {}).items() if key != "command"},
+            "environment": {key: value for key, value in (json_of(run.environment) or {}).items() if key != "command"},
         },
     }
 
@@ -96,7 +96,8 @@ def _channel(measured: dict[str, Any], modality: str) -> dict[str, Any]:
     return told | {"modality": modality} if modality else told
 
 
-def _json(path: Path) -> Any:
+def json_of(path: Path) -> Any:
+    """What a file of a run holds; None where it is not there."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
