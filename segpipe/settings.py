@@ -240,6 +240,9 @@ class TrainingSettings:
     compile: bool = False
     """Train in code that torch.compile writes for the network, and needs a C++ compiler for (on a GPU Triton as well): the first step takes
     about a minute; as it is, with a warning, where that fails or gives other gradients."""
+    cuda_graph: bool = True
+    """On one GPU, record a step of one of our own networks once and replay it; as it is, with a warning, where that fails or gives other
+    gradients."""
     foreground: float = _in(0.0, 1.0, 0.67)
     """Share of all patches that is centred on a labelled voxel, guaranteed over the run."""
     validate_steps: int = _in(0, 100_000_000, 0)
@@ -258,8 +261,8 @@ class TrainingSettings:
     """auto: go on from the last checkpoint in run_dir where there is one."""
     devices: int = _in(1, 1024, 1)
     """Processes (CPU) or GPUs; above 1 trains with DDP."""
-    workers: int = _in(0, 64, 0)
-    """Loader processes; 0 cuts patches in the training process."""
+    workers: int = _in(-1, 64, -1)
+    """Loader processes; 0 cuts patches in the training process; -1: up to 4 for a GPU, else 0."""
     cache_gb: float = _in(0.0, 10_000.0, 4.0)
     """Prepared cases are kept in memory up to this size, else on disk in run_dir/cache, which is removed at the end."""
     seeds: int = _in(1, 100, 1)

@@ -54,7 +54,10 @@ class Segmenter(nn.Module):
         return [self.cropped(head(maps[stage]), x, stage) for stage, head in enumerate(self.heads)]
 
     def padded(self, x: Tensor) -> Tensor:
-        """(B, C, *sizes) -> (B, C, *sizes rounded up to the divisor); on a CPU with channels last in memory."""
+        """(B, C, *sizes) -> (B, C, *sizes rounded up to the divisor); on a CPU with channels last in memory.
+
+        On a GPU torch's normalisation copies such a map, which takes more time than its convolutions gain (`docs/results.md`).
+        """
         x = pad_to_multiple(x, self.divisor)
         return x if x.is_cuda else channels_last(x)
 

@@ -123,8 +123,16 @@ class Augment:
         return move_patches(image, label, moves, self.patch_size, self._plane, generator)
 
     def _keep_foreground(self, image: Tensor, label: Tensor, new_image: Tensor, new_label: Tensor, generator: torch.Generator) -> None:
-        """Move patches anew, in place, whose labelled voxels were all moved out: a small structure in a scan's corner easily is."""
+        """Move patches anew, in place, whose labelled voxels were all moved out: a small structure in a scan's corner easily is.
+
+        On a GPU they stay where they were cut at once: to find out how many there are would make the processor wait in every step.
+        """
         empty = ~has_foreground(new_label)
+        if label.is_cuda:
+            lost = (empty & has_foreground(middle(label, self.patch_size))).view(-1, 1, 1, 1)
+            new_label.copy_(torch.where(lost, middle(label, self.patch_size), new_label))
+            new_image.copy_(torch.where(lost[:, None], middle(image, self.patch_size), new_image))
+            return
         if not bool(empty.any()):
             return
         rows = torch.nonzero(empty & has_foreground(middle(label, self.patch_size)))[:, 0]

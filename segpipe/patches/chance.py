@@ -12,6 +12,11 @@ def happens(effect: Effect, generator: torch.Generator) -> bool:
     return float(torch.rand(1, generator=generator)) < effect.probability
 
 
+def happening(effect: Effect, count: int, generator: torch.Generator) -> list[int]:
+    """Which of `count` patches it happens to, each with the effect's probability."""
+    return [row for row, share in enumerate(torch.rand(count, generator=generator).tolist()) if share < effect.probability]
+
+
 def strengths(effect: Effect, count: int, generator: torch.Generator) -> list[float]:
     """`count` numbers, each uniform in the effect's range and drawn on its own."""
     return [effect.low + (effect.high - effect.low) * share for share in torch.rand(count, generator=generator).tolist()]

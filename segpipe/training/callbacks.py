@@ -133,6 +133,7 @@ class Validation(pl.Callback):
         return bool(trainer.strategy.broadcast(due)) if trainer.world_size > 1 else due
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        _own(pl_module).settle()
         self.record.row(_own(pl_module))
         trainer.save_checkpoint(self.run.last)
         if self.record.best < 0:  # nothing was validated on the way: the last weights are the best that are known
@@ -140,6 +141,7 @@ class Validation(pl.Callback):
 
     def run_now(self, trainer: pl.Trainer, module: SegmentationModule) -> None:
         """Validate, record, write checkpoints, and decide when the next validation is due."""
+        module.settle()
         started = time.monotonic()
         mine = self.cases[trainer.global_rank :: trainer.world_size]
         budget = module.budget

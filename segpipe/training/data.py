@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -162,18 +164,43 @@ class PatchBatches(IterableDataset[dict[str, Any]]):
         return self.cases[pool[int(torch.randint(len(pool), (1,), generator=random))]]
 
 
-class PatchData(pl.LightningDataModule):
-    """Lightning's door to `PatchBatches`."""
+_MOST_WORKERS, _SHARED_GB = 4, 1.0
 
-    def __init__(self, batches: PatchBatches, workers: int) -> None:
+
+def loader_workers(wanted: int, device: str, processes: int = 1) -> int:
+    """Loader processes of each training process: as wanted, or, where that is -1, some for a GPU, which takes patches faster than one
+    process can cut and augment them, and none for a processor, whose cores all learn.
+
+    Args:
+        device: `cpu` or `cuda`.
+        processes: of the training on this machine.
+    """
+    if wanted >= 0 or device == "cpu":
+        return max(wanted, 0)
+    memory = Path("/dev/shm")  # through which patches come; containers often have little
+    if memory.is_dir() and shutil.disk_usage(memory).free < _SHARED_GB * 1e9:
+        return 0
+    return min(_MOST_WORKERS, (os.cpu_count() or 1) // (2 * processes))
+
+
+class PatchData(pl.LightningDataModule):
+    """Lightning's door to `PatchBatches`.
+
+    Args:
+        workers: loader processes.
+        pin: whether batches are laid where a GPU fetches them while it works.
+    """
+
+    def __init__(self, batches: PatchBatches, workers: int, pin: bool = False) -> None:
         super().__init__()
-        self.batches, self.workers = batches, workers
+        self.batches, self.workers, self.pin = batches, workers, pin
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         trainer = self.trainer
         if trainer is not None:
             self.batches.first_step, self.batches.rank = trainer.global_step, trainer.global_rank
-        return DataLoader(self.batches, batch_size=None, num_workers=self.workers, worker_init_fn=_leave_signals)
+        workers, prepare = self.workers, _leave_signals
+        return DataLoader(self.batches, batch_size=None, num_workers=workers, worker_init_fn=prepare, pin_memory=self.pin)
 
 
 def _leave_signals(worker: int) -> None:

@@ -75,7 +75,7 @@ class Heads:
         if not self._wanted or self._tried == (state := tuple(part.training for part in self._network.modules())):
             return
         started = time.monotonic()
-        with _untouched(self._network, image.device):
+        with untouched(self._network, image.device):
             reason = self._reason_against(image, loss)
         if not together(not reason):
             reason = reason or "another process of the training cannot"
@@ -94,26 +94,32 @@ class Heads:
     def _reason_against(self, image: Tensor, loss: Loss) -> str:
         """Why the compiled network cannot be used; the empty string where it can."""
         weights = [weight for weight in self._network.parameters() if weight.requires_grad]
-        random = _generators(image.device)
-        expected = _gradients(self._eager, image, loss, weights)
-        _set_generators(image.device, random)
+        random = states_of(image.device)
+        expected = gradients_of(loss(self._eager(image)), weights)
+        set_generators(image.device, random)
         try:
             with quiet():
                 self._compiled = self._compiled or compiled(self._eager)
-                found = _gradients(self._compiled, plain(image), loss, weights)
+                found = gradients_of(loss(self._compiled(plain(image))), weights)
         except Exception as error:  # torch.compile has errors of all kinds
             return reason_of(error)
-        near = _NEAR_BF16 if torch.is_autocast_enabled(image.device.type) else _NEAR
-        away, length = _distance(found, expected), _distance(expected, [None] * len(expected))
-        return "" if away <= near * length else f"its gradients, {length:.2g} long, are {away:.2g} away from the eager network's"
+        away, length = distance(found, expected), distance(expected, [None] * len(expected))
+        return (
+            "" if away <= near(image.device) * length else f"its gradients, {length:.2g} long, are {away:.2g} away from the eager network's"
+        )
 
 
-def _gradients(heads: Callable[[Tensor], list[Tensor]], image: Tensor, loss: Loss, weights: Sequence[Tensor]) -> list[Tensor | None]:
+def gradients_of(loss: Tensor, weights: Sequence[Tensor]) -> list[Tensor | None]:
     """Of the loss, for each of the weights (None where it has no part in it); not gathered in `grad`, which other processes would see."""
-    return list(torch.autograd.grad(loss(heads(image)), weights, allow_unused=True))
+    return list(torch.autograd.grad(loss, weights, allow_unused=True))
 
 
-def _distance(one: Sequence[Tensor | None], other: Sequence[Tensor | None]) -> float:
+def near(device: torch.device) -> float:
+    """How far gradients of two ways through the same network may lie apart, as a share of their length."""
+    return _NEAR_BF16 if torch.is_autocast_enabled(device.type) else _NEAR
+
+
+def distance(one: Sequence[Tensor | None], other: Sequence[Tensor | None]) -> float:
     """Length of the difference of two gradients; None is zero."""
     total = 0.0
     for left, right in zip(one, other, strict=True):
@@ -124,9 +130,9 @@ def _distance(one: Sequence[Tensor | None], other: Sequence[Tensor | None]) -> f
 
 
 @contextmanager
-def _untouched(network: nn.Module, device: torch.device) -> Iterator[None]:
+def untouched(network: nn.Module, device: torch.device) -> Iterator[None]:
     """Running statistics, generators and the casts that autocast keeps are afterwards as they were."""
-    random = _generators(device)
+    random = states_of(device)
     buffers = [buffer.clone() for buffer in network.buffers()]
     try:
         yield
@@ -134,15 +140,17 @@ def _untouched(network: nn.Module, device: torch.device) -> Iterator[None]:
         with torch.no_grad():
             for buffer, before in zip(network.buffers(), buffers, strict=True):
                 buffer.copy_(before)
-        _set_generators(device, random)
+        set_generators(device, random)
         torch.clear_autocast_cache()
 
 
-def _generators(device: torch.device) -> list[Any]:
+def states_of(device: torch.device) -> list[Any]:
+    """States of torch's generators: the CPU's, and a GPU's own."""
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
 
-def _set_generators(device: torch.device, states: Sequence[Any]) -> None:
+def set_generators(device: torch.device, states: Sequence[Any]) -> None:
+    """Put torch's generators back into the states that `states_of` gave."""
     torch.set_rng_state(states[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states[1], device)

@@ -50,10 +50,22 @@ class DiceCrossEntropy(nn.Module):
 
     def _entropy(self, log_probability: Tensor, label: Tensor) -> Tensor:
         """Weighted mean over the voxels; 0 for a patch that has only classes with the weight 0, whose mean torch makes NaN."""
+        if log_probability.is_cuda:
+            return self._entropy_by_class(log_probability, label)
         if self.weights is None:
             return functional.nll_loss(log_probability, label)
         total = functional.nll_loss(log_probability, label, self.weights, reduction="sum")
         return total / self.weights[label].sum().clamp(min=SMOOTH)
+
+    def _entropy_by_class(self, log_probability: Tensor, label: Tensor) -> Tensor:
+        """The same from sums that a GPU repeats bit for bit, which those of `nll_loss` are not."""
+        classes = torch.arange(log_probability.shape[1], device=label.device).view(-1, *[1] * (label.dim() - 1))
+        here = label.unsqueeze(1) == classes  # (B, N, *spatial)
+        axes = [0, *range(2, here.dim())]
+        each, counts = torch.where(here, log_probability, 0.0).sum(axes), here.sum(axes)
+        if self.weights is None:
+            return -each.sum() / counts.sum()
+        return -(self.weights * each).sum() / (self.weights * counts).sum().clamp(min=SMOOTH)
 
     def _dice(self, probability: Tensor, label: Tensor) -> Tensor:
         terms = []

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from segpipe.errors import DataError
 from segpipe.patches.augment import Augment
 from segpipe.plan.plan import Plan
 from segpipe.settings import TrainingSettings
-from segpipe.training.heads import Heads
-from segpipe.training.loss import loss_of, supervised
+from segpipe.training.average import RunningAverage
+from segpipe.training.in_flight import InFlight, Taken
+from segpipe.training.loss import loss_of
 from segpipe.training.schedule import Budget, lr_factor
-from segpipe.training.seed import derived_seed, generator
+from segpipe.training.seed import derived_seed, generator, seed_global
+from segpipe.training.step_loss import StepLoss
 from segpipe.training.transfer import Stages, learning_groups
 
 _LOOK = "look at these cases with `segpipe inspect`, or lower training.lr"
@@ -36,20 +37,23 @@ class SegmentationModule(pl.LightningModule):
         seed: of augmentation and dropout.
 
     Attributes:
+        losses: of the steps since they were last cleared; on a GPU those of the last few steps come later, see `settle`.
         stopped_by: name of the signal that ends the run early (`SIGTERM`), or the empty string; see `stop`.
     """
 
     def __init__(self, network: nn.Module, plan: Plan, augment: Augment, settings: TrainingSettings, budget: Budget, seed: int) -> None:
         super().__init__()
         self.network = network
-        self.averaged = _averaged(network, settings.ema) if settings.ema else None
+        self.averaged = RunningAverage(network, settings.ema) if settings.ema else None
         self.loss = loss_of(plan, settings)
         self.plan, self.augment, self.settings, self.budget, self.seed = plan, augment, settings, budget, seed
         self.losses: list[float] = []
         self.stopped_by = ""
         self.stages = Stages(network, settings)
-        self.heads = Heads(network, settings.compile)
-        self._at, self._wrong, self._progress = "", "", 0.0
+        self.step_loss = StepLoss(network, self.loss, plan, settings)
+        self._in_flight = InFlight()
+        self._at, self._progress = "", 0.0
+        self._loss: Tensor | None = None
 
     def inference_network(self) -> nn.Module:
         """The network that is validated and exported: averaged weights where averaging is on."""
@@ -65,7 +69,7 @@ class SegmentationModule(pl.LightningModule):
         self.budget.shares.append(self._progress)
         self.stages.settle(self._progress)
         # Dropout draws from the global generator: tie it to the step, so that a resumed run drops the same channels.
-        torch.manual_seed(derived_seed(self.seed, "dropout", step, self.global_rank))
+        seed_global(derived_seed(self.seed, "dropout", step, self.global_rank), self.device)
 
     def _share(self, step: int) -> float:
         """Share of the budget (0..1) that is spent, the same in all processes."""
@@ -85,16 +89,9 @@ class SegmentationModule(pl.LightningModule):
             image, label = self.augment(batch["image"], batch["label"], random)
         if self.plan.dims == 2:
             image, label = image.squeeze(-1), label.squeeze(-1)
-        steps: Any = self.network.steps
-        of_heads = partial(supervised, self.loss, label=label, steps=steps, partly=self.plan.partly_judged)
-        self.heads.settle(image, of_heads, self._all_agree)
-        loss: Tensor = of_heads(self.heads(image))
+        loss = self.step_loss(image, label, self._all_agree)
         self._at = f"at step {batch['step']} with patches of {', '.join(sorted(set(batch['cases'])))}"
-        if not torch.isfinite(loss):
-            self._wrong = f"the loss became {loss.detach().item()}"
-            if self.trainer.world_size == 1:
-                self._refuse()
-        self.losses.append(float(loss.detach()))
+        self._loss = loss.detach()
         return loss
 
     def _all_agree(self, yes: bool) -> bool:
@@ -103,33 +100,49 @@ class SegmentationModule(pl.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        # A finite loss may have gradients that are not: clipped by their norm, they would make every weight NaN.
         weights: list[Tensor] = [weight for group in optimizer.param_groups for weight in group["params"]]
         for weight in weights:
             if self.stages.is_frozen(weight, self._progress):
                 weight.grad = None  # the optimiser passes over it: neither moments nor decay move it
         norm = nn.utils.clip_grad_norm_(weights, gradient_clip_val or math.inf)
-        if not torch.isfinite(norm):
-            # Of several processes each is here, because they share their gradients; the one whose loss went wrong says so.
-            self._wrong = self._wrong or ("" if self.trainer.world_size > 1 else f"the gradients became {norm.item()}")
-            self._refuse()
+        if self._loss is not None:
+            self._look_at(self._in_flight.put(self._loss, norm, self._at))
 
-    def _refuse(self) -> None:
+    def settle(self) -> None:
+        """Look at the steps that a GPU may still be busy with: before anything that came of them is validated or kept.
+
+        Raises:
+            DataError: one of them went wrong.
+        """
+        self._look_at(self._in_flight.settle())
+
+    def _look_at(self, steps: Sequence[Taken]) -> None:
+        """Note the losses, and refuse a step after which the weights are, or would be, worthless."""
+        alone = self.trainer.world_size == 1
+        for step in steps:
+            wrong = "" if math.isfinite(step.loss) else f"the loss became {step.loss}"
+            # A finite loss may have gradients that are not: clipped by their norm, they would make every weight NaN. Several
+            # processes share their gradients, so that each comes here; the one whose loss went wrong says so.
+            if not math.isfinite(step.norm) or (wrong and alone):
+                self._refuse(wrong or (f"the gradients became {step.norm}" if alone else ""), step.at)
+            self.losses.append(step.loss)
+
+    def _refuse(self, wrong: str, at: str) -> None:
         """End the run with the step and the cases; of several processes the first speaks for all."""
-        found = [f"{self._wrong} {self._at}" if self._wrong else ""]
+        found = [f"{wrong} {at}" if wrong else ""]
         if self.trainer.world_size > 1:
             found = [""] * self.trainer.world_size
-            torch.distributed.all_gather_object(found, f"{self._wrong} {self._at}" if self._wrong else "")
+            torch.distributed.all_gather_object(found, f"{wrong} {at}" if wrong else "")
         if not self.trainer.is_global_zero:
             raise SystemExit(DataError.exit_code)
-        raise DataError(f"{'; '.join(filter(None, found)) or f'the gradients became infinite or NaN {self._at}'}: {_LOOK}")
+        raise DataError(f"{'; '.join(filter(None, found)) or f'the gradients became infinite or NaN {at}'}: {_LOOK}")
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         # Here and not in `on_train_batch_end`, which Lightning calls after the callbacks: a checkpoint that is written at a
         # validation holds the average of its own step, or a resumed run would miss one update.
         super().optimizer_step(*args, **kwargs)
         if self.averaged is not None:
-            self.averaged.update_parameters(self.network)
+            self.averaged.update(self.network)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         done = bool(self.stopped_by) or self.budget.progress(int(self.global_step)) >= 1.0
@@ -152,23 +165,3 @@ class SegmentationModule(pl.LightningModule):
         if self.settings.optimiser == "sgd":
             return torch.optim.SGD(groups, lr=self.settings.lr, momentum=self.settings.momentum, nesterov=self.settings.momentum > 0)
         return torch.optim.AdamW(groups, lr=self.settings.lr, fused=True)
-
-
-def _averaged(network: nn.Module, decay: float) -> AveragedModel:
-    """Exponential moving average that warms up: a short run would else export a mixture with its first, random weights.
-
-    The decay after n updates is min(decay, (1 + n) / (10 + n)), as TensorFlow's `ExponentialMovingAverage` has it.
-    """
-
-    def average(kept: Any, current: Any, updates: Any) -> None:
-        count = float(updates)
-        share = 1.0 - min(decay, (1.0 + count) / (10.0 + count))
-        for old, new in zip(kept, current, strict=True):
-            if torch.is_floating_point(old):
-                old.lerp_(new.to(old.dtype), share)
-            else:
-                old.copy_(new)
-
-    averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
-    averaged.requires_grad_(False)
-    return averaged

@@ -6,8 +6,6 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +14,10 @@ from segpipe.package.precision import Compute
 from segpipe.patches.augment import Augment
 from segpipe.plan.plan import Plan
 from segpipe.settings import Settings
-from segpipe.training.data import PatchBatches, TrainingCase
-from segpipe.training.heads import Heads
-from segpipe.training.loss import loss_of, supervised
+from segpipe.training.data import PatchBatches, PatchData, TrainingCase, loader_workers
+from segpipe.training.in_flight import InFlight
+from segpipe.training.loss import loss_of
+from segpipe.training.step_loss import StepLoss
 
 WARM_UP = 3
 """Steps that are not counted: the libraries choose their kernels in them."""
@@ -41,14 +40,19 @@ class TimedSteps:
         self.batches = PatchBatches(cases, sizes, plan.batch_size, wanted.foreground, settings.seed)
         self.loss, self.weights = loss_of(plan, wanted).to(compute.device), list(network.parameters())
         self.optimiser = torch.optim.AdamW(self.weights, wanted.lr, fused=True)
-        self.heads = Heads(network, wanted.compile)
+        workers = loader_workers(wanted.workers, compute.device)
+        ahead = PatchData(self.batches, workers, compute.device == "cuda").train_dataloader() if workers else None
+        self._ahead = iter(ahead) if ahead is not None else None
+        self.step_loss = StepLoss(network, self.loss, plan, wanted)
+        self._in_flight = InFlight(1)
 
     def load(self, number: int) -> tuple[Tensor, Tensor]:
-        """Augmented patches and their label maps, as the network and the loss take them."""
-        batch = self.batches.draw(number)
+        """Augmented patches and their label maps, as the network and the loss take them; loader processes choose their own number."""
+        batch = self.batches.draw(number) if self._ahead is None else next(self._ahead)
         random = torch.Generator().manual_seed(number)
+        image, label = (batch[kind].to(self.compute.device, non_blocking=True) for kind in ("image", "label"))
         with torch.no_grad():
-            image, label = self.augment(batch["image"].to(self.compute.device), batch["label"].to(self.compute.device), random)
+            image, label = self.augment(image, label, random)
         return (image.squeeze(-1), label.squeeze(-1)) if self.plan.dims == 2 else (image, label)
 
     def seconds(self, number: int, loaded: tuple[Tensor, Tensor] | None = None) -> float:
@@ -57,14 +61,11 @@ class TimedSteps:
         image, label = loaded or self.load(number)
         self.optimiser.zero_grad()
         with torch.autocast(self.compute.device, torch.bfloat16, enabled=self.compute.bf16):
-            steps: Any = self.network.steps
-            of_heads = partial(supervised, self.loss, label=label, steps=steps, partly=self.plan.partly_judged)
-            self.heads.settle(image, of_heads)
-            total: Tensor = of_heads(self.heads(image))
+            total = self.step_loss(image, label)
         total.backward()
-        nn.utils.clip_grad_norm_(self.weights, self.clip)
+        norm = nn.utils.clip_grad_norm_(self.weights, self.clip)
         self.optimiser.step()
-        total.item()  # waits for a GPU
+        self._in_flight.put(total, norm, "")  # waits until a GPU is done with the step before, as a training does
         return time.perf_counter() - started
 
 
@@ -94,7 +95,7 @@ def measure_pace(
     began = time.perf_counter()
     while len(times) < LEAST or time.perf_counter() - began < seconds:
         times.append(steps.seconds(WARM_UP + len(times)))
-    return Pace(statistics.median(times), steps.heads.seconds)
+    return Pace(statistics.median(times), steps.step_loss.seconds)
 
 
 def step_seconds_within(steps: TimedSteps, limit: float) -> float:

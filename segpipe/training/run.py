@@ -27,7 +27,7 @@ from segpipe.training.callbacks import ProgressDisplay, Record, Validation
 from segpipe.training.checkpoint import WholeFiles, read_checkpoint, step_of
 from segpipe.training.checks import check_settings
 from segpipe.training.custom import build_callback, build_trainable
-from segpipe.training.data import PatchBatches, PatchData, TrainingCase, prepare_cases
+from segpipe.training.data import PatchBatches, PatchData, TrainingCase, loader_workers, prepare_cases
 from segpipe.training.decide import plan_for
 from segpipe.training.finish import Finished, finish
 from segpipe.training.heap import keep_freed_memory
@@ -183,8 +183,9 @@ def _fit(
         left = f"{module.budget.max_steps} steps" if module.budget.max_steps else f"{module.budget.max_seconds / 60:.3g} minutes"
         log.info("going on from step %d of the run in %s, whose budget is now %s in all", step_of(checkpoint), run.root, left)
     patches = f"for {plan.batch_size} patches of {'x'.join(map(str, plan.patch_size))}"
-    with memory_advice(patches, smaller_step(plan)), loader_advice(wanted.workers):
-        trainer.fit(module, PatchData(batches, wanted.workers), ckpt_path=checkpoint, weights_only=True)
+    workers = loader_workers(wanted.workers, compute.device, wanted.devices)
+    with memory_advice(patches, smaller_step(plan)), loader_advice(workers):
+        trainer.fit(module, PatchData(batches, workers, compute.device == "cuda"), ckpt_path=checkpoint, weights_only=True)
 
 
 def _is_spent(budget: Budget, checkpoint: Path) -> bool:
@@ -205,6 +206,8 @@ def _trainer(settings: Settings, compute: Compute, run: RunFolder, budget: Budge
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning_fabric")
     wanted = settings.training
+    # Where a GPU is asked to repeat itself, torch would fill all memory that is reserved: four hundred kernels in a step of 1200.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return pl.Trainer(
         accelerator="gpu" if compute.device == "cuda" else "cpu",
         devices=wanted.devices,

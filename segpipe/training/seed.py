@@ -16,3 +16,13 @@ def derived_seed(seed: int, *place: int | str) -> int:
 def generator(seed: int, *place: int | str) -> torch.Generator:
     """A CPU generator for one place."""
     return torch.Generator().manual_seed(derived_seed(seed, *place))
+
+
+def seed_global(seed: int, device: torch.device) -> None:
+    """Set torch's global generators: the CPU's, and that of `device`.
+
+    `torch.manual_seed` does more: for each kind of device that is not there it writes down the stack, which takes milliseconds.
+    """
+    torch.random.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)

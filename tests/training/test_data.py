@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from segpipe.errors import DataError
 from segpipe.geometry.grid import Grid
 from segpipe.patches.sampling import positions
 from segpipe.prepare.prepared import Prepared, Trace
-from segpipe.training.data import PatchBatches, PatchData, TrainingCase, prepare_cases
+from segpipe.training.data import PatchBatches, PatchData, TrainingCase, loader_workers, prepare_cases
 
 SIZE = (8, 8, 4)
 SIZES = (SIZE, SIZE)
@@ -116,3 +117,14 @@ def test_cases_that_do_not_fit_into_memory_are_read_from_disk_and_are_the_same(t
         assert torch.equal(one.label, two.label)
     first = PatchBatches(kept, SIZES, 2, 0.5, 0).draw(1)
     assert torch.equal(first["image"], PatchBatches(stored, SIZES, 2, 0.5, 0).draw(1)["image"])
+
+
+def test_loaders_are_started_for_a_gpu_alone_and_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 12)
+    free = [2e9]
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free[0]))
+    assert [loader_workers(wanted, "cpu") for wanted in (-1, 0, 3)] == [0, 0, 3]
+    assert [loader_workers(wanted, "cuda") for wanted in (-1, 0, 9)] == [4, 0, 9]
+    assert loader_workers(-1, "cuda", processes=3) == 2
+    free[0] = 1e8  # little shared memory, as containers have
+    assert loader_workers(-1, "cuda") == (0 if Path("/dev/shm").is_dir() else 4)

@@ -172,3 +172,13 @@ def test_a_patch_that_holds_only_what_weighs_nothing_has_a_finite_loss() -> None
     assert torch.isfinite(value) and torch.isfinite(logits.grad).all()
     expected = build_loss("dice", [0.0, 1.0, 1.0])(logits, torch.zeros_like(label))
     assert value.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("weights", [(), (1.0, 2.0, 0.5)])
+@pytest.mark.parametrize("shape", [(2, 5, 4, 3), (3, 6, 5), (1, 40)])
+def test_the_cross_entropy_of_a_gpu_is_that_of_a_processor(weights: tuple[float, ...], shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    loss = DiceCrossEntropy(weights=weights)
+    logits = torch.randn((shape[0], 3, *shape[1:]), generator=generator).log_softmax(1)
+    label = torch.randint(0, 3, shape, generator=generator)
+    torch.testing.assert_close(loss._entropy_by_class(logits, label), loss._entropy(logits, label))

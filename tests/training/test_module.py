@@ -39,12 +39,12 @@ def test_the_optimiser_has_every_weight_of_the_network_once(make_plan: Callable[
 def test_the_averaged_network_follows_with_its_decay(make_plan: Callable[[int], Plan]) -> None:
     module = build(make_plan(3), ema=0.9)
     assert module.averaged is not None
-    module.averaged.update_parameters(module.network)  # the first update copies
+    module.averaged.update(module.network)  # the first update copies
     first = next(module.network.parameters()).detach().clone()
     with torch.no_grad():
         for weight in module.network.parameters():
             weight.add_(1.0)
-    module.averaged.update_parameters(module.network)
+    module.averaged.update(module.network)
     warm = 1 - 2 / 11  # the second update: decay (1 + 1) / (10 + 1)
     assert torch.allclose(next(module.inference_network().parameters()), first + warm, atol=1e-6)
 
@@ -52,13 +52,13 @@ def test_the_averaged_network_follows_with_its_decay(make_plan: Callable[[int], 
 def test_the_average_of_a_long_run_has_the_decay_that_was_asked_for(make_plan: Callable[[int], Plan]) -> None:
     module = build(make_plan(3), ema=0.9)
     assert module.averaged is not None
-    module.averaged.update_parameters(module.network)
-    module.averaged.n_averaged.fill_(1000)
+    module.averaged.update(module.network)
+    module.load_state_dict(module.state_dict() | {"averaged.n_averaged": torch.tensor(1000)})
     first = next(module.network.parameters()).detach().clone()
     with torch.no_grad():
         for weight in module.network.parameters():
             weight.add_(1.0)
-    module.averaged.update_parameters(module.network)
+    module.averaged.update(module.network)
     assert torch.allclose(next(module.inference_network().parameters()), first + 0.1, atol=1e-6)
 
 

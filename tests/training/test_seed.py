@@ -2,7 +2,7 @@
 
 import torch
 
-from segpipe.training.seed import derived_seed, generator
+from segpipe.training.seed import derived_seed, generator, seed_global
 
 
 def test_every_place_has_its_own_seed_and_keeps_it() -> None:
@@ -18,3 +18,10 @@ def test_seeds_are_the_same_on_every_machine() -> None:
 
 def test_a_generator_repeats_what_it_drew() -> None:
     assert torch.equal(torch.rand(5, generator=generator(3, "x")), torch.rand(5, generator=generator(3, "x")))
+
+
+def test_the_global_generator_is_set_as_torch_sets_it() -> None:
+    torch.manual_seed(12)
+    expected = torch.rand(4)
+    seed_global(12, torch.device("cpu"))
+    assert torch.equal(torch.rand(4), expected)
