@@ -71,7 +71,17 @@ def _winners(classes: Tensor, shares: list[Tensor]) -> Tensor:
     weights = torch.ones((1, classes.shape[1]), device=classes.device)
     for share in shares:  # the last axis changes fastest, as in `corners`
         weights = (weights[:, None] * torch.stack([1 - share, share])).flatten(0, 1)
-    votes = torch.zeros_like(weights)
-    for other, weight in zip(classes, weights, strict=True):
-        votes += torch.where(classes == other, weight, 0.0)
-    return classes.gather(0, votes.argmax(0, keepdim=True))[0]
+    if classes.is_cuda:  # few large operations
+        votes = torch.zeros_like(weights)
+        for other, weight in zip(classes, weights, strict=True):
+            votes += torch.where(classes == other, weight, 0.0)
+        return classes.gather(0, votes.argmax(0, keepdim=True))[0]
+    votes = weights.clone()  # a quarter of that time on a processor, in whose cache one row fits
+    for one, other in itertools.combinations(range(len(classes)), 2):
+        same = (classes[one] == classes[other]).float()
+        votes[one].addcmul_(same, weights[other])
+        votes[other].addcmul_(same, weights[one])
+    winner, most = classes[0], votes[0]
+    for own, vote in zip(classes[1:], votes[1:], strict=True):
+        winner, most = torch.where(vote > most, own, winner), torch.maximum(vote, most)
+    return winner
