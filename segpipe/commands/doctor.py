@@ -91,7 +91,7 @@ def features(facts: dict[str, Any]) -> list[Feature]:
         _extra(facts, "openvino", "cpu", "predict --runtime openvino", "openvino"),
         _extra(facts, "onnx", "cpu", "export --to onnx", "onnx"),
         _enough("memory", facts["memory"]["available_gb"], _LITTLE_MEMORY_GB, "close other programs, or lower training.cache_gb"),
-        _enough("loader processes", facts["memory"]["shared_free_gb"], _LITTLE_SHARED_GB, "keep training.workers=0, or enlarge /dev/shm"),
+        _enough("loader processes", facts["memory"]["shared_free_gb"], _LITTLE_SHARED_GB, "set training.workers=0, or enlarge /dev/shm"),
         *(_enough(f"disk {place}", free, _LITTLE_DISK_GB, "free some space") for place, free in facts["disk_free_gb"].items()),
     ]
 

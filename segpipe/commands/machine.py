@@ -19,7 +19,7 @@ import psutil
 import torch
 
 import segpipe
-from segpipe.inference.cores import available_cores
+from segpipe.cores import available_cores
 from segpipe.package.precision import fast_bf16
 
 PACKAGES = (

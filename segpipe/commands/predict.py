@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from segpipe.bundle.contents import is_package
 from segpipe.bundle.load import find_model, is_label
 from segpipe.commands.outcome import Outcome
+from segpipe.cores import available_cores
 from segpipe.dicom.channels import parse_wanted
 from segpipe.dicom.policy import parse_policy
 from segpipe.dicom.writing.wanted import KINDS, SegType, Wanted
 from segpipe.errors import ConfigError, DataError
-from segpipe.inference.cores import available_cores
 from segpipe.inference.crew import crew_of
 from segpipe.inference.messages import Order
 from segpipe.inference.request import dicom_kinds

@@ -21,7 +21,7 @@ from typing import Protocol
 
 import torch
 
-from segpipe.inference.cores import available_cores
+from segpipe.cores import available_cores
 from segpipe.inference.gather import Examination
 from segpipe.inference.held import MOST_IN_HAND
 from segpipe.inference.lane import Lane, Task

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from segpipe.inference.cores import available_cores
+from segpipe.cores import available_cores
 from segpipe.inference.crew import Crew
 from segpipe.inference.messages import Order
 from segpipe.server.models import Served

@@ -133,8 +133,10 @@ class Validation(pl.Callback):
         return bool(trainer.strategy.broadcast(due)) if trainer.world_size > 1 else due
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        _own(pl_module).settle()
-        self.record.row(_own(pl_module))
+        module = _own(pl_module)
+        module.settle()
+        module.step_loss.release()
+        self.record.row(module)
         trainer.save_checkpoint(self.run.last)
         if self.record.best < 0:  # nothing was validated on the way: the last weights are the best that are known
             trainer.save_checkpoint(self.run.best)
@@ -142,6 +144,8 @@ class Validation(pl.Callback):
     def run_now(self, trainer: pl.Trainer, module: SegmentationModule) -> None:
         """Validate, record, write checkpoints, and decide when the next validation is due."""
         module.settle()
+        if module.device.type == "cuda" and _is_short(module.device):
+            module.step_loss.release()  # its recorded step keeps as much memory as the step took
         started = time.monotonic()
         mine = self.cases[trainer.global_rank :: trainer.world_size]
         budget = module.budget
@@ -245,6 +249,12 @@ def _own(module: pl.LightningModule) -> SegmentationModule:
     if not isinstance(module, SegmentationModule):
         raise TypeError(f"these callbacks work on a SegmentationModule, not on {type(module).__name__}")
     return module
+
+
+def _is_short(device: torch.device) -> bool:
+    """Whether less than half of a GPU's memory is left for a validation beside what the training keeps."""
+    free, total = torch.cuda.mem_get_info(device)
+    return free < total / 2
 
 
 def _gather(scores: list[CaseDice], trainer: pl.Trainer) -> list[CaseDice]:

@@ -39,7 +39,7 @@ class Captured:
     def __init__(self, network: nn.Module, wanted: bool) -> None:
         self._network = network
         self._wanted = wanted and isinstance(network, Segmenter)
-        self._parts = list(network.modules())
+        self._parts, self._weights = list(network.modules()), list(network.parameters())
         self._recorded: _Recorded | None = None
         self._state: tuple[Any, ...] = ()
 
@@ -47,7 +47,8 @@ class Captured:
         """The loss of a batch; `loss` must be the same function at every call."""
         if not self._wanted or not image.is_cuda:
             return loss(image, label)
-        state = (image.shape, label.shape, *(part.training for part in self._parts))
+        weights = [(weight.requires_grad, weight.data_ptr()) for weight in self._weights]
+        state = (image.shape, label.shape, weights, [part.training for part in self._parts])
         if state != self._state:
             self._recorded, self._state = None, state  # the old graph's memory first
             self._recorded = self._record(loss, image, label)
@@ -56,9 +57,13 @@ class Captured:
         answer: Tensor = _Replay.apply(self._recorded, image, label, *self._recorded.weights)  # type: ignore[no-untyped-call]
         return answer
 
+    def release(self) -> None:
+        """Give the graph's memory back, which nothing else can use; the next step is recorded anew."""
+        self._recorded, self._state = None, ()
+
     def _record(self, loss: Call, image: Tensor, label: Tensor) -> _Recorded | None:
         """None where it cannot be; the step sees nothing of it."""
-        weights = [weight for weight in self._network.parameters() if weight.requires_grad]
+        weights = [weight for weight in self._weights if weight.requires_grad]
         reason = ""
         recorded: _Recorded | None = None
         kind = image.device.type

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from segpipe.cores import available_cores
 from segpipe.dataset.case import Case
 from segpipe.dataset.open import open_case
 from segpipe.errors import ConfigError, DataError, SegpipeError
@@ -131,6 +131,11 @@ class PatchBatches(IterableDataset[dict[str, Any]]):
         if not self._with_foreground:
             raise DataError("no training case has a labelled voxel: check the label maps and dataset.label_names")
 
+    @property
+    def batch_bytes(self) -> int:
+        """Of the pieces of one batch, images and label maps."""
+        return self.batch * math.prod(self.size) * (4 * self.cases[0].prepared.image.shape[0] + 1)
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
         worker = get_worker_info()
         step, stride = self.first_step, 1
@@ -164,23 +169,26 @@ class PatchBatches(IterableDataset[dict[str, Any]]):
         return self.cases[pool[int(torch.randint(len(pool), (1,), generator=random))]]
 
 
-_MOST_WORKERS, _SHARED_GB = 4, 1.0
+_MOST_WORKERS, _AHEAD = 4, 2
+"""Loader processes for a GPU, and batches that each of them may have ready."""
 
 
-def loader_workers(wanted: int, device: str, processes: int = 1) -> int:
+def loader_workers(wanted: int, device: str, batch_bytes: int, processes: int = 1) -> int:
     """Loader processes of each training process: as wanted, or, where that is -1, some for a GPU, which takes patches faster than one
     process can cut and augment them, and none for a processor, whose cores all learn.
 
     Args:
         device: `cpu` or `cuda`.
+        batch_bytes: of a batch before augmentation; those that are ready lie in shared memory, of which containers often have little.
         processes: of the training on this machine.
     """
     if wanted >= 0 or device == "cpu":
         return max(wanted, 0)
-    memory = Path("/dev/shm")  # through which patches come; containers often have little
-    if memory.is_dir() and shutil.disk_usage(memory).free < _SHARED_GB * 1e9:
-        return 0
-    return min(_MOST_WORKERS, (os.cpu_count() or 1) // (2 * processes))
+    workers = min(_MOST_WORKERS, available_cores() // (2 * processes))
+    memory = Path("/dev/shm")
+    if memory.is_dir():  # half of what is free, and a batch in each hand besides those that are ready
+        workers = min(workers, int(shutil.disk_usage(memory).free / 2 / processes / ((_AHEAD + 1) * batch_bytes)))
+    return workers
 
 
 class PatchData(pl.LightningDataModule):
@@ -199,8 +207,15 @@ class PatchData(pl.LightningDataModule):
         trainer = self.trainer
         if trainer is not None:
             self.batches.first_step, self.batches.rank = trainer.global_step, trainer.global_rank
-        workers, prepare = self.workers, _leave_signals
-        return DataLoader(self.batches, batch_size=None, num_workers=workers, worker_init_fn=prepare, pin_memory=self.pin)
+        ahead = _AHEAD if self.workers else None
+        return DataLoader(
+            self.batches,
+            batch_size=None,
+            num_workers=self.workers,
+            prefetch_factor=ahead,
+            worker_init_fn=_leave_signals,
+            pin_memory=self.pin,
+        )
 
 
 def _leave_signals(worker: int) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-DEPTH = 4
+DEPTH = 2
 """Steps that a GPU may have in hand while the next ones are prepared; none runs ahead farther, so that clocks and signals are obeyed."""
 
 

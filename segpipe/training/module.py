@@ -116,6 +116,9 @@ class SegmentationModule(pl.LightningModule):
         """
         self._look_at(self._in_flight.settle())
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.settle()  # whoever asks for the checkpoint
+
     def _look_at(self, steps: Sequence[Taken]) -> None:
         """Note the losses, and refuse a step after which the weights are, or would be, worthless."""
         alone = self.trainer.world_size == 1

@@ -22,6 +22,8 @@ from segpipe.training.step_loss import StepLoss
 WARM_UP = 3
 """Steps that are not counted: the libraries choose their kernels in them."""
 LEAST = 3
+_AHEAD_STEPS = 3
+"""Of each loader process: batches that it has ready, and one in its hand."""
 
 
 class TimedSteps:
@@ -30,6 +32,10 @@ class TimedSteps:
     Args:
         network: trained a little on the way; see `SegmentationModule`.
         cases: that patches are drawn from.
+
+    Attributes:
+        warming: steps at the beginning that say nothing: the first on a GPU starts its libraries and is recorded (see `Captured`), and
+            loader processes have the next ones ready by then.
     """
 
     def __init__(self, network: nn.Module, cases: Sequence[TrainingCase], plan: Plan, settings: Settings, compute: Compute) -> None:
@@ -40,11 +46,16 @@ class TimedSteps:
         self.batches = PatchBatches(cases, sizes, plan.batch_size, wanted.foreground, settings.seed)
         self.loss, self.weights = loss_of(plan, wanted).to(compute.device), list(network.parameters())
         self.optimiser = torch.optim.AdamW(self.weights, wanted.lr, fused=True)
-        workers = loader_workers(wanted.workers, compute.device)
+        workers = loader_workers(wanted.workers, compute.device, self.batches.batch_bytes)
         ahead = PatchData(self.batches, workers, compute.device == "cuda").train_dataloader() if workers else None
         self._ahead = iter(ahead) if ahead is not None else None
+        self.warming = 0 if compute.device == "cpu" else 2 + _AHEAD_STEPS * workers
         self.step_loss = StepLoss(network, self.loss, plan, wanted)
         self._in_flight = InFlight(1)
+
+    def close(self) -> None:
+        """End the loader processes, which a process that ends with them alive waits for."""
+        self._ahead = None
 
     def load(self, number: int) -> tuple[Tensor, Tensor]:
         """Augmented patches and their label maps, as the network and the loss take them; loader processes choose their own number."""
@@ -65,7 +76,7 @@ class TimedSteps:
         total.backward()
         norm = nn.utils.clip_grad_norm_(self.weights, self.clip)
         self.optimiser.step()
-        self._in_flight.put(total, norm, "")  # waits until a GPU is done with the step before, as a training does
+        self._in_flight.put(total, norm, "")  # waits until a GPU is done with the step before
         return time.perf_counter() - started
 
 
@@ -89,18 +100,27 @@ def measure_pace(
         seconds: for the steps that are counted; at least `LEAST` of them.
     """
     steps = TimedSteps(network, cases, plan, settings, compute)
-    for number in range(WARM_UP):
-        steps.seconds(number)
-    times: list[float] = []
-    began = time.perf_counter()
-    while len(times) < LEAST or time.perf_counter() - began < seconds:
-        times.append(steps.seconds(WARM_UP + len(times)))
-    return Pace(statistics.median(times), steps.step_loss.seconds)
+    try:
+        for number in range(steps.warming + WARM_UP):
+            steps.seconds(number)
+        times: list[float] = []
+        began = time.perf_counter()
+        while len(times) < LEAST or time.perf_counter() - began < seconds:
+            times.append(steps.seconds(steps.warming + WARM_UP + len(times)))
+        return Pace(statistics.median(times), steps.step_loss.seconds)
+    finally:
+        steps.close()
 
 
 def step_seconds_within(steps: TimedSteps, limit: float) -> float:
-    """Median seconds of a few steps, of the last one where `limit` seconds are over before; one step is taken in any case."""
-    began, times = time.perf_counter(), [steps.seconds(0)]
-    while len(times) < WARM_UP + LEAST and time.perf_counter() - began < limit:
-        times.append(steps.seconds(len(times)))
-    return statistics.median(times[WARM_UP:]) if len(times) > WARM_UP else times[-1]
+    """Median seconds of a few steps, of the last one where `limit` seconds are over before; one step is taken in any case, after those
+    that say nothing. Ends the loader processes."""
+    try:
+        for number in range(steps.warming):
+            steps.seconds(number)
+        began, times = time.perf_counter(), [steps.seconds(steps.warming)]
+        while len(times) < WARM_UP + LEAST and time.perf_counter() - began < limit:
+            times.append(steps.seconds(steps.warming + len(times)))
+        return statistics.median(times[WARM_UP:]) if len(times) > WARM_UP else times[-1]
+    finally:
+        steps.close()

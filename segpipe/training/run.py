@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -48,10 +49,16 @@ DEFAULT_MINUTES = 30.0
 
 
 def choose_compute(settings: Settings) -> Compute:
-    """Device and precision from the settings and the machine; sets torch's threads and makes the process keep its memory."""
+    """Device and precision from the settings and the machine; sets torch's threads, makes the process keep its memory, and a GPU repeat
+    its numbers (here, so that steps that are measured before the training are as long as its own)."""
     device = choose_device(settings.device).type
     if device == "cpu":
         keep_freed_memory()
+    else:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS does not
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        # torch would then fill all memory that it reserves: four hundred kernels in a step of 1200
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if settings.threads:
         torch.set_num_threads(settings.threads)
     wanted = settings.training.precision
@@ -183,7 +190,7 @@ def _fit(
         left = f"{module.budget.max_steps} steps" if module.budget.max_steps else f"{module.budget.max_seconds / 60:.3g} minutes"
         log.info("going on from step %d of the run in %s, whose budget is now %s in all", step_of(checkpoint), run.root, left)
     patches = f"for {plan.batch_size} patches of {'x'.join(map(str, plan.patch_size))}"
-    workers = loader_workers(wanted.workers, compute.device, wanted.devices)
+    workers = loader_workers(wanted.workers, compute.device, batches.batch_bytes, wanted.devices)
     with memory_advice(patches, smaller_step(plan)), loader_advice(workers):
         trainer.fit(module, PatchData(batches, workers, compute.device == "cuda"), ckpt_path=checkpoint, weights_only=True)
 
@@ -206,8 +213,6 @@ def _trainer(settings: Settings, compute: Compute, run: RunFolder, budget: Budge
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning_fabric")
     wanted = settings.training
-    # Where a GPU is asked to repeat itself, torch would fill all memory that is reserved: four hundred kernels in a step of 1200.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return pl.Trainer(
         accelerator="gpu" if compute.device == "cuda" else "cpu",
         devices=wanted.devices,

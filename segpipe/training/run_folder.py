@@ -33,7 +33,18 @@ _MAY_CHANGE = frozenset(
     + [
         f"training.{name}"
         for name in (
-            *("max_steps", "max_minutes", "schedule_file", "resume", "devices", "workers", "cache_gb", "precision", "compile"),
+            *(
+                "max_steps",
+                "max_minutes",
+                "schedule_file",
+                "resume",
+                "devices",
+                "workers",
+                "cache_gb",
+                "precision",
+                "compile",
+                "cuda_graph",
+            ),
             *("validate_steps", "validate_cases", "overlays", "tensorboard", "mlflow", "callback"),
         )
     ]

@@ -25,9 +25,10 @@ class StepLoss:
 
     def __init__(self, network: nn.Module, loss: nn.Module, plan: Plan, settings: TrainingSettings) -> None:
         self._heads = Heads(network, settings.compile)
-        # Of partly judged label maps as many voxels count as were judged, which a graph cannot follow; processes that share their
-        # gradients would have to record their exchange, too.
-        self._captured = Captured(network, settings.cuda_graph and settings.devices == 1 and not plan.partly_judged)
+        # Of partly judged label maps as many voxels count as were judged, and MONAI's focal loss looks at its weights, which a graph
+        # cannot follow; processes that share their gradients would have to record their exchange, too.
+        looks = plan.partly_judged or (settings.loss == "focal" and bool(settings.class_weights))
+        self._captured = Captured(network, settings.cuda_graph and settings.devices == 1 and not looks)
         self._loss, self._partly = loss, plan.partly_judged
         self._steps: Any = network.steps
 
@@ -35,6 +36,10 @@ class StepLoss:
     def seconds(self) -> float:
         """That compiling took so far."""
         return self._heads.seconds
+
+    def release(self) -> None:
+        """Give memory back that a GPU keeps for the next step."""
+        self._captured.release()
 
     def __call__(self, image: Tensor, label: Tensor, together: Callable[[bool], bool] = bool) -> Tensor:
         """Image (B, C, *sizes) and label (B, *sizes) -> the scalar loss.

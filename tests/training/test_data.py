@@ -119,12 +119,19 @@ def test_cases_that_do_not_fit_into_memory_are_read_from_disk_and_are_the_same(t
     assert torch.equal(first["image"], PatchBatches(stored, SIZES, 2, 0.5, 0).draw(1)["image"])
 
 
-def test_loaders_are_started_for_a_gpu_alone_and_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 12)
-    free = [2e9]
-    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free[0]))
-    assert [loader_workers(wanted, "cpu") for wanted in (-1, 0, 3)] == [0, 0, 3]
-    assert [loader_workers(wanted, "cuda") for wanted in (-1, 0, 9)] == [4, 0, 9]
-    assert loader_workers(-1, "cuda", processes=3) == 2
-    free[0] = 1e8  # little shared memory, as containers have
-    assert loader_workers(-1, "cuda") == (0 if Path("/dev/shm").is_dir() else 4)
+def test_loaders_are_started_for_a_gpu_alone_and_share_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segpipe.training.data.available_cores", lambda: 12)
+    monkeypatch.setattr("pathlib.Path.is_dir", lambda path: True)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=2_000_000_000))
+    assert [loader_workers(wanted, "cpu", 1000) for wanted in (-1, 0, 3)] == [0, 0, 3]
+    assert [loader_workers(wanted, "cuda", 1000) for wanted in (-1, 0, 9)] == [4, 0, 9]
+    assert loader_workers(-1, "cuda", 1000, processes=3) == 2
+    assert loader_workers(-1, "cuda", 150_000_000) == 2  # three batches of each in half of the shared memory
+    assert loader_workers(-1, "cuda", 150_000_000, processes=2) == 1
+    assert loader_workers(-1, "cuda", 400_000_000) == 0
+
+
+def test_a_batch_knows_its_bytes() -> None:
+    batches = PatchBatches([make_case("a")], (SIZE, (10, 10, 6)), 3, 0.5, 0)
+    batch = batches.draw(0)
+    assert batches.batch_bytes == sum(batch[kind].numel() * batch[kind].element_size() for kind in ("image", "label"))

@@ -98,16 +98,22 @@ def test_a_repeated_run_has_the_batch_of_the_first() -> None:
 
 def test_measuring_ends_with_its_time_and_not_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
     class Steps:
-        taken = 0
+        def __init__(self, warming: int = 0) -> None:
+            self.taken, self.warming, self.closed = 0, warming, False
 
         def seconds(self, number: int) -> float:
             self.taken += 1
             time.sleep(0.02)
             return 10.0 / self.taken
 
-    slow, free = Steps(), Steps()
+        def close(self) -> None:
+            self.closed = True
+
+    slow, free, gpu = Steps(), Steps(), Steps(4)
     assert (step_seconds_within(cast(TimedSteps, slow), 0.0), slow.taken) == (10.0, 1)
     assert (step_seconds_within(cast(TimedSteps, free), 60.0), free.taken) == (2.0, WARM_UP + LEAST)
+    assert (step_seconds_within(cast(TimedSteps, gpu), 0.0), gpu.taken) == (2.0, 5)  # what warms up counts neither as step nor as time
+    assert slow.closed and free.closed and gpu.closed
 
 
 def test_real_steps_are_measured(surveyed: Surveyed) -> None:

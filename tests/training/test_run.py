@@ -20,6 +20,7 @@ from segpipe.io.write import write_label_map
 from segpipe.package.model_file import load_model
 from segpipe.settings import AugmentSettings, DatasetSettings, Effect, NetworkSettings, PlanSettings, Settings, TrainingSettings
 from segpipe.training.checkpoint import network_weights, read_checkpoint
+from segpipe.training.in_flight import InFlight, Taken
 from segpipe.training.run import make_budget, run_training
 from segpipe.training.run_folder import MetricsFile
 from segpipe.training.validation import CaseDice, validate
@@ -229,6 +230,26 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(data: Path, tmp_path: Path
 def test_a_loss_that_is_not_finite_names_its_cases(data: Path, tmp_path: Path, callbacks: None) -> None:
     with pytest.raises(DataError, match=r"step 1 .*prostate_00"):
         run_training(settings(data, tmp_path / "run", callback="segpipe_test_callbacks.Poison"), "")
+
+
+@pytest.mark.parametrize("after", [2, 100])
+def test_what_a_gpu_tells_late_is_known_before_anything_is_kept(
+    data: Path, tmp_path: Path, callbacks: None, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    class Late(InFlight):
+        """As a GPU that is never quick enough to be read within its steps."""
+
+        def put(self, loss: torch.Tensor, norm: torch.Tensor, at: str) -> list[Taken]:
+            self._unread.append((torch.stack([loss.detach(), norm.detach()]), None, at))
+            return []
+
+    monkeypatch.setattr("segpipe.training.module.InFlight", Late)
+    with pytest.raises(DataError, match=r"the loss became nan at step 1 .*prostate_00"):
+        run_training(settings(data, tmp_path / "run", validate_steps=after, callback="segpipe_test_callbacks.Poison"), "")
+    assert not list((tmp_path / "run").rglob("*.ckpt"))
+    assert not (tmp_path / "run/model.ts").exists()
+    run_training(settings(data, tmp_path / "well", validate_steps=after), "")
+    assert MetricsFile.read(tmp_path / "well/metrics.csv")[-1]["step"] == "6"
 
 
 @pytest.mark.parametrize("clip", [1.0, 0.0])
