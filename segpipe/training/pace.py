@@ -22,8 +22,8 @@ from segpipe.training.step_loss import StepLoss
 WARM_UP = 3
 """Steps that are not counted: the libraries choose their kernels in them."""
 LEAST = 3
-_AHEAD_STEPS = 3
-"""Of each loader process: batches that it has ready, and one in its hand."""
+_FIRST, _AHEAD_STEPS = 2, 3
+"""Steps on a GPU that start its libraries, and of each loader process the batches that it has ready by then, with the one in its hand."""
 
 
 class TimedSteps:
@@ -49,9 +49,19 @@ class TimedSteps:
         workers = loader_workers(wanted.workers, compute.device, self.batches.batch_bytes)
         ahead = PatchData(self.batches, workers, compute.device == "cuda").train_dataloader() if workers else None
         self._ahead = iter(ahead) if ahead is not None else None
-        self.warming = 0 if compute.device == "cpu" else 2 + _AHEAD_STEPS * workers
+        self.warming = 0 if compute.device == "cpu" else _FIRST + _AHEAD_STEPS * workers
         self.step_loss = StepLoss(network, self.loss, plan, wanted)
         self._in_flight = InFlight(1)
+
+    def warm_up(self, limit: float) -> int:
+        """Take the steps that say nothing, for no more than `limit` seconds once the first two are over; returns their number."""
+        taken, began = 0, time.perf_counter()
+        while taken < self.warming and (taken < _FIRST or time.perf_counter() - began < limit):
+            self.seconds(taken)
+            taken += 1
+            if taken == _FIRST:
+                began = time.perf_counter()
+        return taken
 
     def close(self) -> None:
         """End the loader processes, which a process that ends with them alive waits for."""
@@ -101,12 +111,13 @@ def measure_pace(
     """
     steps = TimedSteps(network, cases, plan, settings, compute)
     try:
-        for number in range(steps.warming + WARM_UP):
+        first = steps.warm_up(seconds)
+        for number in range(first, first + WARM_UP):
             steps.seconds(number)
         times: list[float] = []
         began = time.perf_counter()
         while len(times) < LEAST or time.perf_counter() - began < seconds:
-            times.append(steps.seconds(steps.warming + WARM_UP + len(times)))
+            times.append(steps.seconds(first + WARM_UP + len(times)))
         return Pace(statistics.median(times), steps.step_loss.seconds)
     finally:
         steps.close()
@@ -116,11 +127,10 @@ def step_seconds_within(steps: TimedSteps, limit: float) -> float:
     """Median seconds of a few steps, of the last one where `limit` seconds are over before; one step is taken in any case, after those
     that say nothing. Ends the loader processes."""
     try:
-        for number in range(steps.warming):
-            steps.seconds(number)
-        began, times = time.perf_counter(), [steps.seconds(steps.warming)]
+        first = steps.warm_up(limit)
+        began, times = time.perf_counter(), [steps.seconds(first)]
         while len(times) < WARM_UP + LEAST and time.perf_counter() - began < limit:
-            times.append(steps.seconds(steps.warming + len(times)))
+            times.append(steps.seconds(first + len(times)))
         return statistics.median(times[WARM_UP:]) if len(times) > WARM_UP else times[-1]
     finally:
         steps.close()

@@ -106,13 +106,19 @@ def test_measuring_ends_with_its_time_and_not_before_the_first_step(monkeypatch:
             time.sleep(0.02)
             return 10.0 / self.taken
 
+        def warm_up(self, limit: float) -> int:
+            return TimedSteps.warm_up(cast(TimedSteps, self), limit)
+
         def close(self) -> None:
             self.closed = True
 
     slow, free, gpu = Steps(), Steps(), Steps(4)
     assert (step_seconds_within(cast(TimedSteps, slow), 0.0), slow.taken) == (10.0, 1)
     assert (step_seconds_within(cast(TimedSteps, free), 60.0), free.taken) == (2.0, WARM_UP + LEAST)
-    assert (step_seconds_within(cast(TimedSteps, gpu), 0.0), gpu.taken) == (2.0, 5)  # what warms up counts neither as step nor as time
+    assert (step_seconds_within(cast(TimedSteps, gpu), 0.0), gpu.taken) == (10.0 / 3, 3)  # two to warm up, and no more: no time is left
+    gpu = Steps(4)
+    assert step_seconds_within(cast(TimedSteps, gpu), 60.0) == pytest.approx(10.0 / 9)
+    assert gpu.taken == 4 + WARM_UP + LEAST
     assert slow.closed and free.closed and gpu.closed
 
 
