@@ -18,12 +18,13 @@ from segpipe.errors import DataError
 from segpipe.network.build import build_network
 from segpipe.package.model_file import load_model
 from segpipe.plan.plan import NetworkPlan, Plan
-from segpipe.settings import AugmentSettings, DatasetSettings, Effect, NetworkSettings, PlanSettings, Settings, TrainingSettings
+from segpipe.settings import AugmentSettings, Effect, Settings, TrainingSettings
 from segpipe.training.captured import Captured
 from segpipe.training.checkpoint import network_weights
 from segpipe.training.loss import loss_of
 from segpipe.training.run import run_training
 from segpipe.training.step_loss import StepLoss
+from tests.training.given import tiny
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
 
@@ -82,17 +83,7 @@ def callbacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 def settings(data: Path, run: Path, **training: Any) -> Settings:
-    return Settings(
-        name="tiny",
-        run_dir=str(run),
-        seed=7,
-        device="cuda",
-        dataset=DatasetSettings(root=str(data)),
-        plan=PlanSettings(patch_size=[16, 16, 8], batch_size=2),
-        augment=AugmentSettings(**ALWAYS),
-        network=NetworkSettings(features=[4, 8], stages=2, dropout=0.2),
-        training=TrainingSettings(**({"max_steps": 12, "validate_steps": 100, "overlays": 1} | training)),
-    )
+    return tiny(data, run, "cuda", AugmentSettings(**ALWAYS), {"max_steps": 12, "validate_steps": 100, "overlays": 1} | training)
 
 
 def network(**changes: Any) -> nn.Module:

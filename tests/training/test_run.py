@@ -18,12 +18,13 @@ from segpipe.errors import ConfigError, DataError
 from segpipe.io.read import read_volume
 from segpipe.io.write import write_label_map
 from segpipe.package.model_file import load_model
-from segpipe.settings import AugmentSettings, DatasetSettings, Effect, NetworkSettings, PlanSettings, Settings, TrainingSettings
+from segpipe.settings import AugmentSettings, DatasetSettings, Effect, NetworkSettings, Settings, TrainingSettings
 from segpipe.training.checkpoint import network_weights, read_checkpoint
 from segpipe.training.in_flight import InFlight, Taken
 from segpipe.training.run import make_budget, run_training
 from segpipe.training.run_folder import MetricsFile
 from segpipe.training.validation import CaseDice, validate
+from tests.training.given import tiny
 
 STOPPER = '''
 """Stops a run as a user would, at a step."""
@@ -99,17 +100,7 @@ def callbacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings(data: Path, run: Path, **training: object) -> Settings:
     effects = {"rotate": Effect(0.5, -20, 20), "noise": Effect(0.5, 0.0, 0.1), "flip": Effect(0.5)}
-    return Settings(
-        name="tiny",
-        run_dir=str(run),
-        seed=7,
-        device="cpu",
-        dataset=DatasetSettings(root=str(data)),
-        plan=PlanSettings(patch_size=[16, 16, 8], batch_size=2),
-        augment=AugmentSettings(**effects),
-        network=NetworkSettings(features=[4, 8], stages=2, dropout=0.2),
-        training=TrainingSettings(**({"max_steps": 6, "validate_steps": 2, "overlays": 1} | training)),
-    )
+    return tiny(data, run, "cpu", AugmentSettings(**effects), {"max_steps": 6, "validate_steps": 2, "overlays": 1} | training)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
