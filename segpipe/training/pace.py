@@ -17,6 +17,7 @@ from segpipe.settings import Settings
 from segpipe.training.data import PatchBatches, PatchData, TrainingCase, loader_workers
 from segpipe.training.in_flight import InFlight
 from segpipe.training.loss import loss_of
+from segpipe.training.memory import loader_advice
 from segpipe.training.step_loss import StepLoss
 
 WARM_UP = 3
@@ -46,7 +47,7 @@ class TimedSteps:
         self.batches = PatchBatches(cases, sizes, plan.batch_size, wanted.foreground, settings.seed)
         self.loss, self.weights = loss_of(plan, wanted).to(compute.device), list(network.parameters())
         self.optimiser = torch.optim.AdamW(self.weights, wanted.lr, fused=True)
-        workers = loader_workers(wanted.workers, compute.device, self.batches.batch_bytes)
+        self._workers = workers = loader_workers(wanted.workers, compute.device, self.batches.batch_bytes)
         ahead = PatchData(self.batches, workers, compute.device == "cuda").train_dataloader() if workers else None
         self._ahead = iter(ahead) if ahead is not None else None
         self.warming = 0 if compute.device == "cpu" else _FIRST + _AHEAD_STEPS * workers
@@ -69,7 +70,8 @@ class TimedSteps:
 
     def load(self, number: int) -> tuple[Tensor, Tensor]:
         """Augmented patches and their label maps, as the network and the loss take them; loader processes choose their own number."""
-        batch = self.batches.draw(number) if self._ahead is None else next(self._ahead)
+        with loader_advice(self._workers):
+            batch = self.batches.draw(number) if self._ahead is None else next(self._ahead)
         random = torch.Generator().manual_seed(number)
         image, label = (batch[kind].to(self.compute.device, non_blocking=True) for kind in ("image", "label"))
         with torch.no_grad():
